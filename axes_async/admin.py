@@ -1,0 +1,97 @@
+"""The rows in Django's admin: to look at, to search, and to lift a lockout by deleting the attempts it stands for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from axes_async.errors import AxesError
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin  # Generic only in its type stubs.
+
+PORTION = 500
+"""Attempts that one reset event names."""
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """What all three have in common: nothing can be added or changed."""
+
+    date_hierarchy = "attempt_time"
+    ordering = ("-attempt_time",)
+    search_fields = ("username", "ip_address", "user_agent", "path_info")
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Return ``False``: only a drain writes rows."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Return ``False``: a record that can be edited is none."""
+        return False
+
+
+@admin.register(AccessAttempt)
+class AccessAttemptAdmin(ReadOnlyAdmin):
+    """The failures that count now; deleting some takes them back from every counter."""
+
+    list_display = ("attempt_time", "ip_address", "username", "failures_since_start", "expires_at", "user_agent")
+    list_filter = ("attempt_time", "path_info")
+    fieldsets = (
+        (None, {"fields": ("username", "ip_address", "failures_since_start")}),
+        (_("Times"), {"fields": ("first_attempt_time", "attempt_time", "expires_at")}),
+        (_("Last request"), {"fields": ("path_info", "user_agent", "http_accept")}),
+    )
+
+    def delete_model(self, request: HttpRequest, obj: AccessAttempt) -> None:
+        """Reset one attempt."""
+        self._reset(request, [obj.key])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AccessAttempt]) -> None:
+        """Reset the attempts that were chosen."""
+        self._reset(request, list(queryset.values_list("key", flat=True)))
+
+    def _reset(self, request: HttpRequest, keys: list[str]) -> None:
+        from axes_async.tasks.reset import reset
+
+        gone = 0
+        try:
+            for start in range(0, len(keys), PORTION):
+                gone += reset(rows=keys[start : start + PORTION])
+        except AxesError as error:
+            text = _("Not all attempts were reset, the store of the counters could not be reached: %s")
+            self.message_user(request, text % error, messages.ERROR)
+        lifted = ngettext("%d attempt no longer counts.", "%d attempts no longer count.", gone)
+        self.message_user(request, lifted % gone, messages.SUCCESS if gone else messages.WARNING)
+
+
+@admin.register(AccessLog)
+class AccessLogAdmin(ReadOnlyAdmin):
+    """Logins and logouts."""
+
+    list_display = ("attempt_time", "logout_time", "ip_address", "username", "user_agent", "path_info")
+    list_filter = ("attempt_time", "logout_time", "path_info")
+    fieldsets = (
+        (None, {"fields": ("username", "ip_address", "attempt_time", "logout_time")}),
+        (_("Request"), {"fields": ("path_info", "user_agent", "http_accept", "session_hash")}),
+    )
+
+
+@admin.register(AccessFailureLog)
+class AccessFailureLogAdmin(ReadOnlyAdmin):
+    """Failures, and attempts that a lockout turned away."""
+
+    list_display = ("attempt_time", "ip_address", "username", "locked_out", "repeats", "user_agent", "path_info")
+    list_filter = ("attempt_time", "locked_out", "path_info")
+    fieldsets = (
+        (None, {"fields": ("username", "ip_address", "attempt_time", "locked_out", "repeats")}),
+        (_("Request"), {"fields": ("path_info", "user_agent", "http_accept")}),
+    )

@@ -1,0 +1,26 @@
+"""The Django app."""
+
+from __future__ import annotations
+
+import sys
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class AxesAsyncConfig(AppConfig):
+    """Wires receivers and checks when the app registry is ready."""
+
+    name = "axes_async"
+    verbose_name = _("Axes")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connect what has to be there before the first request."""
+        from axes_async import checks, receivers
+
+        checks.register_all()
+        receivers.connect()
+        # Settings that take their beat schedule from axes_async.tasks import that package before models can be.
+        if tasks := sys.modules.get("axes_async.tasks"):
+            tasks.load()

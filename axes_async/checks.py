@@ -1,0 +1,85 @@
+"""System checks: what is missing or in the wrong order, with a hint at how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from axes_async.backends import AxesStandaloneBackend
+from axes_async.conf import get_settings
+from axes_async.middleware import AxesMiddleware
+from axes_async.store import get_store
+
+MIDDLEWARE = "axes_async.middleware.AxesMiddleware"
+BACKEND = "axes_async.backends.AxesStandaloneBackend"
+
+
+def register_all() -> None:
+    """Register every check; repeating it changes nothing."""
+    for check in (check_settings, check_middleware, check_backends):
+        register(check, "axes_async")
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report the first setting that cannot be used, and a store that cannot be built."""
+    try:
+        get_settings()
+        get_store()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="axes_async.E001")]
+    return []
+
+
+def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a middleware that is missing, doubled, or not the last."""
+    if _is_off():
+        return []
+    places = _places(django_settings.MIDDLEWARE, AxesMiddleware)
+    if len(places) != 1:
+        missing = f"{MIDDLEWARE} is {'missing from' if not places else 'more than once in'} MIDDLEWARE."
+        return [Warning(missing, hint=f"Add {MIDDLEWARE!r} once, as the last entry.", id="axes_async.W001")]
+    if places[0] != len(django_settings.MIDDLEWARE) - 1:
+        hint = "Make it the last entry, so that what comes before sees the lockout response as the final one."
+        return [Warning(f"{MIDDLEWARE} is not the last in MIDDLEWARE.", hint=hint, id="axes_async.W002")]
+    return []
+
+
+def check_backends(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a backend that is missing, or not the first: those before it look at passwords of locked clients."""
+    if _is_off():
+        return []
+    places = _places(django_settings.AUTHENTICATION_BACKENDS, AxesStandaloneBackend)
+    hint = f"Make {BACKEND!r} the first entry."
+    if not places:
+        missing = f"{BACKEND} is missing from AUTHENTICATION_BACKENDS, so that authenticate() locks nobody out."
+        return [Warning(missing, hint=hint, id="axes_async.W003")]
+    if places[0] != 0:
+        late = f"{BACKEND} is not the first in AUTHENTICATION_BACKENDS: those before it try passwords unguarded."
+        return [Warning(late, hint=hint, id="axes_async.W004")]
+    return []
+
+
+def _is_off() -> bool:
+    try:
+        return not get_settings().enabled
+    except ImproperlyConfigured:
+        return True
+
+
+def _places(paths: Sequence[str], wanted: type) -> list[int]:
+    """Return where ``wanted`` or a subclass of it stands in ``paths``; what cannot be imported is Django's to report."""
+    places = []
+    for place, path in enumerate(paths):
+        try:
+            found = import_string(path)
+        except ImportError:
+            continue
+        if isinstance(found, type) and issubclass(found, wanted):
+            places.append(place)
+    return places

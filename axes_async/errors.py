@@ -1,0 +1,21 @@
+"""The one tree of exceptions that axes_async raises of its own."""
+
+from __future__ import annotations
+
+from django.core.exceptions import PermissionDenied
+
+
+class AxesError(Exception):
+    """Root of every exception defined by axes_async."""
+
+
+class StoreUnavailable(AxesError):
+    """The store that holds the counters did not answer in time, or answered with an error."""
+
+
+class AttemptDenied(AxesError, PermissionDenied):
+    """The client may not try a password now.
+
+    A ``PermissionDenied``, so that Django's ``authenticate()`` stops at it and an uncaught one is no server error;
+    ``AxesMiddleware`` turns the response into the lockout response.
+    """

@@ -1,0 +1,181 @@
+"""What happened, as it travels: the event of one attempt and its wire form.
+
+Pure values: no Django, no Celery, no store. The state of the counters is added by the store, in the same step that
+changes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from secrets import randbits
+from typing import Any, Self
+
+from axes_async.policy import PARAMETERS, Counter, Parameter
+
+
+class Kind(StrEnum):
+    """What an event tells."""
+
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    LOGGED_IN = "logged_in"
+    LOGGED_OUT = "logged_out"
+    RESET = "reset"
+
+
+def new_id(now: int) -> str:
+    """Return a new UUID version 7 (RFC 9562, 5.7) as 32 hexadecimal digits; ``now`` is in epoch milliseconds."""
+    random = randbits(74)
+    return f"{now & (1 << 48) - 1:012x}7{random >> 62:03x}{0b10 << 62 | random & (1 << 62) - 1:016x}"
+
+
+def parameter_bits(parameters: Iterable[Parameter]) -> int:
+    """Return which of ``PARAMETERS`` there are, as a bit for each in their order."""
+    return sum(1 << PARAMETERS.index(parameter) for parameter in parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterState:
+    """A counter as the store saw it in the step that made an event."""
+
+    digest: str
+    parameters: tuple[Parameter, ...]
+    epoch: int
+    """When this life of the counter began, in epoch milliseconds: a cleared counter that counts again has a new one."""
+    failures: int
+    """All failures of this life, those taken back since included."""
+    lifted: int
+    """Failures of this life that resets took back."""
+    expires_at: int
+    """When the counter starts over, in epoch milliseconds; 0: only by a reset."""
+    limit: int
+    """Failures at which it locks; 0: never."""
+    cleared: bool = False
+    """Whether the step ended this life."""
+
+    @property
+    def standing(self) -> int:
+        """The failures that still count."""
+        return 0 if self.cleared else max(0, self.failures - self.lifted)
+
+    @property
+    def locked(self) -> bool:
+        """Whether the counter was locked after the step."""
+        return 0 < self.limit <= self.standing
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the state in ``text``, as ``common.lua`` and ``CounterState.text`` write it."""
+        digest, *numbers = text.split(":")
+        bits, epoch, failures, lifted, expires_at, limit, cleared = map(int, numbers)
+        return cls(
+            digest=digest,
+            parameters=tuple(name for place, name in enumerate(PARAMETERS) if bits >> place & 1),
+            epoch=epoch,
+            failures=failures,
+            lifted=lifted,
+            expires_at=expires_at,
+            limit=limit,
+            cleared=bool(cleared),
+        )
+
+    def text(self) -> str:
+        """Return the wire form."""
+        numbers = (
+            parameter_bits(self.parameters),
+            self.epoch,
+            self.failures,
+            self.lifted,
+            self.expires_at,
+            self.limit,
+            int(self.cleared),
+        )
+        return ":".join([self.digest, *map(str, numbers)])
+
+
+def untouched(counter: Counter) -> CounterState:
+    """Return the state of a counter that has counted nothing."""
+    return CounterState(
+        digest=counter.digest,
+        parameters=counter.rule.parameters,
+        epoch=0,
+        failures=0,
+        lifted=0,
+        expires_at=0,
+        limit=counter.rule.limit,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEvent:
+    """One thing that happened to one client; never holds a password."""
+
+    kind: Kind
+    id: str
+    """A UUID version 7 in hexadecimal; its first 48 bits are the time of the attempt."""
+    username: str | None = None
+    ip_address: str | None = None
+    user_agent: str = ""
+    http_accept: str = ""
+    path_info: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What only one kind has: ``session`` and ``login`` of a login or logout, what a ``reset`` is to reach."""
+    repeats: int = 1
+    """Of a blocked attempt: how many there have been in this lockout, this one included."""
+    counters: tuple[CounterState, ...] = ()
+    """The counters that the step changed."""
+
+    @property
+    def time(self) -> int:
+        """When it happened, in epoch milliseconds."""
+        return int(self.id[:12], 16)
+
+    @property
+    def locked(self) -> bool:
+        """Whether the attempt met a lockout or set one."""
+        return self.kind is Kind.BLOCKED or any(state.locked for state in self.counters)
+
+    def body(self) -> str:
+        """Return the part of the wire form that is known before the store's step."""
+        parts = [self.kind, self.id, self.username, self.ip_address, self.user_agent, self.http_accept, self.path_info]
+        return json.dumps([*parts, self.extra] if self.extra else parts, separators=(",", ":"), ensure_ascii=False)
+
+    def outcome(self) -> str:
+        """Return the part of the wire form that the store's step adds."""
+        return "|".join([str(self.repeats), *(state.text() for state in self.counters)])
+
+    @classmethod
+    def parse(cls, body: str | bytes, outcome: str) -> Self:
+        """Return the event of a wire form; raises ``ValueError`` for what is none."""
+        parts = json.loads(body)
+        if not isinstance(parts, list) or not 7 <= len(parts) <= 8:
+            raise ValueError("an event is a list of seven or eight parts")
+        kind, id_, username, ip_address, user_agent, http_accept, path_info, *extra = parts
+        repeats, *states = outcome.split("|")
+        return cls(
+            kind=Kind(kind),
+            id=id_,
+            username=username,
+            ip_address=ip_address,
+            user_agent=user_agent,
+            http_accept=http_accept,
+            path_info=path_info,
+            extra=extra[0] if extra else {},
+            repeats=int(repeats),
+            counters=tuple(CounterState.parse(state) for state in states),
+        )
+
+    def seen(self, counters: Iterable[CounterState], *, repeats: int = 1) -> Self:
+        """Return this event with what the store's step adds."""
+        return replace(self, counters=tuple(counters), repeats=repeats)
+
+
+def worth_a_row(repeats: int) -> bool:
+    """Return whether the blocked attempt number ``repeats`` of one lockout is recorded: one to ten, then doublings."""
+    if repeats <= 10:
+        return True
+    tens, rest = divmod(repeats, 10)
+    return rest == 0 and tens & (tens - 1) == 0

@@ -1,0 +1,334 @@
+"""The login path: client, rules and store brought together, for every way in.
+
+``reserve`` before a password is looked at; ``fail`` or ``succeed`` when it has been; ``release`` for what is left open.
+Everything else in the package calls these and decides nothing of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from asyncio import sleep as asyncio_sleep
+from collections.abc import Iterator, Mapping
+from random import uniform
+from types import TracebackType
+from typing import Any, Self
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+
+from axes_async import outbox, signals
+from axes_async.client import Client, identify
+from axes_async.clock import now_ms
+from axes_async.conf import AxesSettings, get_settings
+from axes_async.errors import AttemptDenied, StoreUnavailable
+from axes_async.events import AttemptEvent, Kind, new_id
+from axes_async.policy import Counter, Rule, counters_for
+from axes_async.state import Attempt, AxesState, state_of
+from axes_async.store import get_store
+from axes_async.stores.base import Verdict
+
+log = logging.getLogger(__name__)
+
+Credentials = Mapping[str, Any] | None
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.05
+"""Seconds between two looks at a busy counter: a password check takes 50 to 300 ms."""
+
+NO_LEASE = 1
+"""Milliseconds: where no request ends, nothing could give a reservation back, so the attempt is only checked."""
+
+
+def reserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
+    """Reserve a place for one try of a password, waiting up to ``AXES_RESERVE_WAIT`` for one.
+
+    Return the attempt, which is ``denied`` if there is none; ``None`` while ``AXES_ENABLED`` is off.
+    """
+    attempt, pauses = _begin(request, credentials)
+    for pause in pauses:
+        time.sleep(pause)
+    return attempt
+
+
+async def areserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
+    """Do as ``reserve``, without holding up the event loop."""
+    attempt, pauses = await sync_to_async(_begin)(request, credentials)
+    while (pause := await sync_to_async(next)(pauses, None)) is not None:
+        await asyncio_sleep(pause)
+    return attempt
+
+
+def fail(request: HttpRequest | None, credentials: Credentials) -> None:
+    """Count a failure, once per attempt: on its reservations if there are any, else directly.
+
+    Sends ``user_locked_out`` if this failure set the lockout; whatever its receivers raise is raised.
+    """
+    settings = get_settings()
+    if not settings.enabled:
+        return
+    state = state_of(request)
+    client = identify(request, credentials)
+    held = state.attempt
+    if held is not None and held.denied and held.client.canonical == client.canonical:
+        # Turned away before the password was looked at: it is recorded, and it is no failure.
+        state.attempt = None if state.detached else held
+        return
+    counters = _counters(settings, request, client)
+    attempt = held if held is not None and held.open else _new(client, counters)
+    release = [counter for counter in attempt.counters if counter not in counters]
+    state.attempt, state.client = attempt, client
+    attempt.settled = True
+    event = _event(Kind.FAILED, attempt.id, client)
+    try:
+        outcome = get_store().fail(
+            attempt.token,
+            counters,
+            release,
+            event,
+            now=now_ms(),
+            lease=_lease(settings),
+            extend=settings.reset_cool_off_on_failure_during_lockout,
+        )
+    except StoreUnavailable as error:
+        log.error("Failure not counted, the store is unavailable (%s): %s", error, event.body())
+        return
+    if outcome.locked_until:
+        _mark_locked(state, counters, outcome.locked_until)
+    outbox.follow_up(outcome)
+    if outcome.newly_locked:
+        log.warning("Locked out after repeated failures: %r from %s.", client.username, client.ip_address)
+        signals.user_locked_out.send(
+            sender=__name__, request=request, username=client.username, ip_address=client.ip_address
+        )
+
+
+def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "") -> str:
+    """Record a login and give its reservations back; return the id of the login's event.
+
+    Clears what ``AXES_RESET_ON_SUCCESS`` names, but for counters that are locked.
+    """
+    settings = get_settings()
+    state = state_of(request)
+    client = identify(request, {"username": username})
+    counters = _counters(settings, request, client)
+    held = state.attempt if state.attempt is not None and state.attempt.open else None
+    attempt = held or _new(client, counters)
+    attempt.settled = True
+    state.client = client
+    every = tuple(dict.fromkeys([*attempt.counters, *counters]))
+    clear: list[Counter] = []
+    if settings.reset_on_success == "account":
+        clear = [counter for counter in every if "username" in counter.rule.parameters]
+    elif settings.reset_on_success:
+        clear = list(every)
+    event = _event(Kind.LOGGED_IN, attempt.id, client, session=session_hash)
+    if settings.disable_access_log and not clear and held is None:
+        return event.id
+    try:
+        outcome = get_store().succeed(
+            attempt.token,
+            every,
+            clear,
+            event,
+            now=now_ms(),
+            lease=_lease(settings),
+            always=not settings.disable_access_log,
+        )
+    except StoreUnavailable as error:
+        log.error("Login not recorded, the store is unavailable (%s): %s", error, event.body())
+    else:
+        outbox.follow_up(outcome)
+    return event.id
+
+
+def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "", login: str = "") -> None:
+    """Record a logout; ``login`` is the id that ``succeed`` returned, if it is known."""
+    if get_settings().disable_access_log:
+        return
+    client = identify(request, {"username": username})
+    event = _event(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
+    try:
+        outbox.follow_up(get_store().record(event))
+    except StoreUnavailable as error:
+        log.error("Logout not recorded, the store is unavailable (%s): %s", error, event.body())
+
+
+def release(state: AxesState) -> None:
+    """Give back what the latest attempt of a request still holds: it was neither a failure nor a login."""
+    attempt = state.attempt
+    if attempt is None or not attempt.open:
+        return
+    attempt.settled = True
+    if not attempt.counters:
+        return
+    try:
+        get_store().release(attempt.token, attempt.counters, now=now_ms())
+    except StoreUnavailable as error:
+        log.warning("Reservation left to its lease, the store is unavailable (%s).", error)
+
+
+def look(request: HttpRequest) -> AxesState:
+    """Return the state of ``request``, marked as locked out if its client is; counts and records nothing."""
+    settings = get_settings()
+    state = state_of(request)
+    if settings.enabled and not state.denied:
+        client = identify(request, None)
+        counters = _counters(settings, request, client)
+        try:
+            outcome = get_store().peek(counters, now=now_ms())
+        except StoreUnavailable as error:
+            log.error("Lockout not checked, the store is unavailable (%s).", error)
+            state.unavailable = True
+        else:
+            if outcome.locked_until:
+                state.client = client
+                _mark_locked(state, counters, outcome.locked_until)
+    return state
+
+
+class attempt:  # noqa: N801  (used as a context manager, which are named in lower case)
+    """Protect a password check of one's own: ``with guard.attempt(request, credentials):``, or ``async with``.
+
+    Inside the block the attempt holds its place. Django's ``user_login_failed`` and ``user_logged_in`` signals settle
+    it; a module that sends none calls ``failed()`` or ``logged_in(user)``. Whatever is left open at the end of the
+    block, also by an exception, is given back and counts as nothing.
+
+    :param request: the request, or ``None``.
+    :param credentials: what is being tried; the name under the user model's ``USERNAME_FIELD`` or ``username``.
+    :raises AttemptDenied: on entering, if the client is locked out or no place came free. It is a
+        ``PermissionDenied``; uncaught, ``AxesMiddleware`` answers with the lockout response.
+    """
+
+    def __init__(self, request: HttpRequest | None, credentials: Credentials) -> None:
+        """Keep what is needed on entering."""
+        self.request = request
+        self.credentials = credentials
+
+    def failed(self) -> None:
+        """Count a failure."""
+        fail(self.request, self.credentials)
+
+    def logged_in(self, username: str) -> None:
+        """Record a login of ``username``."""
+        succeed(self.request, username)
+
+    def __enter__(self) -> Self:
+        """Reserve, or raise ``AttemptDenied``."""
+        return self._entered(reserve(self.request, self.credentials))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give back what is still open."""
+        release(state_of(self.request))
+
+    async def __aenter__(self) -> Self:
+        """Reserve, or raise ``AttemptDenied``."""
+        return self._entered(await areserve(self.request, self.credentials))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give back what is still open."""
+        await arelease(state_of(self.request))
+
+    def _entered(self, reserved: Attempt | None) -> Self:
+        if reserved is not None and reserved.denied:
+            raise AttemptDenied("This client may not try a password now.")
+        return self
+
+
+async def arelease(state: AxesState) -> None:
+    """Do as ``release``, without holding up the event loop."""
+    if state.attempt is not None and state.attempt.open:
+        await sync_to_async(release)(state)
+
+
+def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attempt | None, Iterator[float]]:
+    """Return the attempt that is to be reserved, a new one or the open one widened, and what reserves it."""
+    settings = get_settings()
+    if not settings.enabled:
+        return None, iter(())
+    state = state_of(request)
+    client = identify(request, credentials)
+    counters = _counters(settings, request, client)
+    state.locked_out = state.busy = state.unavailable = False
+    state.client = client
+    held = state.attempt
+    if held is None or not held.open or state.detached:
+        state.attempt = held = _new(client, counters)
+        return held, _reserving(request, held)
+    missing = tuple(counter for counter in counters if counter not in held.counters)
+    held.client, held.counters = client, held.counters + missing
+    held.verdict = None if missing else held.verdict
+    return held, _reserving(request, held)
+
+
+def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]:
+    """Ask the store until it gives a clear answer or the wait is over; yield each pause between, in seconds."""
+    if attempt.verdict is not None:
+        return
+    if not any(counter.rule.limit for counter in attempt.counters):
+        attempt.verdict = Verdict.ALLOWED
+        return
+    settings, state = get_settings(), state_of(request)
+    lease = NO_LEASE if state.detached else _lease(settings)
+    blocked = _event(Kind.BLOCKED, attempt.id, attempt.client) if settings.enable_access_failure_log else None
+    give_up = time.monotonic() + settings.reserve_wait
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            outcome = get_store().reserve(
+                attempt.token,
+                attempt.counters,
+                blocked,
+                now=now_ms(),
+                lease=lease,
+                extend=settings.reset_cool_off_on_failure_during_lockout,
+            )
+        except StoreUnavailable as error:
+            log.error("Attempt turned away, the store is unavailable (%s).", error)
+            state.unavailable = True
+            return
+        if outcome.verdict is not Verdict.BUSY or time.monotonic() + pause > give_up:
+            break
+        yield uniform(pause / 2, pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+    attempt.verdict = outcome.verdict
+    state.busy = outcome.verdict is Verdict.BUSY
+    if outcome.verdict is Verdict.LOCKED:
+        _mark_locked(state, attempt.counters, outcome.locked_until)
+    outbox.follow_up(outcome)
+
+
+def _new(client: Client, counters: tuple[Counter, ...]) -> Attempt:
+    return Attempt(id=new_id(now_ms()), client=client, counters=counters)
+
+
+def _counters(settings: AxesSettings, request: HttpRequest | None, client: Client) -> tuple[Counter, ...]:
+    limit = settings.failure_limit if settings.lock_out_at_failure else 0
+    cooloff = settings.cooloff_for(request)
+    rules = [Rule(parameters=rule, limit=limit, cooloff=cooloff) for rule in settings.lockout_parameters]
+    return counters_for(rules, client.canonical)
+
+
+def _event(kind: Kind, id: str, client: Client, **extra: str) -> AttemptEvent:
+    return AttemptEvent(
+        kind=kind,
+        id=id,
+        username=client.username,
+        ip_address=client.ip_address,
+        user_agent=client.user_agent,
+        http_accept=client.http_accept,
+        path_info=client.path_info,
+        extra={name: value for name, value in extra.items() if value},
+    )
+
+
+def _mark_locked(state: AxesState, counters: tuple[Counter, ...], until: int) -> None:
+    state.locked_out, state.locked_until = True, until
+    state.failure_limit = min((counter.rule.limit for counter in counters if counter.rule.limit), default=0)
+
+
+def _lease(settings: AxesSettings) -> int:
+    return max(1, round(settings.reserve_lease * 1000))

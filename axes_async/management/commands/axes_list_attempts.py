@@ -1,0 +1,26 @@
+"""``manage.py axes_list_attempts``: what counts now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from axes_async.models import AccessAttempt
+
+
+class Command(BaseCommand):
+    """One line an attempt: address, username and failures, with a tab between."""
+
+    help = "Lists access attempts: address, username and number of failures, separated by tabs."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """List them, the latest first."""
+        for attempt in AccessAttempt.objects.iterator(chunk_size=1000):
+            name = None if attempt.username is None else _printable(attempt.username)
+            self.stdout.write(f"{attempt.ip_address}\t{name}\t{attempt.failures_since_start}")
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` with tabs, line ends and terminal commands escaped: it is whatever a stranger sent."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,59 @@
+"""The way out: what attempts of a request left open is given back, and a denied one gets the lockout response."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from axes_async import guard, state
+from axes_async.conf import get_settings
+from axes_async.responses import lockout_response
+
+Response = HttpResponseBase
+GetResponse = Callable[[HttpRequest], Response | Awaitable[Response]]
+
+
+class AxesMiddleware:
+    """Gives each request its ``request.axes``, and answers for attempts that were turned away.
+
+    Last in ``MIDDLEWARE``, so that it sees the view's response first and every other middleware sees the final one.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        """Follow ``get_response`` in being sync or async."""
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Response | Awaitable[Response]:
+        """Serve one request."""
+        if self.is_async:
+            return self._serve_async(request)
+        if not get_settings().enabled:
+            return self.get_response(request)
+        current, token = state.enter(request)
+        try:
+            response = cast("Response", self.get_response(request))
+        finally:
+            state.leave(token)
+            guard.release(current)
+        return lockout_response(request, current) if current.denied else response
+
+    async def _serve_async(self, request: HttpRequest) -> Response:
+        if not get_settings().enabled:
+            return await cast("Awaitable[Response]", self.get_response(request))
+        current, token = state.enter(request)
+        try:
+            response = await cast("Awaitable[Response]", self.get_response(request))
+        finally:
+            state.leave(token)
+            await guard.arelease(current)
+        return lockout_response(request, current) if current.denied else response

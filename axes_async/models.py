@@ -1,0 +1,146 @@
+"""The rows: what an operator looks at, and what the counters can be rebuilt from.
+
+Only a drain writes them, one at a time, as a fold of the outbox. Every time is that of the attempt, not of the write.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from axes_async.policy import DIGEST_LENGTH
+
+
+class AccessBase(models.Model):
+    """Who tried, from where, and when."""
+
+    username = models.CharField(_("username"), max_length=255, null=True, db_index=True)  # noqa: DJ001
+    ip_address = models.GenericIPAddressField(_("IP address"), null=True, db_index=True)
+    user_agent = models.CharField(_("user agent"), max_length=255)
+    http_accept = models.CharField(_("HTTP accept"), max_length=255)
+    path_info = models.CharField(_("path"), max_length=255)
+    attempt_time = models.DateTimeField(_("attempt time"), db_index=True)
+
+    class Meta:
+        """No table of its own."""
+
+        abstract = True
+        ordering = ("-attempt_time", "-id")
+
+
+class AccessAttempt(AccessBase):
+    """The failures of one username, address and user agent, as long as they count.
+
+    ``attempt_time`` is the time of the last one. The keys are digests of canonical values: a unique index over three
+    long columns would be too wide for MySQL, and NULLs would never be equal in it.
+    """
+
+    key = models.CharField(max_length=DIGEST_LENGTH, unique=True, editable=False)
+    username_key = models.CharField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
+    ip_address_key = models.CharField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
+    user_agent_key = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    first_attempt_time = models.DateTimeField(_("first attempt time"))
+    failures_since_start = models.PositiveIntegerField(_("failed logins"))
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True, db_index=True)
+
+    class Meta(AccessBase.Meta):
+        """Shown as “Access attempts”."""
+
+        verbose_name = _("access attempt")
+        verbose_name_plural = _("access attempts")
+
+    def __str__(self) -> str:
+        """Name the client and its failures."""
+        return f"{self.failures_since_start} × {self.username} @ {self.ip_address}"
+
+
+class AccessLog(AccessBase):
+    """A login, and when it ended."""
+
+    event_id = models.UUIDField(unique=True, editable=False)
+    logout_time = models.DateTimeField(_("logout time"), null=True, blank=True)
+    session_hash = models.CharField(_("session key hash (SHA-256)"), max_length=64, default="", blank=True)
+
+    class Meta(AccessBase.Meta):
+        """Shown as “Access logs”."""
+
+        verbose_name = _("access log")
+        verbose_name_plural = _("access logs")
+        indexes = (models.Index(fields=("session_hash",), name="axes_async_log_session"),)
+
+    def __str__(self) -> str:
+        """Name the user and the time."""
+        return f"{self.username} @ {self.attempt_time}"
+
+
+class AccessFailureLog(AccessBase):
+    """One failed attempt, or one that a lockout turned away."""
+
+    event_id = models.UUIDField(unique=True, editable=False)
+    locked_out = models.BooleanField(_("locked out"), default=False)
+    repeats = models.PositiveIntegerField(
+        _("attempts so far"),
+        default=1,
+        help_text=_("Of an attempt during a lockout: how many there have been. Rows are kept at 1 to 10, 20, 40, 80 …"),
+    )
+
+    class Meta(AccessBase.Meta):
+        """Shown as “Access failures”."""
+
+        verbose_name = _("access failure")
+        verbose_name_plural = _("access failures")
+
+    def __str__(self) -> str:
+        """Name the client and the time."""
+        return f"{self.username} @ {self.ip_address}, {self.attempt_time}"
+
+
+class AttemptCounter(models.Model):
+    """A counter of the store, as the last event that was written saw it; ``failures - lifted`` still count.
+
+    It differs from the sum of the attempts' failures where a login has cleared one counter of an attempt and not the
+    others, and it tells an old life of a counter from a new one (``epoch``).
+    """
+
+    digest = models.CharField(max_length=DIGEST_LENGTH, primary_key=True)
+    parameters = models.PositiveSmallIntegerField(help_text="A bit for each of policy.PARAMETERS.")
+    username_key = models.CharField(max_length=DIGEST_LENGTH, default="", db_index=True)
+    ip_address_key = models.CharField(max_length=DIGEST_LENGTH, default="", db_index=True)
+    user_agent_key = models.CharField(max_length=DIGEST_LENGTH, default="", db_index=True)
+    username = models.CharField(max_length=255, null=True)  # noqa: DJ001
+    ip_address = models.GenericIPAddressField(null=True)
+    epoch = models.BigIntegerField()
+    failures = models.PositiveIntegerField()
+    lifted = models.PositiveIntegerField(default=0)
+    limit = models.PositiveIntegerField()
+    expires_at = models.DateTimeField(null=True, db_index=True)
+    updated_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        """Name the counter."""
+        return f"{self.digest}: {self.failures - self.lifted} of {self.limit}"
+
+
+class AccessReset(models.Model):
+    """A reset that was carried out: what it was to reach, and how many attempts went."""
+
+    event_id = models.UUIDField(unique=True)
+    reset_time = models.DateTimeField()
+    reach = models.JSONField(default=dict)
+    attempts = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        """Name the time and the count."""
+        return f"{self.reset_time}: {self.attempts}"
+
+
+class DrainCursor(models.Model):
+    """How far the outbox has been written. Its row is the lock that keeps drains one at a time."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    position = models.CharField(max_length=48, default="0-0")
+    moved_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        """Name the position."""
+        return f"{self.name}: {self.position}"

@@ -1,0 +1,132 @@
+"""How events leave a web process: the bounded nudge, and the delivery of events that no outbox holds.
+
+Tasks are named, never imported: a web process needs none of the worker's code. The one exception is a site without a
+broker, where there is no worker to do the writing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from celery import Celery, current_app
+from django.db import DatabaseError
+from kombu import pools
+from kombu.exceptions import KombuError
+
+from axes_async.breaker import Breaker
+from axes_async.conf import get_settings
+from axes_async.events import AttemptEvent
+from axes_async.stores.base import Outcome
+
+log = logging.getLogger(__name__)
+
+DRAIN = "axes_async.drain"
+WRITE = "axes_async.write"
+
+PUBLISH_TIMEOUT = 0.1
+"""Seconds for each wait of a publish: for a connection of the pool, to connect, to send."""
+
+DRAIN_EXPIRES = 60
+"""Seconds after which a nudge that no worker took is worth nothing: beat has drained since."""
+
+_broker = Breaker(rest=5.0)
+
+
+def follow_up(outcome: Outcome) -> None:
+    """Do what a step of the store leaves to do: nudge the worker, or deliver the event. Never raises."""
+    if outcome.nudge:
+        nudge()
+    if outcome.event is not None:
+        deliver(outcome.event)
+
+
+def nudge() -> None:
+    """Tell a worker that there is something to drain; a nudge that gets lost is made good by beat."""
+    if _app().conf.task_always_eager:
+        _run_here(DRAIN)
+    else:
+        publish(DRAIN, expires=DRAIN_EXPIRES)
+
+
+def deliver(event: AttemptEvent) -> None:
+    """Have an event written that no outbox holds: by a worker, else in this process, else as an ERROR log line."""
+    wire = [event.body(), event.outcome()]
+    if not _app().conf.task_always_eager and has_broker() and publish(WRITE, wire):
+        return
+    if not _run_here(WRITE, wire):
+        log.error("Event not written, neither by a worker nor here: %s %s", *wire)
+
+
+def has_broker() -> bool:
+    """Return whether the project names a broker; Celery's own default of a RabbitMQ on this host does not count."""
+    conf = _app().conf
+    return bool(conf.broker_url or conf.broker_write_url) or "CELERY_BROKER_URL" in os.environ
+
+
+def publish(name: str, *args: Any, expires: float | None = None) -> bool:
+    """Send the task ``name``, within a fraction of a second or not at all; return whether it was sent.
+
+    After a failure the broker is left alone for a few seconds.
+    """
+    if not _broker.allows():
+        return False
+    app = _app()
+    queue = get_settings().celery_queue
+    try:
+        with _producers(os.getpid()).acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
+            app.send_task(
+                name,
+                args,
+                producer=producer,
+                retry=False,
+                ignore_result=True,
+                expires=expires,
+                **({"queue": queue} if queue else {}),
+            )
+    except (KombuError, OSError, *producer_errors(app)) as error:
+        _broker.failed()
+        log.warning("The broker did not take %s (%s: %s).", name, type(error).__name__, error)
+        return False
+    _broker.succeeded()
+    return True
+
+
+def producer_errors(app: Celery) -> tuple[type[BaseException], ...]:
+    """Return the errors of the transport in use, which not every transport wraps in kombu's."""
+    connection = _bounded_connection(app)
+    return (*connection.connection_errors, *connection.channel_errors)
+
+
+@cache
+def _producers(pid: int) -> Any:
+    """Return the pool of producers on our own bounded connection; a forked process makes its own."""
+    return pools.producers[_bounded_connection(_app())]
+
+
+def _bounded_connection(app: Celery) -> Any:
+    """Return a connection of our own: the project's may wait for ever on a broker that accepts and stays silent."""
+    bounds = dict.fromkeys(
+        ("connect_timeout", "socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"),
+        PUBLISH_TIMEOUT,
+    )
+    options = {**(app.conf.broker_transport_options or {}), **bounds, "max_retries": 0, "retry_on_timeout": False}
+    return app.connection_for_write(connect_timeout=PUBLISH_TIMEOUT, transport_options=options)
+
+
+def _run_here(name: str, *args: Any) -> bool:
+    """Run a task of ours in this process; return whether it went through."""
+    import_module("axes_async.tasks")
+    try:
+        _app().tasks[name].run(*args)
+    except DatabaseError:
+        log.exception("%s did not go through in this process.", name)
+        return False
+    return True
+
+
+def _app() -> Celery:
+    return current_app._get_current_object()

@@ -1,0 +1,111 @@
+"""What is known of the attempts in one request: ``request.axes``.
+
+One typed object, the same for sync and async code. It decides nothing; the guard writes it, the ways out read it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from django.http import HttpRequest
+
+from axes_async.client import Client
+from axes_async.policy import Counter
+from axes_async.stores.base import Verdict
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Attempt:
+    """One try of a password, from before it is looked at until it is settled."""
+
+    id: str
+    """Also the id of the event that the attempt becomes."""
+    client: Client
+    counters: tuple[Counter, ...]
+    verdict: Verdict | None = None
+    """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
+    settled: bool = False
+    """Whether it was counted, recorded or given back."""
+
+    @property
+    def token(self) -> str:
+        """The name of the attempt's reservations: the random end of its id."""
+        return self.id[-16:]
+
+    @property
+    def denied(self) -> bool:
+        """Whether the password must not be looked at."""
+        return self.verdict is not Verdict.ALLOWED and not self.settled
+
+    @property
+    def open(self) -> bool:
+        """Whether reservations are held."""
+        return self.verdict is Verdict.ALLOWED and not self.settled
+
+
+@dataclass(slots=True, eq=False)
+class AxesState:
+    """``request.axes``: how the login attempts of this request stand."""
+
+    client: Client | None = None
+    """The client as it was seen last."""
+    attempt: Attempt | None = None
+    """The latest attempt."""
+    locked_out: bool = False
+    """Whether the client is locked out: the attempt met a lockout, or set one."""
+    busy: bool = False
+    """Whether the attempt was turned away because others of the same client were still being looked at."""
+    unavailable: bool = False
+    """Whether the attempt was turned away because the store could not be asked."""
+    locked_until: int = 0
+    """When the lockout ends, in epoch milliseconds; -1 if only a reset ends it."""
+    failure_limit: int = 0
+    """The limit of the rule that locked; 0 while not locked out."""
+    detached: bool = False
+    """Whether there is no request at whose end a reservation could be given back."""
+
+    @property
+    def denied(self) -> bool:
+        """Whether the response is to be the lockout response."""
+        return self.locked_out or self.busy or self.unavailable
+
+    @property
+    def username(self) -> str | None:
+        """The name tried last, as rows keep it."""
+        return self.client.username if self.client else None
+
+
+_current: ContextVar[AxesState | None] = ContextVar("axes_async_state", default=None)
+"""The state of the request being served, for code that authenticates without passing the request on."""
+
+
+def enter(request: HttpRequest) -> tuple[AxesState, Token[AxesState | None]]:
+    """Give ``request`` a state of its own and make it the current one; return it, and what ``leave`` takes."""
+    state = AxesState()
+    request.axes = state  # type: ignore[attr-defined]
+    return state, _current.set(state)
+
+
+def leave(token: Token[AxesState | None]) -> None:
+    """Make the state that was current before ``enter`` the current one again."""
+    _current.reset(token)
+
+
+def state_of(request: HttpRequest | None) -> AxesState:
+    """Return the state of ``request``, making one where no middleware did.
+
+    Wrappers such as Django REST framework's share the state of the request they wrap. Without a request, the state of
+    the one being served is returned, and outside of any, one that lasts as long as the surrounding context.
+    """
+    if request is None:
+        state = _current.get()
+        if state is None:
+            state = AxesState(detached=True)
+            _current.set(state)
+        return state
+    request = getattr(request, "_request", request)
+    state = getattr(request, "axes", None)
+    if not isinstance(state, AxesState):
+        state = AxesState()
+        request.axes = state  # type: ignore[union-attr]
+    return state

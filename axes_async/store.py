@@ -1,0 +1,70 @@
+"""The store that the settings ask for, built when first needed and kept for the life of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from axes_async.conf import get_settings
+from axes_async.stores.base import Store
+from axes_async.stores.cache import CacheStore
+from axes_async.stores.redis import RedisStore, build_client
+
+CLIENT_OPTIONS = ("username", "password", "db", "ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""``OPTIONS`` of a Redis cache that our own client takes over, in Django's spelling or django-redis' capitals."""
+
+
+@cache
+def get_store() -> Store:
+    """Return the store on ``AXES_REDIS_CLIENT``, or else on the cache ``AXES_CACHE``.
+
+    Raises ``ImproperlyConfigured`` when there is no such cache, or a Redis cache names no server.
+    """
+    settings = get_settings()
+    config = django_settings.CACHES.get(settings.cache)
+    if config is None:
+        raise ImproperlyConfigured(f"AXES_CACHE is {settings.cache!r}; CACHES has {', '.join(django_settings.CACHES)}.")
+    prefix = config.get("KEY_PREFIX")
+    namespace = f"axes:{prefix}" if prefix else "axes"
+    if settings.redis_client is not None:
+        return RedisStore(settings.redis_client(), namespace=namespace, outbox_max=settings.outbox_max)
+    if not is_redis(config):
+        shared = not isinstance(caches[settings.cache], LocMemCache)
+        return CacheStore(lambda: caches[settings.cache], shared=shared)
+    client = build_client(primary_of(settings.cache, config), _options(config), timeout=settings.store_timeout)
+    return RedisStore(client, namespace=namespace, outbox_max=settings.outbox_max)
+
+
+def is_redis(config: Mapping[str, Any]) -> bool:
+    """Return whether an entry of ``CACHES`` is backed by Redis or Valkey: Django's own backend, or one named so."""
+    backend = config.get("BACKEND", "").lower()
+    return "redis" in backend or "valkey" in backend
+
+
+def primary_of(alias: str, config: Mapping[str, Any]) -> str:
+    """Return the URL of the server that takes writes: the first of ``LOCATION``, as in Django's Redis cache."""
+    location = config.get("LOCATION") or ()
+    urls = location.replace(";", ",").split(",") if isinstance(location, str) else list(location)
+    if not urls or not str(urls[0]).strip():
+        raise ImproperlyConfigured(f"CACHES[{alias!r}] has no LOCATION; it takes the URL of a Redis or Valkey server.")
+    return str(urls[0]).strip()
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    given = {str(name).lower(): value for name, value in (config.get("OPTIONS") or {}).items()}
+    return {name: given[name] for name in CLIENT_OPTIONS if name in given}
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting == "CACHES" or setting.startswith("AXES_"):
+        get_store.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="axes_async.store")

@@ -1,0 +1,31 @@
+-- Count one failure on each counter, give the attempt's reservations back, append the event.
+-- One step, so that nothing is counted and not recorded, and no place is free between the reservation and the count.
+--
+-- Keys and arguments: common.lua. ARGV[7]: two characters; '1' if an attempt during a lockout starts its cool-off anew,
+-- then how many counters at the end of KEYS only give a reservation back.
+-- Reply: {locked until, whether this step locked a counter, nudge due}
+
+local extend, only_release = ARGV[7]:sub(1, 1) == '1', tonumber(ARGV[7]:sub(2))
+local all, states, newly = counters(), {}, 0
+local counted = {}
+
+for n, c in ipairs(all) do
+  if c.mine then c.stale[#c.stale + 1] = token end
+  forget(c, c.stale)
+  if n <= #all - only_release then
+    counted[#counted + 1] = c
+    if not locked(c) then
+      if c.f == 0 then c.e = now end
+      c.f = c.f + 1
+      c.u = c.window > 0 and now + c.window or 0
+      redis.call('HSET', c.key, 'e', int(c.e), 'f', int(c.f), 'u', int(c.u))
+      if locked(c) then newly = 1 end
+    elseif extend and c.window > 0 then
+      c.u = now + c.window
+      redis.call('HSET', c.key, 'u', int(c.u))
+    end
+    keep_alive(c, c.open > 0)
+    states[#states + 1] = state(c)
+  end
+end
+return {locked_until(counted), newly, append(1, states)}

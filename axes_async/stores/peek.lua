@@ -1,0 +1,9 @@
+-- Look at the counters and change nothing.
+--
+-- Keys and arguments: common.lua.
+-- Reply: {locked until, the wire form of each counter…}
+
+local all = counters()
+local reply = {int(locked_until(all))}
+for _, c in ipairs(all) do reply[#reply + 1] = state(c) end
+return reply

@@ -1,0 +1,6 @@
+-- Append an event that touches no counter.
+--
+-- Keys and arguments: common.lua, without counters. ARGV[7]: 'always' if a full outbox takes it all the same.
+-- Reply: {nudge due}
+
+return {append(1, {}, ARGV[7] == 'always')}

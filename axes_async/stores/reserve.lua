@@ -1,0 +1,48 @@
+-- Take one reservation on each counter, or none: locked anywhere wins over busy anywhere.
+-- One step, since a limit that is looked at in one call and used in another is no limit.
+--
+-- Keys and arguments: common.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew.
+-- Reply: {verdict (0 allowed, 1 locked, 2 busy), locked until, nudge due}
+
+-- One to ten, then each doubling: the rows of a flood grow with its logarithm.
+local function worth_a_row(repeats)
+  if repeats <= 10 then return true end
+  while repeats > 10 do
+    if repeats % 2 == 1 then return false end
+    repeats = repeats / 2
+  end
+  return repeats == 10
+end
+
+local all, blocking, busy = counters(), nil, false
+for _, c in ipairs(all) do
+  if locked(c) then blocking = blocking or c
+  elseif c.limit > 0 and standing(c) + c.open >= c.limit then busy = true end
+end
+
+if blocking then
+  local states = {}
+  if ARGV[7] == '1' then
+    for _, c in ipairs(all) do
+      if locked(c) and c.window > 0 then
+        c.u = now + c.window
+        redis.call('HSET', c.key, 'u', int(c.u))
+        keep_alive(c, false)
+        states[#states + 1] = state(c)
+      end
+    end
+  end
+  if ARGV[4] == '' then return {1, locked_until(all), 0} end
+  local repeats = redis.call('HINCRBY', blocking.key, 'b', 1)
+  if not worth_a_row(repeats) and #states == 0 then return {1, locked_until(all), 0} end
+  return {1, locked_until(all), append(repeats, states)}
+end
+
+if busy then return {2, 0, 0} end
+
+for _, c in ipairs(all) do
+  forget(c, c.stale)
+  redis.call('HSET', c.key, token, int(now + lease))
+  keep_alive(c, true)
+end
+return {0, 0, 0}

@@ -1,0 +1,41 @@
+"""What a site's own code calls: lifting lockouts."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+
+from axes_async.client import identify
+from axes_async.conf import get_settings
+
+
+def reset(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:
+    """Remove attempts and lift the lockouts they stand for, in this process; return how many attempts went.
+
+    :param ip: only those of this address.
+    :param username: only those of this name; with ``ip``, only those of the name from that address.
+    :param ip_or_username: with both, those of either.
+    :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
+    :raises StoreUnavailable: if the store cannot be reached; nothing is reset then.
+
+    Without arguments, everything. Writes what the outbox holds first, so that no late row can lock again.
+    """
+    from axes_async.tasks.reset import reset as reset_task
+
+    return reset_task(ip=ip, username=username, ip_or_username=ip_or_username)
+
+
+def reset_request(request: HttpRequest) -> int:
+    """Reset what the lockout rules count of the client behind ``request``; return how many attempts went.
+
+    The name is taken from the form, or else from the query parameter ``username``. Of a client that no rule counts
+    nothing is reset, rather than everything.
+    """
+    client = identify(request, None)
+    username = client.username or request.GET.get("username") or None
+    rules = get_settings().lockout_parameters
+    together = any({"ip_address", "username"} <= set(rule) for rule in rules)
+    ip = client.ip_address if any("ip_address" in rule for rule in rules) else None
+    username = username if any("username" in rule for rule in rules) else None
+    if not ip and not (username and username.strip()):
+        return 0
+    return reset(ip=ip, username=username, ip_or_username=bool(ip and username) and not together)

@@ -1,0 +1,17 @@
+"""The Celery side: what a worker runs. Installed as ``axes_async.tasks``, and found there by Celery's autodiscovery."""
+
+from importlib import import_module
+
+from django.apps import apps
+
+MODULES = ("drain", "expire", "reset", "write")
+
+
+def load() -> None:
+    """Import the modules that register tasks; they need the models."""
+    for name in MODULES:
+        import_module(f"{__name__}.{name}")
+
+
+if apps.models_ready:
+    load()

@@ -1,0 +1,168 @@
+"""Events become rows: the database is a fold of the outbox.
+
+Everything here runs while the cursor is held, in the caller's transaction, and in the order of the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.db.models import Q
+
+from axes_async.clock import as_datetime
+from axes_async.conf import AxesSettings, get_settings
+from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
+from axes_async.stores.base import Store
+from axes_async.tasks.lifting import apply_reset, counters_of, keys_under, portions
+from axes_async.tasks.rows import PORTION, attempt_key, keys_of, upsert
+
+ATTEMPT_FIELDS = ("attempt_time", "first_attempt_time", "failures_since_start", "expires_at", "path_info", "http_accept")
+COUNTER_FIELDS = ("epoch", "failures", "lifted", "limit", "expires_at", "updated_at")
+
+
+class Fold:
+    """Applies events to rows, many at a time; those that take something back end a portion."""
+
+    def __init__(self, store: Store, using: str) -> None:
+        """Write to the database ``using``; resets reach the counters in ``store``."""
+        self.store = store
+        self.using = using
+        self.settings: AxesSettings = get_settings()
+        self.pending: list[AttemptEvent] = []
+
+    def apply(self, events: Iterable[AttemptEvent]) -> None:
+        """Write ``events``, in their order."""
+        for event in events:
+            if event.kind is Kind.RESET:
+                self.flush()
+                apply_reset(event, self.store, self.using)
+                continue
+            self.pending.append(event)
+            if event.kind is Kind.LOGGED_IN and event.counters:
+                self.flush()
+                self._clear(event)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        events, self.pending = self.pending, []
+        if self.settings.enable_access_failure_log:
+            self._failure_logs([event for event in events if event.kind in (Kind.FAILED, Kind.BLOCKED)])
+        if not self.settings.disable_access_log:
+            self._logins([event for event in events if event.kind is Kind.LOGGED_IN])
+            self._logouts([event for event in events if event.kind is Kind.LOGGED_OUT])
+        self._attempts([event for event in events if event.kind is Kind.FAILED])
+        self._counters([event for event in events if event.kind in (Kind.FAILED, Kind.BLOCKED) and event.counters])
+
+    def _failure_logs(self, events: list[AttemptEvent]) -> None:
+        rows = [
+            AccessFailureLog(**_who(event), event_id=UUID(event.id), locked_out=event.locked, repeats=event.repeats)
+            for event in events
+        ]
+        AccessFailureLog.objects.using(self.using).bulk_create(rows, batch_size=PORTION)
+
+    def _logins(self, events: list[AttemptEvent]) -> None:
+        rows = [
+            AccessLog(**_who(event), event_id=UUID(event.id), session_hash=event.extra.get("session", ""))
+            for event in events
+        ]
+        AccessLog.objects.using(self.using).bulk_create(rows, batch_size=PORTION)
+
+    def _logouts(self, events: list[AttemptEvent]) -> None:
+        """Set the time of the logout on its login: by the login's id, or for want of that by the session."""
+        by_id = {UUID(event.extra["login"]): event for event in events if "login" in event.extra}
+        by_session = {event.extra["session"]: event for event in events if set(event.extra) == {"session"}}
+        if not by_id and not by_session:
+            return
+        logins = AccessLog.objects.using(self.using).filter(
+            Q(event_id__in=by_id) | Q(session_hash__in=by_session), logout_time=None
+        )
+        ended = []
+        for login in logins:
+            event = by_id.get(login.event_id) or by_session[login.session_hash]
+            login.logout_time = as_datetime(event.time)
+            ended.append(login)
+        upsert(AccessLog, ended, key="id", fields=["logout_time"], using=self.using)
+
+    def _attempts(self, events: list[AttemptEvent]) -> None:
+        keys = {attempt_key(event) for event in events}
+        rows = {row.key: row for row in AccessAttempt.objects.using(self.using).filter(key__in=keys)}
+        for event in events:
+            key, time = attempt_key(event), as_datetime(event.time)
+            row = rows.get(key)
+            if row is None or (row.expires_at is not None and row.expires_at <= time):
+                named = {f"{name}_key": value for name, value in keys_of(event).items()}
+                who = _who(event)
+                row = AccessAttempt(**who, **named, key=key, first_attempt_time=time, failures_since_start=0)
+                rows[key] = row
+            row.failures_since_start += 1
+            row.attempt_time = max(row.attempt_time, time)
+            row.path_info, row.http_accept = event.path_info, event.http_accept
+            row.expires_at = self._expiry(event)
+        written = list(rows.values())
+        for row in written:
+            row.pk = None
+        upsert(AccessAttempt, written, key="key", fields=ATTEMPT_FIELDS, using=self.using)
+
+    def _expiry(self, event: AttemptEvent) -> object:
+        """Return when the last of the event's counters starts over; ``None`` if one does so only by a reset."""
+        ends = [state.expires_at for state in event.counters]
+        if not ends:
+            cooloff = self.settings.cooloff_time
+            return None if cooloff is None or callable(cooloff) else as_datetime(event.time) + cooloff
+        return None if 0 in ends else as_datetime(max(ends))
+
+    def _counters(self, events: list[AttemptEvent]) -> None:
+        latest: dict[str, tuple[AttemptEvent, CounterState]] = {}
+        for event in events:
+            for state in event.counters:
+                latest[state.digest] = event, state
+        stored = AttemptCounter.objects.using(self.using).filter(digest__in=latest)
+        before = {digest: (epoch, lifted) for digest, epoch, lifted in stored.values_list("digest", "epoch", "lifted")}
+        rows = []
+        for event, state in latest.values():
+            epoch, lifted = before.get(state.digest, (0, 0))
+            keys = keys_of(event)
+            rows.append(
+                AttemptCounter(
+                    digest=state.digest,
+                    parameters=parameter_bits(state.parameters),
+                    **{f"{name}_key": keys[name] for name in state.parameters},
+                    username=event.username if "username" in state.parameters else None,
+                    ip_address=event.ip_address if "ip_address" in state.parameters else None,
+                    epoch=state.epoch,
+                    failures=state.failures,
+                    lifted=max(state.lifted, lifted if epoch == state.epoch else 0),
+                    limit=state.limit,
+                    expires_at=as_datetime(state.expires_at) if state.expires_at else None,
+                    updated_at=as_datetime(event.time),
+                )
+            )
+        upsert(AttemptCounter, rows, key="digest", fields=COUNTER_FIELDS, using=self.using)
+
+    def _clear(self, event: AttemptEvent) -> None:
+        """Take back what a login cleared: the counters, and the attempts that count in none that is left."""
+        keys = keys_of(event)
+        counted = Q()
+        for state in event.counters:
+            AttemptCounter.objects.using(self.using).filter(digest=state.digest, epoch=state.epoch).delete()
+            counted |= Q(**{f"{name}_key": keys[name] for name in state.parameters})
+        attempts = AccessAttempt.objects.using(self.using).filter(counted)
+        for rows in portions(list(attempts)):
+            standing = {keys_under(counter.parameters, counter) for counter in counters_of(rows, self.using)}
+            rules = {bits for bits, _ in standing}
+            gone = [row.pk for row in rows if not any(keys_under(bits, row) in standing for bits in rules)]
+            AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
+
+
+def _who(event: AttemptEvent) -> dict[str, object]:
+    return {
+        "username": event.username,
+        "ip_address": event.ip_address,
+        "user_agent": event.user_agent,
+        "http_accept": event.http_accept,
+        "path_info": event.path_info,
+        "attempt_time": as_datetime(event.time),
+    }

@@ -1,0 +1,137 @@
+"""A reset, applied at its place among the events: attempts go, and the failures they stand for, from every counter.
+
+The store is told totals, not differences, so that doing it again after a crash changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+
+from axes_async import signals
+from axes_async.clock import as_datetime, now_ms
+from axes_async.conf import get_settings
+from axes_async.events import AttemptEvent
+from axes_async.models import AccessAttempt, AccessReset, AttemptCounter
+from axes_async.policy import PARAMETERS
+from axes_async.stores.base import Lift, Store
+from axes_async.tasks.rows import PORTION, ip_address_key, username_key
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Keys = tuple[int, tuple[str, ...]]
+"""A counter's parameters, as bits, and the key of each."""
+
+
+def apply_reset(event: AttemptEvent, store: Store, using: str) -> None:
+    """Carry the reset out: on rows and counters that earlier events have made, and on no later ones."""
+    attempts, counters = reached_by(event, using)
+    lifted: Tally[str] = Tally()
+    if event.extra["reach"] != "all":
+        for row, amount in _standing_for(attempts, using):
+            lifted[row.digest] = min(row.failures, row.lifted + amount)
+    whole = counters.filter(lifted__lt=F("failures")).values_list("digest", flat=True)
+    for digests in portions(list(whole)):
+        _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), {}, event, store, using)
+    for digests in portions(lifted):
+        _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), lifted, event, store, using)
+    gone, _ = attempts.delete()
+    AccessReset.objects.using(using).create(
+        event_id=UUID(event.id),
+        reset_time=as_datetime(event.time),
+        reach={"username": event.username, "ip_address": event.ip_address, "reach": event.extra["reach"]},
+        attempts=gone,
+    )
+
+
+def reached_by(event: AttemptEvent, using: str) -> tuple[QuerySet[AccessAttempt], QuerySet[AttemptCounter]]:
+    """Return the attempts that a reset removes, and the counters that it takes back whole."""
+    attempts = AccessAttempt.objects.using(using).all()
+    counters = AttemptCounter.objects.using(using).all()
+    reach = event.extra["reach"]
+    if reach == "all":
+        return attempts, counters
+    if reach == "rows":
+        return attempts.filter(key__in=event.extra["rows"]), counters.none()
+    wanted = Q()
+    for key, name in ((ip_address_key(event.ip_address), "ip_address"), (username_key(event.username), "username")):
+        if key:
+            wanted = wanted | Q(**{f"{name}_key": key}) if reach == "either" else wanted & Q(**{f"{name}_key": key})
+    return attempts.filter(wanted), counters.filter(wanted)
+
+
+def counters_of(attempts: Iterable[AccessAttempt], using: str) -> Iterator[AttemptCounter]:
+    """Return the counters with failures left that share a value with one of ``attempts``."""
+    rows = list(attempts)
+    shared = Q()
+    for name in PARAMETERS:
+        shared |= Q(**{f"{name}_key__in": {getattr(row, f"{name}_key") for row in rows} - {""}})
+    yield from AttemptCounter.objects.using(using).filter(shared, lifted__lt=F("failures"))
+
+
+def keys_under(bits: int, row: AccessAttempt | AttemptCounter) -> Keys:
+    """Return the keys of ``row`` that a counter with these parameters is made of."""
+    return bits, tuple(getattr(row, f"{name}_key") for place, name in enumerate(PARAMETERS) if bits >> place & 1)
+
+
+def portions(items: Iterable[Item], size: int = PORTION) -> Iterator[list[Item]]:
+    """Return ``items`` in lists of at most ``size``."""
+    rest = iter(items)
+    while portion := list(islice(rest, size)):
+        yield portion
+
+
+def _standing_for(attempts: QuerySet[AccessAttempt], using: str) -> Iterator[tuple[AttemptCounter, int]]:
+    """Return each counter that ``attempts`` count in, with the failures that are theirs."""
+    amounts: Tally[str] = Tally()
+    counters: dict[str, AttemptCounter] = {}
+    for rows in portions(attempts.iterator(chunk_size=PORTION)):
+        found = list(counters_of(rows, using))
+        theirs: Tally[Keys] = Tally()
+        for bits in {counter.parameters for counter in found}:
+            for row in rows:
+                theirs[keys_under(bits, row)] += row.failures_since_start
+        for counter in found:
+            counters[counter.digest] = counter
+            amounts[counter.digest] += theirs[keys_under(counter.parameters, counter)]
+    return ((counter, amounts[digest]) for digest, counter in counters.items() if amounts[digest])
+
+
+def _lift(
+    counters: QuerySet[AttemptCounter], lifted: dict[str, int], event: AttemptEvent, store: Store, using: str
+) -> None:
+    """Take failures back, in store and rows: up to ``lifted`` of a counter, or all where it names none."""
+    rows = [row for row in counters if row.lifted < lifted.get(row.digest, row.failures)]
+    now, lease = now_ms(), round(get_settings().reserve_lease * 1000)
+    for row in rows:
+        before, row.lifted = row.failures - row.lifted, lifted.get(row.digest, row.failures)
+        row.updated_at = as_datetime(event.time)
+        live = row.expires_at is None or row.expires_at > row.updated_at
+        if live and 0 < row.limit <= before and row.failures - row.lifted < row.limit:
+            _announce(row, using)
+    store.lift([Lift(row.digest, row.epoch, row.lifted) for row in rows], now=now, lease=lease)
+    AttemptCounter.objects.using(using).bulk_update(rows, ["lifted", "updated_at"])
+
+
+def _announce(row: AttemptCounter, using: str) -> None:
+    if not signals.user_unlocked.has_listeners():
+        return
+    parameters = [name for place, name in enumerate(PARAMETERS) if row.parameters >> place & 1]
+
+    def send() -> None:
+        results = signals.user_unlocked.send_robust(
+            sender=AttemptCounter, parameters=parameters, username=row.username, ip_address=row.ip_address
+        )
+        for receiver, error in results:
+            if isinstance(error, Exception):
+                log.error("A receiver of user_unlocked failed: %r", receiver, exc_info=error)
+
+    transaction.on_commit(send, using=using)

@@ -1,0 +1,89 @@
+"""The reset behind ``utils.reset``, ``axes_reset`` and the admin: an event like any other, applied in its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from celery import shared_task
+
+from axes_async import outbox
+from axes_async.client import parse_address, row_text
+from axes_async.clock import now_ms
+from axes_async.errors import AxesError
+from axes_async.events import AttemptEvent, Kind, new_id
+from axes_async.models import AccessReset
+from axes_async.store import get_store
+from axes_async.stores.base import OutboxStore
+from axes_async.tasks.cursor import database, held_cursor
+from axes_async.tasks.drain import drain_batch
+from axes_async.tasks.fold import Fold
+from axes_async.tasks.lifting import reached_by
+
+
+@shared_task(name="axes_async.reset")
+def reset(
+    ip: str | None = None,
+    username: str | None = None,
+    ip_or_username: bool = False,
+    rows: Sequence[str] | None = None,
+) -> int:
+    """Remove attempts, and lift the lockouts they stand for; return how many attempts went.
+
+    :param ip: of this address; of an IPv6 address, those of its whole /64, which is one client.
+    :param username: of this name, in any case and width; with ``ip``, those of the name from that address.
+    :param ip_or_username: with both, those of either.
+    :param rows: the ``AccessAttempt.key`` of each that is to go, in place of the others.
+    :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
+    :raises StoreUnavailable: if the store cannot be reached; nothing is reset then.
+
+    With no argument at all, everything.
+    """
+    event = reset_event(ip=ip, username=username, ip_or_username=ip_or_username, rows=rows)
+    store = get_store()
+    store.record(event)
+    using = database()
+    done = AccessReset.objects.using(using).filter(event_id=UUID(event.id))
+    if isinstance(store, OutboxStore):
+        while drain_batch(store) and not done.exists():
+            pass
+        if drain_batch(store):
+            outbox.nudge()  # A worker goes on with what came in meanwhile.
+    else:
+        with held_cursor():
+            Fold(store, using).apply([event])
+    result = done.first()
+    if result is None:
+        raise AxesError("The reset was recorded, but it could not be carried out; see the log of the drain.")
+    return result.attempts
+
+
+def count(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:
+    """Return how many attempts ``reset`` would remove, of those that have been written so far."""
+    event = reset_event(ip=ip, username=username, ip_or_username=ip_or_username)
+    return reached_by(event, database())[0].count()
+
+
+def reset_event(
+    *,
+    ip: str | None = None,
+    username: str | None = None,
+    ip_or_username: bool = False,
+    rows: Sequence[str] | None = None,
+) -> AttemptEvent:
+    """Return the event of a reset; see ``reset`` for arguments and errors."""
+    address = None if ip is None else parse_address(ip)
+    if ip is not None and address is None:
+        raise ValueError(f"{ip!r} is not an IP address.")
+    if username is not None and not username.strip():
+        raise ValueError("A username to reset is empty.")
+    reach = "both" if not ip_or_username else "either"
+    if ip is None and username is None:
+        reach = "all"
+    return AttemptEvent(
+        kind=Kind.RESET,
+        id=new_id(now_ms()),
+        username=None if username is None else row_text(username, tell_apart=True),
+        ip_address=None if address is None else str(address),
+        extra={"reach": reach} if rows is None else {"reach": "rows", "rows": list(rows)},
+    )

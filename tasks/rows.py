@@ -1,0 +1,67 @@
+"""How an event's values stand in rows: keys that canonical values share, and writing many rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from django.db import connections
+from django.db.models import Model
+
+from axes_async.client import canonical_address, canonical_username
+from axes_async.events import AttemptEvent
+from axes_async.policy import Parameter, digest_of
+
+Row = TypeVar("Row", bound=Model)
+
+PORTION = 500
+"""Rows per statement: SQLite allows 32,766 parameters in one, and a row has up to 15."""
+
+
+@lru_cache(maxsize=8192)
+def username_key(username: str | None) -> str:
+    """Return the key under which variants of one name are found; '' without a name."""
+    canonical = canonical_username(username)
+    return digest_of([("username", canonical)]) if canonical else ""
+
+
+@lru_cache(maxsize=8192)
+def ip_address_key(ip_address: str | None) -> str:
+    """Return the key under which the addresses of one client are found; '' without an address."""
+    canonical = canonical_address(ip_address or "")
+    return digest_of([("ip_address", canonical)]) if canonical else ""
+
+
+@lru_cache(maxsize=8192)
+def user_agent_key(user_agent: str) -> str:
+    """Return the key of an agent; that of no agent is one like any other."""
+    return digest_of([("user_agent", user_agent)])
+
+
+def keys_of(event: AttemptEvent) -> dict[Parameter, str]:
+    """Return the key of each value that can be counted."""
+    return {
+        "username": username_key(event.username),
+        "ip_address": ip_address_key(event.ip_address),
+        "user_agent": user_agent_key(event.user_agent),
+    }
+
+
+def attempt_key(event: AttemptEvent) -> str:
+    """Return what names the ``AccessAttempt`` of an event: its username, address and agent as the row shows them."""
+    return digest_of(
+        [("username", event.username or ""), ("ip_address", event.ip_address or ""), ("user_agent", event.user_agent)]
+    )
+
+
+def upsert(model: type[Row], rows: Sequence[Row], *, key: str, fields: Iterable[str], using: str) -> None:
+    """Insert ``rows``, or where one with the same ``key`` is there, set its ``fields`` to the new ones."""
+    named = connections[using].features.supports_update_conflicts_with_target
+    model._default_manager.using(using).bulk_create(
+        rows,
+        batch_size=PORTION,
+        update_conflicts=True,
+        unique_fields=[key] if named else None,
+        update_fields=list(fields),
+    )

@@ -1,0 +1,28 @@
+"""The way of an event that no outbox holds: from a cache that is no Redis, one message each, as well as it goes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+
+from axes_async import outbox
+from axes_async.events import AttemptEvent
+from axes_async.models import AccessFailureLog, AccessLog
+from axes_async.store import get_store
+from axes_async.tasks.cursor import database, held_cursor
+from axes_async.tasks.fold import Fold
+
+
+@shared_task(name=outbox.WRITE, ignore_result=True)
+def write(wire: list[str]) -> None:
+    """Write one event, given as its wire form ``[body, outcome]``; one that is written already is left alone."""
+    event = AttemptEvent.parse(*wire)
+    with held_cursor():
+        if not _is_written(event):
+            Fold(get_store(), database()).apply([event])
+
+
+def _is_written(event: AttemptEvent) -> bool:
+    event_id = UUID(event.id)
+    return any(model.objects.filter(event_id=event_id).exists() for model in (AccessFailureLog, AccessLog))

@@ -1,0 +1,76 @@
+"""What the tests share: empty servers, a user, and a drain on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from axes_async.store import get_store
+from axes_async.stores.base import Store
+from axes_async.stores.redis import RedisStore
+from django.contrib.auth.models import User
+from django.core.cache import caches
+from django.test import Client
+
+from tests import servers
+from tests.site import CountingBackend
+
+PASSWORD = "correct horse battery staple"  # noqa: S105
+
+
+@pytest.fixture(autouse=True)
+def _empty_servers() -> Iterator[None]:
+    """Give each test an empty Valkey and an empty local cache."""
+    with redis.Redis.from_url(servers.valkey_url()) as client:
+        client.flushall()
+    caches["memory"].clear()
+    CountingBackend.checks, CountingBackend.seconds = 0, 0.0
+    yield
+    CountingBackend.seconds = 0.0
+
+
+@pytest.fixture
+def valkey() -> Iterator[redis.Redis]:
+    """Return a plain client of the server that holds the counters."""
+    with redis.Redis.from_url(servers.valkey_url(), decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def store() -> Store:
+    """Return the store of the test site."""
+    return get_store()
+
+
+@pytest.fixture
+def redis_store() -> RedisStore:
+    """Return the store of the test site, which is on Valkey."""
+    store = get_store()
+    assert isinstance(store, RedisStore)
+    return store
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """Return a user whose password is ``PASSWORD``."""
+    return User.objects.create_user("alice", password=PASSWORD)
+
+
+@pytest.fixture
+def post(client: Client) -> Callable[..., Any]:
+    """Return a function that tries a password at a URL of the test site."""
+
+    def post(username: Any = "alice", password: Any = "wrong", *, url: str = "/sign-in/", **extra: Any) -> Any:
+        return client.post(url, {"username": username, "password": password}, **extra)
+
+    return post
+
+
+@pytest.fixture
+def drain() -> Callable[[], int]:
+    """Return the drain, to be run in this process: what a worker would do, when the test wants it."""
+    from axes_async.tasks.drain import drain
+
+    return drain
