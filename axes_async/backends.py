@@ -1,4 +1,4 @@
-"""The way in through ``django.contrib.auth``: a backend that reserves a place before any other looks at the password."""
+"""The way in through ``django.contrib.auth``: a backend that reserves a place before any other sees the password."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from axes_async import guard
 from axes_async.client import storable
 from axes_async.errors import AttemptDenied
+from axes_async.state import Attempt
 
 
 class AxesStandaloneBackend(BaseBackend):
@@ -40,7 +41,7 @@ def _named(username: Any, credentials: dict[str, Any]) -> dict[str, Any]:
     return credentials if username is None else {"username": username, **credentials}
 
 
-def _refuse_denied(attempt: guard.Attempt | None) -> None:
+def _refuse_denied(attempt: Attempt | None) -> None:
     if attempt is not None and attempt.denied:
         raise AttemptDenied("This client may not try a password now.")
 

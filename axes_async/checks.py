@@ -7,7 +7,8 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -43,10 +44,10 @@ def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     places = _places(django_settings.MIDDLEWARE, AxesMiddleware)
     if len(places) != 1:
         missing = f"{MIDDLEWARE} is {'missing from' if not places else 'more than once in'} MIDDLEWARE."
-        return [Warning(missing, hint=f"Add {MIDDLEWARE!r} once, as the last entry.", id="axes_async.W001")]
+        return [checks.Warning(missing, hint=f"Add {MIDDLEWARE!r} once, as the last entry.", id="axes_async.W001")]
     if places[0] != len(django_settings.MIDDLEWARE) - 1:
         hint = "Make it the last entry, so that what comes before sees the lockout response as the final one."
-        return [Warning(f"{MIDDLEWARE} is not the last in MIDDLEWARE.", hint=hint, id="axes_async.W002")]
+        return [checks.Warning(f"{MIDDLEWARE} is not the last in MIDDLEWARE.", hint=hint, id="axes_async.W002")]
     return []
 
 
@@ -58,10 +59,10 @@ def check_backends(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     hint = f"Make {BACKEND!r} the first entry."
     if not places:
         missing = f"{BACKEND} is missing from AUTHENTICATION_BACKENDS, so that authenticate() locks nobody out."
-        return [Warning(missing, hint=hint, id="axes_async.W003")]
+        return [checks.Warning(missing, hint=hint, id="axes_async.W003")]
     if places[0] != 0:
         late = f"{BACKEND} is not the first in AUTHENTICATION_BACKENDS: those before it try passwords unguarded."
-        return [Warning(late, hint=hint, id="axes_async.W004")]
+        return [checks.Warning(late, hint=hint, id="axes_async.W004")]
     return []
 
 
@@ -73,7 +74,7 @@ def _is_off() -> bool:
 
 
 def _places(paths: Sequence[str], wanted: type) -> list[int]:
-    """Return where ``wanted`` or a subclass of it stands in ``paths``; what cannot be imported is Django's to report."""
+    """Return where ``wanted`` or a subclass stands in ``paths``; what cannot be imported is Django's to report."""
     places = []
     for place, path in enumerate(paths):
         try:

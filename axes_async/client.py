@@ -6,6 +6,7 @@ made of (canonical). What is done with them is not decided here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from unicodedata import normalize
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest
+from django.http.multipartparser import MultiPartParserError
 from django.http.request import UnreadablePostError
 
 from axes_async.policy import Parameter, digest_of
@@ -67,7 +69,7 @@ def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | 
     """Return the name that is being tried, as text; ``None`` where there is none.
 
     Credentials count first: under the user model's ``USERNAME_FIELD``, then under ``username``. Without credentials
-    the form field of that name is read.
+    the field of that name in the form, or in the JSON object, is read.
     """
     field = get_user_model().USERNAME_FIELD
     if credentials:
@@ -76,8 +78,11 @@ def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | 
     if request is None or request.method != "POST":
         return None
     try:
+        if request.content_type == "application/json":
+            body = json.loads(request.body)
+            return _as_text(body.get(field)) if isinstance(body, dict) else None
         return _as_text(request.POST.get(field))
-    except (SuspiciousOperation, BadRequest, UnreadablePostError):
+    except (SuspiciousOperation, BadRequest, MultiPartParserError, UnreadablePostError, ValueError, RecursionError):
         return None  # The view meets the same broken body and answers for it.
 
 

@@ -123,8 +123,8 @@ class AttemptEvent:
     path_info: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
     """What only one kind has: ``session`` and ``login`` of a login or logout, what a ``reset`` is to reach."""
-    repeats: int = 1
-    """Of a blocked attempt: how many there have been in this lockout, this one included."""
+    repeats: int = 0
+    """Of a blocked attempt: how many the lockout has turned away by now, this one included."""
     counters: tuple[CounterState, ...] = ()
     """The counters that the step changed."""
 
@@ -168,7 +168,7 @@ class AttemptEvent:
             counters=tuple(CounterState.parse(state) for state in states),
         )
 
-    def seen(self, counters: Iterable[CounterState], *, repeats: int = 1) -> Self:
+    def seen(self, counters: Iterable[CounterState], *, repeats: int = 0) -> Self:
         """Return this event with what the store's step adds."""
         return replace(self, counters=tuple(counters), repeats=repeats)
 

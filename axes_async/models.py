@@ -79,9 +79,12 @@ class AccessFailureLog(AccessBase):
     event_id = models.UUIDField(unique=True, editable=False)
     locked_out = models.BooleanField(_("locked out"), default=False)
     repeats = models.PositiveIntegerField(
-        _("attempts so far"),
-        default=1,
-        help_text=_("Of an attempt during a lockout: how many there have been. Rows are kept at 1 to 10, 20, 40, 80 …"),
+        _("turned away so far"),
+        default=0,
+        help_text=_(
+            "How many attempts the lockout has turned away by then, this one included; rows are kept of the first ten "
+            "and then at each doubling. 0: the password was looked at."
+        ),
     )
 
     class Meta(AccessBase.Meta):

@@ -87,7 +87,7 @@ def publish(name: str, *args: Any, expires: float | None = None) -> bool:
                 expires=expires,
                 **({"queue": queue} if queue else {}),
             )
-    except (KombuError, OSError, *producer_errors(app)) as error:
+    except _errors(app) as error:
         _broker.failed()
         log.warning("The broker did not take %s (%s: %s).", name, type(error).__name__, error)
         return False
@@ -95,10 +95,10 @@ def publish(name: str, *args: Any, expires: float | None = None) -> bool:
     return True
 
 
-def producer_errors(app: Celery) -> tuple[type[BaseException], ...]:
-    """Return the errors of the transport in use, which not every transport wraps in kombu's."""
+def _errors(app: Celery) -> tuple[type[Exception], ...]:
+    """Return what a publish may raise: kombu wraps most of its transport's errors, and not all."""
     connection = _bounded_connection(app)
-    return (*connection.connection_errors, *connection.channel_errors)
+    return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
 
 
 @cache

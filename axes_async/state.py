@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
+
 from django.http import HttpRequest
 
 from axes_async.client import Client

@@ -21,7 +21,8 @@ def reset(ip: str | None = None, username: str | None = None, ip_or_username: bo
     """
     from axes_async.tasks.reset import reset as reset_task
 
-    return reset_task(ip=ip, username=username, ip_or_username=ip_or_username)
+    gone: int = reset_task(ip=ip, username=username, ip_or_username=ip_or_username)
+    return gone
 
 
 def reset_request(request: HttpRequest) -> int:

@@ -10,7 +10,7 @@ import logging
 import time
 
 from celery import shared_task
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, OperationalError, transaction
 from django.utils import timezone
 
 from axes_async import outbox
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 1000
 """Events per transaction."""
+
+UNWRITABLE = (DatabaseError, ValueError, TypeError, LookupError)
+"""What an event may meet that no repetition mends: a value that a column, or our own reading of it, does not take."""
 
 LONGEST = 20.0
 """Seconds after which a drain makes room for other tasks and has another one go on."""
@@ -71,7 +74,9 @@ def _write(events: list[AttemptEvent], store: OutboxStore, using: str) -> None:
     try:
         with transaction.atomic(using=using):
             Fold(store, using).apply(events)
-    except DatabaseError as error:
+    except OperationalError:
+        raise  # The database is at fault, and not the event.
+    except UNWRITABLE as error:
         if len(events) == 1:
             log.error("Event set aside, it cannot be written (%s): %s", error, events[0].body())
             store.set_aside(f"{events[0].body()} {events[0].outcome()}".encode(), f"{type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ Everything here runs while the cursor is held, in the caller's transaction, and 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Q
@@ -18,7 +19,14 @@ from axes_async.stores.base import Store
 from axes_async.tasks.lifting import apply_reset, counters_of, keys_under, portions
 from axes_async.tasks.rows import PORTION, attempt_key, keys_of, upsert
 
-ATTEMPT_FIELDS = ("attempt_time", "first_attempt_time", "failures_since_start", "expires_at", "path_info", "http_accept")
+ATTEMPT_FIELDS = (
+    "attempt_time",
+    "first_attempt_time",
+    "failures_since_start",
+    "expires_at",
+    "path_info",
+    "http_accept",
+)
 COUNTER_FIELDS = ("epoch", "failures", "lifted", "limit", "expires_at", "updated_at")
 
 
@@ -106,7 +114,7 @@ class Fold:
             row.pk = None
         upsert(AccessAttempt, written, key="key", fields=ATTEMPT_FIELDS, using=self.using)
 
-    def _expiry(self, event: AttemptEvent) -> object:
+    def _expiry(self, event: AttemptEvent) -> datetime | None:
         """Return when the last of the event's counters starts over; ``None`` if one does so only by a reset."""
         ends = [state.expires_at for state in event.counters]
         if not ends:

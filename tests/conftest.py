@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 import redis
-from axes_async.store import get_store
-from axes_async.stores.base import Store
-from axes_async.stores.redis import RedisStore
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.test import Client
 
+from axes_async.store import get_store
+from axes_async.stores.base import Store
+from axes_async.stores.redis import RedisStore
 from tests import servers
 from tests.site import CountingBackend
 
-PASSWORD = "correct horse battery staple"  # noqa: S105
+PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,9 @@
 import os
 
 from axes_async.tasks.schedule import beat_schedule
-
 from tests import servers
 
-SECRET_KEY = "tests"  # noqa: S105
+SECRET_KEY = "tests"
 ALLOWED_HOSTS = ["testserver", "127.0.0.1"]
 USE_TZ = True
 ROOT_URLCONF = "tests.urls"

@@ -10,6 +10,8 @@ from django.contrib.auth import aauthenticate, alogin, authenticate, login
 from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest, HttpResponse
 
+from axes_async import guard
+
 
 class CountingBackend(ModelBackend):
     """Django's own check, counted, and as slow as a test wants it."""
@@ -18,12 +20,19 @@ class CountingBackend(ModelBackend):
     seconds: ClassVar[float] = 0.0
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def authenticate(self, request: HttpRequest | None, username: Any = None, password: Any = None, **kwargs: Any) -> Any:
+    def authenticate(
+        self, request: HttpRequest | None, username: Any = None, password: Any = None, **kwargs: Any
+    ) -> Any:
         """Count, wait, check."""
-        with self._lock:
-            type(self).checks += 1
-        time.sleep(self.seconds)
+        self.count()
         return super().authenticate(request, username=username, password=password, **kwargs)
+
+    @classmethod
+    def count(cls) -> None:
+        """Count a check, and take as long as one takes."""
+        with cls._lock:
+            cls.checks += 1
+        time.sleep(cls.seconds)
 
     async def aauthenticate(
         self, request: HttpRequest | None, username: Any = None, password: Any = None, **kwargs: Any
@@ -40,6 +49,15 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         return HttpResponse("wrong", status=401)
     login(request, user)
     return HttpResponse(status=204)
+
+
+def nobody(request: HttpRequest) -> HttpResponse:
+    """Refuse every password after the usual wait, without a database: 401."""
+    credentials = {"username": request.POST["username"]}
+    with guard.attempt(request, credentials) as attempt:
+        CountingBackend.count()
+        attempt.failed()
+    return HttpResponse("wrong", status=401)
 
 
 async def async_sign_in(request: HttpRequest) -> HttpResponse:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.auth.models import User
-from django.test import Client, override_settings
 
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("login/", LoginView.as_view(template_name="admin/login.html")),
     path("logout/", LogoutView.as_view(next_page="/home/")),
     path("sign-in/", site.sign_in),
+    path("nobody/", site.nobody),
     path("async-sign-in/", site.async_sign_in),
     path("check-only/", site.check_only),
 ]

@@ -28,4 +28,4 @@ for n, c in ipairs(all) do
     states[#states + 1] = state(c)
   end
 end
-return {locked_until(counted), newly, append(1, states)}
+return {locked_until(counted), newly, append(0, states)}

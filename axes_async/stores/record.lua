@@ -3,4 +3,4 @@
 -- Keys and arguments: common.lua, without counters. ARGV[7]: 'always' if a full outbox takes it all the same.
 -- Reply: {nudge due}
 
-return {append(1, {}, ARGV[7] == 'always')}
+return {append(0, {}, ARGV[7] == 'always')}

@@ -19,7 +19,7 @@ from redis.retry import Retry
 from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
 from axes_async.policy import Counter
-from axes_async.stores.base import Lift, Outcome, OutboxStore, Verdict
+from axes_async.stores.base import Lift, OutboxStore, Outcome, Verdict
 
 POOL_SIZE = 64
 """Connections a process opens at most; more threads than that wait for one, a few milliseconds each."""

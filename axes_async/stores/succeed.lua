@@ -19,4 +19,4 @@ for n, c in ipairs(all) do
   forget(c, c.stale)
 end
 if not always and #states == 0 then return {0} end
-return {append(1, states)}
+return {append(0, states)}

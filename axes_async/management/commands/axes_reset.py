@@ -45,7 +45,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{total} attempts {'would be ' if options['dry_run'] else ''}removed.")
 
     @staticmethod
-    def _wanted(addresses: list[str], names: list[str]) -> Iterator[dict[str, str]]:
+    def _wanted(addresses: list[str], names: list[str]) -> Iterator[dict[str, Any]]:
         yield from ({"ip": address} for address in addresses)
         yield from ({"username": name} for name in names)
         if not addresses and not names:

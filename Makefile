@@ -1,0 +1,55 @@
+# make run     the example site, its worker, beat and Valkey; Ctrl-C stops all of them
+# make test    the tests, on PostgreSQL, and those of the rows on SQLite too
+# make check   style, types, import rules, migrations
+# make clean   removes what the other targets made, the virtual environment and the demo's data too
+#
+# PYTHON=python3.12 chooses the Python of the virtual environment, PORT=8001 the port of the site, and
+# ARGS="-k lockout" goes to pytest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CHECKED := build/check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+run: $(VENV)/installed-example
+	@$(BIN)/python -m example_project.run
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+	AXES_TEST_DATABASE=sqlite $(BIN)/python -m pytest -m database $(ARGS)
+
+# tasks/ is installed as axes_async.tasks: the tools look at a copy in which it stands there.
+check: $(VENV)/installed-dev
+	@rm -rf $(CHECKED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p $(CHECKED)
+	@cp -R axes_async example_project $(CHECKED)/
+	@cp -R tasks $(CHECKED)/axes_async/tasks
+	cd $(CHECKED) && PYTHONPATH=. MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml \
+		--cache-dir ../../.mypy_cache -p axes_async -p example_project
+	cd $(CHECKED) && PYTHONPATH=. ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml --no-cache
+	$(BIN)/python example_project/manage.py makemigrations --check --dry-run
+
+clean:
+	rm -rf $(VENV) build dist var *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is the last thing that a new environment gets, so an environment that was left half-made is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; '$(PYTHON)' is not that. Name one that is: make PYTHON=python3.12 ..." >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each group: installed again only when pyproject.toml has changed since.
+$(VENV)/installed-%: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group $*
+	@touch $@
