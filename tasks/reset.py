@@ -59,7 +59,10 @@ def reset(
 
 
 def count(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:
-    """Return how many attempts ``reset`` would remove, of those that have been written so far."""
+    """Return how many attempts ``reset`` would remove; writes what the outbox holds first."""
+    store = get_store()
+    while isinstance(store, OutboxStore) and drain_batch(store):
+        pass
     event = reset_event(ip=ip, username=username, ip_or_username=ip_or_username)
     return reached_by(event, database())[0].count()
 

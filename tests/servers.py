@@ -59,3 +59,12 @@ def postgres() -> dict[str, Any]:
         "USER": "postgres",
         "HOST": socket_folder,
     }
+
+
+def create_database(name: str) -> None:
+    """Make an empty database in the test's PostgreSQL."""
+    import psycopg
+
+    options = postgres()
+    with psycopg.connect(host=options["HOST"], user=options["USER"], dbname="postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')

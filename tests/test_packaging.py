@@ -1,0 +1,147 @@
+"""What is published: the wheel, the sdist, and a new project that has nothing but the wheel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("*.py", "*.lua", "*.html", "py.typed")
+
+SETTINGS = """
+INSTALLED_APPS += ["django_celery_results", "axes_async"]
+MIDDLEWARE += ["axes_async.middleware.AxesMiddleware"]
+AUTHENTICATION_BACKENDS = [
+    "axes_async.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+CACHES = {{"default": {{"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "{cache}"}}}}
+CELERY_BROKER_URL = "{broker}"
+CELERY_RESULT_BACKEND = "django-db"
+from axes_async.tasks.schedule import beat_schedule
+CELERY_BEAT_SCHEDULE = beat_schedule()
+ALLOWED_HOSTS = ["testserver"]
+"""
+
+CELERY = """
+import os
+from celery import Celery
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site1.settings")
+app = Celery("site1")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+"""
+
+VISIT = """
+import django
+django.setup()
+from django.contrib.auth.models import User
+from django.test import Client
+User.objects.create_superuser("alice", password="right")
+client = Client()
+def enter(password):
+    return client.post("/admin/login/", {"username": "alice", "password": password}).status_code
+print([enter("wrong"), enter("wrong"), enter("wrong"), enter("right")])
+"""
+
+TASKS = """
+from site1.celery import app
+app.loader.import_default_modules()
+print(sorted(name for name in app.tasks if name.startswith("axes_async.")))
+"""
+
+
+def run(*command: str | Path, folder: Path, **environment: str) -> str:
+    """Run ``command`` with the environment of nobody's project; return what it printed."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO", "PYTHON", "AXES"))}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the wheel and the sdist, built from a copy of what git would check out."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
+    source.mkdir()
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.decode()
+    for name in listed.splitlines():
+        if (ROOT / name).is_file():
+            target = source / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((ROOT / name).read_bytes())
+    run(sys.executable, "-m", "build", "--outdir", folder, source, folder=folder)
+    return folder
+
+
+def source_files() -> set[str]:
+    """Return every file of the package, under the name it is installed by."""
+    names = set()
+    for top, installed in (("axes_async", "axes_async"), ("tasks", "axes_async/tasks")):
+        for pattern in FILES:
+            found = (ROOT / top).rglob(pattern)
+            names |= {f"{installed}/{path.relative_to(ROOT / top).as_posix()}" for path in found}
+    return names
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_claims_no_other_name(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == source_files()
+
+
+def test_the_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    assert (source / "LICENSE").is_file()
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, source, folder=tmp_path)
+    (again,), (wheel,) = tmp_path.glob("*.whl"), built.glob("*.whl")
+    assert sorted(zipfile.ZipFile(again).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.timeout(240)
+def test_a_new_project_with_the_wheel_alone_migrates_locks_and_resets(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", wheel, folder=tmp_path)
+    run(python, "-m", "django", "startproject", "site1", tmp_path, folder=tmp_path)
+    settings = SETTINGS.format(cache=servers.valkey_url(2), broker=servers.valkey_url(3))
+    with (tmp_path / "site1" / "settings.py").open("a") as file:
+        file.write(settings)
+    (tmp_path / "site1" / "celery.py").write_text(CELERY)
+    (tmp_path / "site1" / "__init__.py").write_text("from site1.celery import app\n")
+
+    def manage(*arguments: str) -> str:
+        return run(python, "manage.py", *arguments, folder=tmp_path)
+
+    manage("migrate")
+    assert "no issues" in manage("check")
+    assert "No changes detected" in manage("makemigrations", "--check", "--dry-run")
+    site = {"folder": tmp_path, "DJANGO_SETTINGS_MODULE": "site1.settings"}
+    assert run(python, "-c", VISIT, **site).strip() == "[200, 200, 429, 429]"
+    expected = ["axes_async.drain", "axes_async.expire", "axes_async.reset", "axes_async.write"]
+    assert run(python, "-c", TASKS, **site).strip() == str(expected)
+    assert manage("axes_reset", "--dry-run").strip() == "1 attempts would be removed."
+    assert manage("axes_reset").strip() == "1 attempts removed."
+    assert manage("axes_list_attempts") == ""
