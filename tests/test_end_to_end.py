@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,14 +21,6 @@ from tests import servers
 ROOT = Path(__file__).resolve().parent.parent
 COOLOFF = 8
 PASSWORD = "demo-password-1"
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
@@ -95,7 +86,7 @@ def token_in(page: str) -> str:
 @pytest.fixture(params=["sqlite", "postgres"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """Return the example site, running on each database in turn."""
-    port = free_port()
+    port = servers.free_port()
     environment = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "DATABASE_URL"}}
     environment |= {
         "VAR_DIR": str(tmp_path),

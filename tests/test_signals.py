@@ -1,0 +1,106 @@
+"""What a site is told: one signal a lockout, one signal an unlock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.dispatch import Signal
+
+from axes_async import signals
+from axes_async.utils import reset
+from tests.actions import failure
+
+Post = Callable[..., Any]
+
+pytestmark = pytest.mark.django_db
+
+
+def heard(signal: Signal) -> Iterator[list[dict[str, Any]]]:
+    """Collect what ``signal`` sends."""
+    sent: list[dict[str, Any]] = []
+
+    def receive(sender: Any, **kwargs: Any) -> None:
+        sent.append(kwargs)
+
+    signal.connect(receive)
+    yield sent
+    signal.disconnect(receive)
+
+
+@pytest.fixture
+def locked() -> Iterator[list[dict[str, Any]]]:
+    """Return the lockouts that were told."""
+    yield from heard(signals.user_locked_out)
+
+
+@pytest.fixture
+def unlocked() -> Iterator[list[dict[str, Any]]]:
+    """Return the unlocks that were told."""
+    yield from heard(signals.user_unlocked)
+
+
+def test_a_lockout_is_told_once_with_who_and_where(alice: User, post: Post, locked: list[dict[str, Any]]) -> None:
+    for _ in range(6):
+        response = post(REMOTE_ADDR="203.0.113.7")
+    (told,) = locked
+    assert (told["username"], told["ip_address"]) == ("alice", "203.0.113.7")
+    assert told["request"].path == response.wsgi_request.path
+
+
+def test_a_new_lockout_after_a_reset_is_told_again(alice: User, post: Post, locked: list[dict[str, Any]]) -> None:
+    for _ in range(2):
+        for _ in range(4):
+            post()
+        reset()
+    assert len(locked) == 2
+
+
+def test_a_receiver_may_refuse_the_request_and_the_failure_is_counted_all_the_same(alice: User, post: Post) -> None:
+    def refuse(sender: Any, **kwargs: Any) -> None:
+        raise PermissionDenied("go away")
+
+    signals.user_locked_out.connect(refuse)
+    try:
+        assert [post().status_code for _ in range(4)] == [401, 401, 429, 429]
+    finally:
+        signals.user_locked_out.disconnect(refuse)
+
+
+def test_a_reset_tells_each_lockout_that_it_lifts(
+    settings: Any, unlocked: list[dict[str, Any]], django_capture_on_commit_callbacks: Any
+) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS = ["ip_address", "username", ["username", "ip_address"]]
+    for _ in range(3):
+        failure("alice", "192.0.2.1")
+    failure("bob", "192.0.2.2")
+    with django_capture_on_commit_callbacks(execute=True):
+        reset()
+    told = {(tuple(one["parameters"]), one["username"], one["ip_address"]) for one in unlocked}
+    assert told == {
+        (("ip_address",), None, "192.0.2.1"),
+        (("username",), "alice", None),
+        (("ip_address", "username"), "alice", "192.0.2.1"),
+    }
+    assert len(unlocked) == 3
+
+
+def test_a_receiver_of_an_unlock_that_fails_stops_no_reset(
+    django_capture_on_commit_callbacks: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(sender: Any, **kwargs: Any) -> None:
+        raise RuntimeError("no mail today")
+
+    for _ in range(3):
+        failure()
+    signals.user_unlocked.connect(fail)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            assert reset() == 1
+    finally:
+        signals.user_unlocked.disconnect(fail)
+    assert "user_unlocked failed" in caplog.text
+    assert failure()
