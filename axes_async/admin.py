@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.db import router, transaction
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from axes_async.errors import AxesError
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
@@ -53,24 +56,41 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
 
     def delete_model(self, request: HttpRequest, obj: AccessAttempt) -> None:
         """Reset one attempt."""
-        self._reset(request, [obj.key])
+        self._reset([obj.key])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AccessAttempt]) -> None:
         """Reset the attempts that were chosen."""
-        self._reset(request, list(queryset.values_list("key", flat=True)))
+        self._reset(list(queryset.values_list("key", flat=True)))
 
-    def _reset(self, request: HttpRequest, keys: list[str]) -> None:
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Delete one, or say why not."""
+        with self._all_or_nothing(request):
+            return super().delete_view(request, object_id, extra_context)
+        return HttpResponseRedirect(reverse("admin:axes_async_accessattempt_changelist"))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """List, and delete those that were chosen, or say why not."""
+        if request.method != "POST":
+            return super().changelist_view(request, extra_context)
+        with self._all_or_nothing(request):
+            return super().changelist_view(request, extra_context)
+        return HttpResponseRedirect(request.get_full_path())
+
+    def _reset(self, keys: list[str]) -> None:
         from axes_async.tasks.reset import reset
 
-        gone = 0
+        for start in range(0, len(keys), PORTION):
+            reset(rows=keys[start : start + PORTION])
+
+    @contextmanager
+    def _all_or_nothing(self, request: HttpRequest) -> Iterator[None]:
+        """Undo the admin's own log of a deletion that could not be made."""
         try:
-            for start in range(0, len(keys), PORTION):
-                gone += reset(rows=keys[start : start + PORTION])
+            with transaction.atomic(using=router.db_for_write(AccessAttempt)):
+                yield
         except AxesError as error:
-            text = _("Not all attempts were reset, the store of the counters could not be reached: %s")
+            text = _("Nothing was deleted, since the store of the counters could not be reached: %s")
             self.message_user(request, text % error, messages.ERROR)
-        lifted = ngettext("%d attempt no longer counts.", "%d attempts no longer count.", gone)
-        self.message_user(request, lifted % gone, messages.SUCCESS if gone else messages.WARNING)
 
 
 @admin.register(AccessLog)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.backends import BaseBackend, ModelBackend
+from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
 from axes_async import guard
@@ -13,32 +13,29 @@ from axes_async.errors import AttemptDenied
 from axes_async.state import Attempt
 
 
-class AxesStandaloneBackend(BaseBackend):
-    """Stops attempts that may not be made; logs nobody in. First in ``AUTHENTICATION_BACKENDS``."""
+class AxesStandaloneBackend:
+    """Stops attempts that may not be made; logs nobody in. First in ``AUTHENTICATION_BACKENDS``.
+
+    Not a ``BaseBackend``: ``force_login`` takes the first backend with a ``get_user`` for one that can load users.
+    """
 
     def authenticate(
         self, request: HttpRequest | None, username: Any = None, password: Any = None, **credentials: Any
     ) -> None:
         """Return ``None``, so that the next backend is asked, or raise ``AttemptDenied``, so that none is."""
-        with_name = _named(username, credentials)
-        _refuse_denied(guard.reserve(request, with_name))
-        _refuse_unstorable(username, password, *credentials.values())
+        _refuse_denied(guard.reserve(request, {"username": username, **credentials}))
+        _refuse_unfit(username, password, credentials)
 
     async def aauthenticate(
         self, request: HttpRequest | None, username: Any = None, password: Any = None, **credentials: Any
     ) -> None:
         """Do as ``authenticate``."""
-        with_name = _named(username, credentials)
-        _refuse_denied(await guard.areserve(request, with_name))
-        _refuse_unstorable(username, password, *credentials.values())
+        _refuse_denied(await guard.areserve(request, {"username": username, **credentials}))
+        _refuse_unfit(username, password, credentials)
 
 
 class AxesBackend(AxesStandaloneBackend, ModelBackend):
     """As ``AxesStandaloneBackend``, with the permission methods of ``ModelBackend`` beside it."""
-
-
-def _named(username: Any, credentials: dict[str, Any]) -> dict[str, Any]:
-    return credentials if username is None else {"username": username, **credentials}
 
 
 def _refuse_denied(attempt: Attempt | None) -> None:
@@ -46,7 +43,11 @@ def _refuse_denied(attempt: Attempt | None) -> None:
         raise AttemptDenied("This client may not try a password now.")
 
 
-def _refuse_unstorable(*values: Any) -> None:
-    """Let text that no database can hold, and no hasher encode, fail as wrong rather than break the next backend."""
-    if not all(storable(value) for value in values if isinstance(value, str)):
-        raise AttemptDenied("A credential holds a character that no account's can.")
+def _refuse_unfit(username: Any, password: Any, credentials: dict[str, Any]) -> None:
+    """Let credentials that no account has fail as wrong ones, where they would break the next backend.
+
+    That is text that no database holds and no hasher encodes, and what JSON brings in place of a password.
+    """
+    fit = all(storable(value) for value in (username, password, *credentials.values()) if isinstance(value, str))
+    if not fit or isinstance(password, bool | int | float | list | dict):
+        raise AttemptDenied("No account has credentials like these.")

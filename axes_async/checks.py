@@ -30,8 +30,8 @@ def register_all() -> None:
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report the first setting that cannot be used, and a store that cannot be built."""
     try:
-        get_settings()
-        get_store()
+        if get_settings().enabled:
+            get_store()
     except ImproperlyConfigured as error:
         return [Error(str(error), id="axes_async.E001")]
     return []

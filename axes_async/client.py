@@ -18,7 +18,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
-from django.http.request import UnreadablePostError
+from django.http.request import RawPostDataException, UnreadablePostError
 
 from axes_async.policy import Parameter, digest_of
 
@@ -41,6 +41,8 @@ class Client:
     user_agent: str = ""
     http_accept: str = ""
     path_info: str = ""
+    not_an_address: str = ""
+    """What the server gave for an address, where it is none."""
     canonical: Mapping[Parameter, str | None]
 
 
@@ -57,6 +59,7 @@ def identify(request: HttpRequest | None, credentials: Mapping[str, Any] | None)
         user_agent=row_text(agent, tell_apart=True),
         http_accept=row_text(_as_text(meta.get("HTTP_ACCEPT")) or ""),
         path_info="" if request is None else row_text(request.path_info),
+        not_an_address=row_text(address.strip()) if parsed is None else "",
         canonical={
             "username": canonical_username(username),
             "ip_address": canonical_address(address),
@@ -82,8 +85,20 @@ def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | 
             body = json.loads(request.body)
             return _as_text(body.get(field)) if isinstance(body, dict) else None
         return _as_text(request.POST.get(field))
-    except (SuspiciousOperation, BadRequest, MultiPartParserError, UnreadablePostError, ValueError, RecursionError):
+    except _BROKEN_BODY:
         return None  # The view meets the same broken body and answers for it.
+
+
+_BROKEN_BODY = (
+    BadRequest,
+    MultiPartParserError,
+    RawPostDataException,
+    RecursionError,
+    SuspiciousOperation,
+    UnreadablePostError,
+    ValueError,
+)
+"""What reading a form or JSON may raise; the last is json's."""
 
 
 def _as_text(value: object) -> str | None:

@@ -5,7 +5,6 @@ Read from Django's settings when first asked for, dropped when a test overrides 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -22,6 +21,9 @@ from axes_async.policy import PARAMETERS, Parameter
 
 CoolOff = timedelta | Callable[[HttpRequest | None], timedelta | float | None] | None
 LONGEST_COOLOFF = timedelta(days=36_500)
+LONGEST_WAIT = 1_000_000
+MOST = 2**31 - 1
+"""What an integer column holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +91,10 @@ def _integer(name: str, value: object, *, least: int, most: int | None = None) -
 
 
 def _seconds(name: str, value: object, *, positive: bool) -> float:
-    takes = f"a number of seconds, {'more than 0' if positive else '0 or more'}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    takes = f"a number of seconds, {'more than 0' if positive else '0 or more'} and at most {LONGEST_WAIT:,}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
         _refuse(name, value, takes)
-    if value < 0 or (positive and value == 0):
+    if not 0 <= value <= LONGEST_WAIT or (positive and value == 0):
         _refuse(name, value, takes)
     return float(value)
 
@@ -110,22 +112,24 @@ def _duration(
 ) -> timedelta | None:
     if value is None:
         return None
+    duration: object = value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value) or abs(value) * 3600 > LONGEST_COOLOFF.total_seconds():
-            _refuse(name, value, f"{takes}, of at most {LONGEST_COOLOFF.days} days")
-        value = timedelta(hours=value)
-    if not isinstance(value, timedelta) or not timedelta(milliseconds=1) <= value <= LONGEST_COOLOFF:
+        hours_at_most = LONGEST_COOLOFF.total_seconds() / 3600
+        duration = timedelta(hours=value) if 0 < value <= hours_at_most else None
+    if not isinstance(duration, timedelta) or not timedelta(milliseconds=1) <= duration <= LONGEST_COOLOFF:
         _refuse(name, value, f"{takes}; a duration is more than 0 and at most {LONGEST_COOLOFF.days} days")
-    return value
+    return duration
 
 
 def _callable(name: str, value: object) -> Callable[..., Any]:
+    found = value
     if isinstance(value, str):
         try:
-            value = import_string(value)
-        except ImportError as error:
-            raise ImproperlyConfigured(f"{name} names {value!r}, which cannot be imported: {error}") from error
-    return value if callable(value) else _refuse(name, value, "a callable or the dotted path of one")
+            found = import_string(value)
+        except (ImportError, ValueError, TypeError) as error:
+            takes = "it takes a callable or the dotted path of one"
+            raise ImproperlyConfigured(f"{name} is {value!r}, which cannot be imported ({error}); {takes}.") from error
+    return found if callable(found) else _refuse(name, value, "a callable or the dotted path of one")
 
 
 def _optional_callable(name: str, value: object) -> Callable[..., Any] | None:
@@ -163,7 +167,7 @@ def _rules(name: str, value: object) -> tuple[tuple[Parameter, ...], ...]:
 
 _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "enabled": _boolean,
-    "failure_limit": partial(_integer, least=1),
+    "failure_limit": partial(_integer, least=1, most=MOST),
     "lock_out_at_failure": _boolean,
     "lockout_parameters": _rules,
     "cooloff_time": _cooloff,

@@ -37,6 +37,11 @@ def parameter_bits(parameters: Iterable[Parameter]) -> int:
     return sum(1 << PARAMETERS.index(parameter) for parameter in parameters)
 
 
+def parameters_of(bits: int) -> tuple[Parameter, ...]:
+    """Return the parameters that ``parameter_bits`` made ``bits`` of."""
+    return tuple(name for place, name in enumerate(PARAMETERS) if bits >> place & 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterState:
     """A counter as the store saw it in the step that made an event."""
@@ -73,7 +78,7 @@ class CounterState:
         bits, epoch, failures, lifted, expires_at, limit, cleared = map(int, numbers)
         return cls(
             digest=digest,
-            parameters=tuple(name for place, name in enumerate(PARAMETERS) if bits >> place & 1),
+            parameters=parameters_of(bits),
             epoch=epoch,
             failures=failures,
             lifted=lifted,

@@ -109,6 +109,8 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
     Clears what ``AXES_RESET_ON_SUCCESS`` names, but for counters that are locked.
     """
     settings = get_settings()
+    if not settings.enabled:
+        return ""
     state = state_of(request)
     client = identify(request, {"username": username})
     counters = _counters(settings, request, client)
@@ -144,7 +146,8 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
 
 def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "", login: str = "") -> None:
     """Record a logout; ``login`` is the id that ``succeed`` returned, if it is known."""
-    if get_settings().disable_access_log:
+    settings = get_settings()
+    if not settings.enabled or settings.disable_access_log:
         return
     client = identify(request, {"username": username})
     event = _event(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
@@ -156,16 +159,9 @@ def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "
 
 def release(state: AxesState) -> None:
     """Give back what the latest attempt of a request still holds: it was neither a failure nor a login."""
-    attempt = state.attempt
-    if attempt is None or not attempt.open:
-        return
-    attempt.settled = True
-    if not attempt.counters:
-        return
-    try:
-        get_store().release(attempt.token, attempt.counters, now=now_ms())
-    except StoreUnavailable as error:
-        log.warning("Reservation left to its lease, the store is unavailable (%s).", error)
+    if state.attempt is not None and state.attempt.open:
+        state.attempt.settled = True
+        _give_back(state.attempt)
 
 
 def look(request: HttpRequest) -> AxesState:
@@ -191,7 +187,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     """Protect a password check of one's own: ``with guard.attempt(request, credentials):``, or ``async with``.
 
     Inside the block the attempt holds its place. Django's ``user_login_failed`` and ``user_logged_in`` signals settle
-    it; a module that sends none calls ``failed()`` or ``logged_in(user)``. Whatever is left open at the end of the
+    it; a module that sends none calls ``failed()`` or ``logged_in(username)``. Whatever is left open at the end of the
     block, also by an exception, is given back and counts as nothing.
 
     :param request: the request, or ``None``.
@@ -204,14 +200,17 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         """Keep what is needed on entering."""
         self.request = request
         self.credentials = credentials
+        self._reserved: Attempt | None = None
 
     def failed(self) -> None:
-        """Count a failure."""
-        fail(self.request, self.credentials)
+        """Count a failure, unless a signal has settled the attempt already."""
+        if self._reserved is None or not self._reserved.settled:
+            fail(self.request, self.credentials)
 
     def logged_in(self, username: str) -> None:
-        """Record a login of ``username``."""
-        succeed(self.request, username)
+        """Record a login of ``username``, unless a signal has settled the attempt already."""
+        if self._reserved is None or not self._reserved.settled:
+            succeed(self.request, username)
 
     def __enter__(self) -> Self:
         """Reserve, or raise ``AttemptDenied``."""
@@ -234,6 +233,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         await arelease(state_of(self.request))
 
     def _entered(self, reserved: Attempt | None) -> Self:
+        self._reserved = reserved
         if reserved is not None and reserved.denied:
             raise AttemptDenied("This client may not try a password now.")
         return self
@@ -274,7 +274,9 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
         return
     settings, state = get_settings(), state_of(request)
     lease = NO_LEASE if state.detached else _lease(settings)
-    blocked = _event(Kind.BLOCKED, attempt.id, attempt.client) if settings.enable_access_failure_log else None
+    extend = settings.reset_cool_off_on_failure_during_lockout
+    told = settings.enable_access_failure_log or extend
+    blocked = _event(Kind.BLOCKED, attempt.id, attempt.client) if told else None
     give_up = time.monotonic() + settings.reserve_wait
     pause = FIRST_PAUSE
     while True:
@@ -285,7 +287,7 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
                 blocked,
                 now=now_ms(),
                 lease=lease,
-                extend=settings.reset_cool_off_on_failure_during_lockout,
+                extend=extend,
             )
         except StoreUnavailable as error:
             log.error("Attempt turned away, the store is unavailable (%s).", error)
@@ -296,10 +298,24 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
         yield uniform(pause / 2, pause)  # noqa: S311  (spreads the load, hides nothing)
         pause = min(pause * 1.5, LONGEST_PAUSE)
     attempt.verdict = outcome.verdict
+    if attempt.denied and attempt.reserved:
+        _give_back(attempt)
+    attempt.reserved = not attempt.denied
+    if state.detached and attempt.reserved:
+        state.attempt = None  # Nothing is held, and nothing will end it.
     state.busy = outcome.verdict is Verdict.BUSY
     if outcome.verdict is Verdict.LOCKED:
         _mark_locked(state, attempt.counters, outcome.locked_until)
     outbox.follow_up(outcome)
+
+
+def _give_back(attempt: Attempt) -> None:
+    if attempt.reserved:
+        try:
+            get_store().release(attempt.token, attempt.counters, now=now_ms())
+        except StoreUnavailable as error:
+            log.warning("A place is left to its lease, the store is unavailable (%s).", error)
+    attempt.reserved = False
 
 
 def _next_pause(pauses: Iterator[float]) -> float | None:
@@ -326,7 +342,7 @@ def _event(kind: Kind, event_id: str, client: Client, **extra: str) -> AttemptEv
         user_agent=client.user_agent,
         http_accept=client.http_accept,
         path_info=client.path_info,
-        extra={name: value for name, value in extra.items() if value},
+        extra={name: value for name, value in {"address": client.not_an_address, **extra}.items() if value},
     )
 
 

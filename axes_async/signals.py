@@ -5,8 +5,7 @@ from django.dispatch import Signal
 user_locked_out = Signal()
 """A counter has reached its limit. Once per lockout, in the process that served the attempt.
 
-Arguments: ``request`` (or ``None``), ``username`` and ``ip_address`` of the attempt that set the lockout. A receiver
-may raise ``PermissionDenied`` to answer the request in its own way.
+Arguments: ``request`` (or ``None``), ``username`` and ``ip_address`` of the attempt that set the lockout.
 """
 
 user_unlocked = Signal()

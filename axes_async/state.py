@@ -25,6 +25,8 @@ class Attempt:
     counters: tuple[Counter, ...]
     verdict: Verdict | None = None
     """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
+    reserved: bool = False
+    """Whether places are held, or may be: by this verdict, or by one before the attempt was widened."""
     settled: bool = False
     """Whether it was counted, recorded or given back."""
 
@@ -40,7 +42,7 @@ class Attempt:
 
     @property
     def open(self) -> bool:
-        """Whether reservations are held."""
+        """Whether the password may be looked at, and has not been yet."""
         return self.verdict is Verdict.ALLOWED and not self.settled
 
 

@@ -38,7 +38,11 @@ def get_store() -> Store:
     if not is_redis(config):
         shared = not isinstance(caches[settings.cache], LocMemCache)
         return CacheStore(lambda: caches[settings.cache], shared=shared)
-    client = build_client(primary_of(settings.cache, config), _options(config), timeout=settings.store_timeout)
+    url = primary_of(settings.cache, config)
+    try:
+        client = build_client(url, _options(config), timeout=settings.store_timeout)
+    except (ValueError, TypeError) as error:
+        raise ImproperlyConfigured(f"CACHES[{settings.cache!r}] cannot be used as the store: {error}") from error
     return RedisStore(client, namespace=namespace, outbox_max=settings.outbox_max)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 
 from celery import shared_task
 from django.db import DatabaseError, OperationalError, transaction
@@ -59,12 +60,12 @@ def drain_batch(store: OutboxStore) -> int:
             for _, entry in entries:
                 if not isinstance(entry, AttemptEvent):
                     store.set_aside(entry, "not an event")
-            _write(events, store, cursor._state.db or database())
+            _write(events, store, database())
             cursor.position, cursor.moved_at = entries[-1][0], timezone.now()
             cursor.save(update_fields=["position", "moved_at"])
-    if entries:
-        store.trim(cursor.position)
-    else:
+            # Inside a caller's transaction, which may yet be rolled back, that is when that one is committed.
+            transaction.on_commit(partial(store.trim, cursor.position), using=database())
+    if not entries:
         store.rest(cursor.position)
     return len(entries)
 

@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from axes_async.clock import as_datetime
 from axes_async.conf import AxesSettings, get_settings
-from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
+from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits, parameters_of, worth_a_row
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
 from axes_async.stores.base import Store
 from axes_async.tasks.lifting import apply_reset, counters_of, keys_under, portions
@@ -57,7 +57,7 @@ class Fold:
         """Write what has gathered."""
         events, self.pending = self.pending, []
         if self.settings.enable_access_failure_log:
-            self._failure_logs([event for event in events if event.kind in (Kind.FAILED, Kind.BLOCKED)])
+            self._failure_logs([event for event in events if event.kind is Kind.FAILED or _is_blocked_row(event)])
         if not self.settings.disable_access_log:
             self._logins([event for event in events if event.kind is Kind.LOGGED_IN])
             self._logouts([event for event in events if event.kind is Kind.LOGGED_OUT])
@@ -81,7 +81,9 @@ class Fold:
     def _logouts(self, events: list[AttemptEvent]) -> None:
         """Set the time of the logout on its login: by the login's id, or for want of that by the session."""
         by_id = {UUID(event.extra["login"]): event for event in events if "login" in event.extra}
-        by_session = {event.extra["session"]: event for event in events if set(event.extra) == {"session"}}
+        by_session = {
+            event.extra["session"]: event for event in events if "session" in event.extra and "login" not in event.extra
+        }
         if not by_id and not by_session:
             return
         logins = AccessLog.objects.using(self.using).filter(
@@ -149,6 +151,14 @@ class Fold:
                 )
             )
         upsert(AttemptCounter, rows, key="digest", fields=COUNTER_FIELDS, using=self.using)
+        self._keep_shown([row for row in rows if row.expires_at and 0 < row.limit <= row.failures - row.lifted])
+
+    def _keep_shown(self, locked: list[AttemptCounter]) -> None:
+        """Have attempts last as long as the lockout they stand for, which later ones may have set or prolonged."""
+        for row in locked:
+            sharing = {f"{name}_key": getattr(row, f"{name}_key") for name in parameters_of(row.parameters)}
+            attempts = AccessAttempt.objects.using(self.using).filter(**sharing, expires_at__lt=row.expires_at)
+            attempts.update(expires_at=row.expires_at)
 
     def _clear(self, event: AttemptEvent) -> None:
         """Take back what a login cleared: the counters, and the attempts that count in none that is left."""
@@ -163,6 +173,11 @@ class Fold:
             rules = {bits for bits, _ in standing}
             gone = [row.pk for row in rows if not any(keys_under(bits, row) in standing for bits in rules)]
             AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
+
+
+def _is_blocked_row(event: AttemptEvent) -> bool:
+    """Return whether a blocked attempt gets a row; some only tell that it has prolonged its lockout."""
+    return event.kind is Kind.BLOCKED and worth_a_row(event.repeats)
 
 
 def _who(event: AttemptEvent) -> dict[str, object]:

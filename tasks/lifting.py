@@ -18,7 +18,7 @@ from django.db.models import F, Q, QuerySet
 from axes_async import signals
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
-from axes_async.events import AttemptEvent
+from axes_async.events import AttemptEvent, parameters_of
 from axes_async.models import AccessAttempt, AccessReset, AttemptCounter
 from axes_async.policy import PARAMETERS
 from axes_async.stores.base import Lift, Store
@@ -62,7 +62,10 @@ def reached_by(event: AttemptEvent, using: str) -> tuple[QuerySet[AccessAttempt]
     if reach == "rows":
         return attempts.filter(key__in=event.extra["rows"]), counters.none()
     wanted = Q()
-    for key, name in ((ip_address_key(event.ip_address), "ip_address"), (username_key(event.username), "username")):
+    for key, name in (
+        (ip_address_key(event.ip_address or ""), "ip_address"),
+        (username_key(event.username), "username"),
+    ):
         if key:
             wanted = wanted | Q(**{f"{name}_key": key}) if reach == "either" else wanted & Q(**{f"{name}_key": key})
     return attempts.filter(wanted), counters.filter(wanted)
@@ -79,7 +82,7 @@ def counters_of(attempts: Iterable[AccessAttempt], using: str) -> Iterator[Attem
 
 def keys_under(bits: int, row: AccessAttempt | AttemptCounter) -> Keys:
     """Return the keys of ``row`` that a counter with these parameters is made of."""
-    return bits, tuple(getattr(row, f"{name}_key") for place, name in enumerate(PARAMETERS) if bits >> place & 1)
+    return bits, tuple(getattr(row, f"{name}_key") for name in parameters_of(bits))
 
 
 def portions(items: Iterable[Item], size: int = PORTION) -> Iterator[list[Item]]:
@@ -124,7 +127,7 @@ def _lift(
 def _announce(row: AttemptCounter, using: str) -> None:
     if not signals.user_unlocked.has_listeners():
         return
-    parameters = [name for place, name in enumerate(PARAMETERS) if row.parameters >> place & 1]
+    parameters = list(parameters_of(row.parameters))
 
     def send() -> None:
         results = signals.user_unlocked.send_robust(

@@ -27,9 +27,9 @@ def username_key(username: str | None) -> str:
 
 
 @lru_cache(maxsize=8192)
-def ip_address_key(ip_address: str | None) -> str:
+def ip_address_key(ip_address: str) -> str:
     """Return the key under which the addresses of one client are found; '' without an address."""
-    canonical = canonical_address(ip_address or "")
+    canonical = canonical_address(ip_address)
     return digest_of([("ip_address", canonical)]) if canonical else ""
 
 
@@ -43,15 +43,20 @@ def keys_of(event: AttemptEvent) -> dict[Parameter, str]:
     """Return the key of each value that can be counted."""
     return {
         "username": username_key(event.username),
-        "ip_address": ip_address_key(event.ip_address),
+        "ip_address": ip_address_key(address_of(event)),
         "user_agent": user_agent_key(event.user_agent),
     }
+
+
+def address_of(event: AttemptEvent) -> str:
+    """Return the address, or what the server gave in its place."""
+    return event.ip_address or event.extra.get("address", "")
 
 
 def attempt_key(event: AttemptEvent) -> str:
     """Return what names the ``AccessAttempt`` of an event: its username, address and agent as the row shows them."""
     return digest_of(
-        [("username", event.username or ""), ("ip_address", event.ip_address or ""), ("user_agent", event.user_agent)]
+        [("username", event.username or ""), ("ip_address", address_of(event)), ("user_agent", event.user_agent)]
     )
 
 

@@ -144,6 +144,7 @@ def test_a_logout_finds_its_login_after_the_session_key_has_changed(alice: User,
     assert AccessLog.objects.get().logout_time is not None
 
 
+@pytest.mark.django_db(transaction=True)
 def test_what_was_written_is_trimmed_and_written_once(drain: Drain, redis_store: RedisStore) -> None:
     for _ in range(3):
         failure()
@@ -166,6 +167,7 @@ def test_a_drain_that_failed_has_written_nothing_and_the_next_one_writes_all(
     assert AccessFailureLog.objects.count() == 3
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_drain_killed_before_the_trim_repeats_nothing(
     drain: Drain, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_drain_killed_before_the_trim_repeats_nothing(
     assert AccessFailureLog.objects.count() == 4
 
 
+@pytest.mark.django_db(transaction=True)
 def test_an_event_that_cannot_be_written_is_set_aside_and_the_rest_goes_on(
     drain: Drain, redis_store: RedisStore
 ) -> None:

@@ -35,6 +35,7 @@ class _Life:
     lifted: int = 0
     expires_at: int = 0
     blocked: int = 0
+    told_at: int = 0
     reservations: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -42,7 +43,7 @@ class _Life:
         return max(0, self.failures - self.lifted)
 
     def clear(self) -> None:
-        self.epoch = self.failures = self.lifted = self.expires_at = self.blocked = 0
+        self.epoch = self.failures = self.lifted = self.expires_at = self.blocked = self.told_at = 0
 
     def without_expired(self, now: int) -> _Life:
         if self.failures and 0 < self.expires_at <= now:
@@ -98,7 +99,9 @@ class CacheStore(Store):
         for counter, life in locked:
             if extend and counter.rule.window_ms:
                 life.expires_at = now + counter.rule.window_ms
-                changed.append(self._state(counter, life))
+                if now - life.told_at >= 1000:
+                    life.told_at = now
+                    changed.append(self._state(counter, life))
         if event is not None:
             first = locked[0][1]
             first.blocked += 1

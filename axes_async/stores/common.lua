@@ -4,7 +4,8 @@
 -- KEYS[2]  nudged    string; while it is there, a drain is on its way and no nudge is due
 -- KEYS[3]  overflow  string; events that the outbox had no room for
 -- KEYS[4…] counters  one hash each: e epoch, f failures, g lifted, u expires at (0: never), b blocked attempts,
---                    r<token> = end of that reservation's lease. All times are epoch milliseconds.
+--                    t when a prolonged lockout was last told, r<token> = end of that reservation's lease.
+--                    All times are epoch milliseconds.
 -- ARGV[1]  now   ARGV[2] token   ARGV[3] lease in ms   ARGV[4] event body ("" for none)
 -- ARGV[5]  events the outbox holds at most   ARGV[6] ms that a nudge is waited for   ARGV[7] a flag of the script
 -- ARGV[8…] three for each counter: limit (0: never locks), window in ms (0: until a reset), bits of its parameters
@@ -12,11 +13,16 @@
 local FIRST, OPTIONS = 4, 8
 local now, token, lease = tonumber(ARGV[1]), 'r' .. ARGV[2], tonumber(ARGV[3])
 
+-- Have the counter count nothing any more; its reservations stay.
+local function start_over(c)
+  for _, name in ipairs({'e', 'f', 'g', 'u', 'b', 't'}) do c[name] = 0; c.stale[#c.stale + 1] = name end
+end
+
 -- The counter at KEYS[i], with what has expired left out: {key, limit, window, bits, e, f, g, u, b, open, mine, stale}
 local function load_counter(i)
   local at = OPTIONS + (i - FIRST) * 3
   local c = {key = KEYS[i], limit = tonumber(ARGV[at]), window = tonumber(ARGV[at + 1]), bits = ARGV[at + 2],
-             e = 0, f = 0, g = 0, u = 0, b = 0, open = 0, mine = false, stale = {}}
+             e = 0, f = 0, g = 0, u = 0, b = 0, t = 0, open = 0, mine = false, stale = {}}
   local raw = redis.call('HGETALL', KEYS[i])
   for n = 1, #raw, 2 do
     local name, value = raw[n], tonumber(raw[n + 1])
@@ -26,7 +32,7 @@ local function load_counter(i)
     else c.open = c.open + 1 end
   end
   if c.f > 0 and c.u > 0 and c.u <= now then
-    for _, name in ipairs({'e', 'f', 'g', 'u', 'b'}) do c[name] = 0; c.stale[#c.stale + 1] = name end
+    start_over(c)
   end
   return c
 end

@@ -10,7 +10,7 @@ for n, key in ipairs(KEYS) do
   local e, f, g = unpack(redis.call('HMGET', key, 'e', 'f', 'g'))
   if e and tonumber(e) == epoch and lifted > tonumber(g or 0) then
     if lifted >= tonumber(f) then
-      redis.call('HDEL', key, 'e', 'f', 'g', 'u', 'b')
+      redis.call('HDEL', key, 'e', 'f', 'g', 'u', 'b', 't')
       redis.call('PEXPIRE', key, ARGV[#ARGV])
     else
       redis.call('HSET', key, 'g', lifted)

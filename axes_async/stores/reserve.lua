@@ -28,7 +28,11 @@ if blocking then
         c.u = now + c.window
         redis.call('HSET', c.key, 'u', int(c.u))
         keep_alive(c, false)
-        states[#states + 1] = state(c)
+        -- A flood prolongs its lockout with every attempt; once a second is often enough to tell the rows.
+        if now - c.t >= 1000 then
+          redis.call('HSET', c.key, 't', int(now))
+          states[#states + 1] = state(c)
+        end
       end
     end
   end

@@ -12,8 +12,7 @@ for n, c in ipairs(all) do
   if c.mine then c.stale[#c.stale + 1] = token end
   if n > #all - clearing and c.f > 0 and not locked(c) then
     states[#states + 1] = state(c, true)
-    for _, name in ipairs({'e', 'f', 'g', 'u', 'b'}) do c.stale[#c.stale + 1] = name end
-    c.f = 0
+    start_over(c)
     if c.open > 0 then redis.call('PEXPIRE', c.key, lease) end
   end
   forget(c, c.stale)

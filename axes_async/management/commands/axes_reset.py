@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from kombu.exceptions import KombuError
 
 from axes_async.conf import get_settings
 from axes_async.errors import AxesError
@@ -37,7 +38,7 @@ class Command(BaseCommand):
                     self.stdout.write(reset.apply_async(kwargs=arguments, queue=get_settings().celery_queue).id)
                 return
             total = sum((count if options["dry_run"] else reset)(**arguments) for arguments in wanted)
-        except (AxesError, ValueError) as error:
+        except (AxesError, KombuError, ValueError) as error:
             raise CommandError(str(error)) from error
         if not total:
             self.stdout.write("No attempts found.")

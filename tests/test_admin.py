@@ -1,0 +1,206 @@
+"""The admin: rows to look at and to search, and lockouts that go with the attempts that are deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission, User
+from django.test import Client, override_settings
+from django.urls import reverse
+
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from tests.conftest import PASSWORD
+
+Post = Callable[..., Any]
+A, B, C = "203.0.113.7", "198.51.100.8", "192.0.2.9"
+NO_STORE = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+BACKEND = "tests.site.CountingBackend"
+MODELS = ("accessattempt", "accesslog", "accessfailurelog")
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+@pytest.fixture
+def operator(db: None, drain: Callable[[], int]) -> Client:
+    """Return a client that is logged in as a superuser."""
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"), BACKEND)
+    drain()
+    AccessLog.objects.all().delete()
+    return client
+
+
+@pytest.fixture
+def locked(operator: Client, alice: User, post: Post, drain: Callable[[], int]) -> None:
+    """Lock three addresses out, and record one login."""
+    for address in (A, B, C):
+        for _ in range(4):
+            post(REMOTE_ADDR=address, HTTP_USER_AGENT="curl/8")
+    post(password=PASSWORD, HTTP_USER_AGENT="curl/8")
+    drain()
+
+
+def gets_in(post: Post, address: str) -> bool:
+    return bool(post(password=PASSWORD, REMOTE_ADDR=address, HTTP_USER_AGENT="curl/8").status_code == 204)
+
+
+def url(view: str, model: str = "accessattempt", *args: object) -> str:
+    return reverse(f"admin:axes_async_{model}_{view}", args=args)
+
+
+def delete(operator: Client, *addresses: str) -> Any:
+    """Delete the attempts of some addresses with the list's action, its question answered."""
+    chosen = AccessAttempt.objects.filter(ip_address__in=addresses).values_list("pk", flat=True)
+    form = {"action": "delete_selected", "_selected_action": list(chosen), "post": "yes"}
+    return operator.post(url("changelist"), form, follow=True)
+
+
+def texts(response: Any) -> list[str]:
+    return [str(message) for message in response.context["messages"]]
+
+
+def test_the_app_and_its_rows_have_names_that_people_know(operator: Client) -> None:
+    page = operator.get("/admin/").content.decode()
+    for name in ("Axes", "Access attempts", "Access logs", "Access failures"):
+        assert name in page
+    assert apps.get_app_config("axes_async").verbose_name == "Axes"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_rows_are_shown_and_nobody_can_add_or_change_one(operator: Client, locked: None, model: str) -> None:
+    row: Any = apps.get_model("axes_async", model).objects.first()
+    page = operator.get(url("change", model, row.pk))
+    assert page.status_code == 200
+    assert "curl/8" in page.content.decode()
+    assert 'name="_save"' not in page.content.decode()
+    assert operator.get(url("add", model)).status_code == 403
+    assert operator.post(url("change", model, row.pk), {"username": "mallory"}).status_code == 403
+    row.refresh_from_db()
+    assert row.username == "alice"
+
+
+def test_deleting_one_attempt_lifts_its_lockout_alone(operator: Client, locked: None, post: Post) -> None:
+    attempt = AccessAttempt.objects.get(ip_address=A)
+    response = operator.post(url("delete", "accessattempt", attempt.pk), {"post": "yes"}, follow=True)
+    assert any("deleted successfully" in text for text in texts(response))
+    assert [gets_in(post, address) for address in (A, B)] == [True, False]
+    assert AccessAttempt.objects.filter(ip_address=A).count() == 0
+
+
+def test_deleting_many_attempts_lifts_the_lockouts_of_each(operator: Client, locked: None, post: Post) -> None:
+    assert "Successfully deleted 2 access attempts." in texts(delete(operator, A, B))
+    assert [gets_in(post, address) for address in (A, B, C)] == [True, True, False]
+
+
+def test_more_attempts_than_one_event_names_go_as_well(
+    operator: Client, locked: None, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("axes_async.admin.PORTION", 2)
+    assert "Successfully deleted 3 access attempts." in texts(delete(operator, A, B, C))
+    assert all(gets_in(post, address) for address in (A, B, C))
+
+
+def test_a_failure_not_yet_written_cannot_lock_again_what_was_deleted(
+    operator: Client, locked: None, post: Post, drain: Callable[[], int]
+) -> None:
+    post(REMOTE_ADDR=A, HTTP_USER_AGENT="curl/8")
+    delete(operator, A)
+    drain()
+    assert gets_in(post, A)
+
+
+@override_settings(AXES_LOCKOUT_PARAMETERS=["username"])
+def test_deleting_one_attempt_leaves_the_failures_of_the_others(
+    operator: Client, alice: User, post: Post, drain: Callable[[], int]
+) -> None:
+    for address in (A, A, B):
+        post(REMOTE_ADDR=address)
+    drain()
+    assert not gets_in(post, C)
+    delete(operator, B)
+    assert [post(REMOTE_ADDR=C).status_code, gets_in(post, C)] == [429, False]
+
+
+def test_the_record_of_failures_outlives_the_attempts(operator: Client, locked: None) -> None:
+    before = AccessFailureLog.objects.count()
+    delete(operator, A, B, C)
+    assert AccessFailureLog.objects.count() == before == 12
+
+
+@pytest.mark.parametrize("way", ["one", "many"])
+def test_a_store_that_is_down_is_an_error_message_and_nothing_goes(
+    operator: Client, locked: None, post: Post, way: str
+) -> None:
+    attempt = AccessAttempt.objects.get(ip_address=A)
+    with override_settings(CACHES=NO_STORE):
+        if way == "many":
+            response = delete(operator, A)
+        else:
+            response = operator.post(url("delete", "accessattempt", attempt.pk), {"post": "yes"}, follow=True)
+    assert response.status_code == 200
+    assert any("could not be reached" in text for text in texts(response))
+    assert not any("successfully" in text.lower() for text in texts(response)), "nothing was deleted"
+    assert AccessAttempt.objects.filter(ip_address=A).exists()
+    assert not gets_in(post, A)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_list_costs_the_same_few_queries_however_long_it_is(
+    operator: Client, locked: None, model: str, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    rows = apps.get_model("axes_async", model).objects
+    operator.get(url("changelist", model))  # Whatever is cached for good is, from here on.
+    with django_assert_num_queries(7):  # Session, user, count, two for the dates, filter of paths, rows.
+        operator.get(url("changelist", model))
+    row = rows.first()
+    unique = "key" if model == "accessattempt" else "event_id"
+    for number in range(20):
+        row.pk = None
+        setattr(row, unique, f"{number:032}"[10 if unique == "key" else 0 :])
+        row.save(force_insert=True)
+    with django_assert_num_queries(7):
+        operator.get(url("changelist", model))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("term", "found"),
+    [("alice", True), ("ALI", True), ("curl", True), ("sign-in", True), ("mallory", False), ("%", False)],
+)
+def test_rows_are_found_by_name_agent_and_path(
+    operator: Client, locked: None, model: str, term: str, found: bool
+) -> None:
+    response = operator.get(url("changelist", model), {"q": term})
+    assert response.status_code == 200
+    assert (response.context["cl"].result_count > 0) is found
+
+
+@pytest.mark.parametrize("term", [A, "203.0.113"])
+def test_attempts_are_found_by_address(operator: Client, locked: None, term: str) -> None:
+    rows = operator.get(url("changelist"), {"q": term}).context["cl"].result_list
+    assert [row.ip_address for row in rows] == [A]
+
+
+def test_a_name_full_of_markup_is_shown_as_text(operator: Client, post: Post, drain: Callable[[], int]) -> None:
+    post("<script>alert(1)</script>")
+    drain()
+    assert "<script>alert(1)" not in operator.get(url("changelist")).content.decode()
+    assert "&lt;script&gt;alert(1)" in operator.get(url("changelist")).content.decode()
+
+
+@pytest.mark.parametrize(("permission", "statuses"), [(None, [403, 403]), ("view", [200, 403]), ("delete", [200, 302])])
+def test_looking_and_deleting_need_their_permissions(
+    locked: None, permission: str | None, statuses: list[int], db: None
+) -> None:
+    user = User.objects.create_user("clerk", is_staff=True)
+    names = [] if permission is None else {"view_accessattempt", f"{permission}_accessattempt"}
+    user.user_permissions.set(Permission.objects.filter(codename__in=names))
+    client = Client()
+    client.force_login(user, BACKEND)
+    attempt = AccessAttempt.objects.first()
+    assert attempt is not None
+    answers = [client.get(url("changelist")), client.post(url("delete", "accessattempt", attempt.pk), {"post": "yes"})]
+    assert [answer.status_code for answer in answers] == statuses

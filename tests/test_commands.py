@@ -1,0 +1,367 @@
+"""Lifting lockouts, by command and by code: what was to go is gone, what was not is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+import redis
+import time_machine
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import transaction
+from django.test import RequestFactory, override_settings
+from kombu.exceptions import OperationalError
+
+from axes_async import signals
+from axes_async.errors import StoreUnavailable
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessReset, AttemptCounter
+from axes_async.tasks.expire import expire
+from axes_async.utils import reset, reset_request
+from tests import servers
+from tests.celery import app
+from tests.conftest import PASSWORD
+
+Post = Callable[..., Any]
+Drain = Callable[[], int]
+A, B, C = "203.0.113.7", "198.51.100.8", "192.0.2.9"
+NO_STORE = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+BOTH: list[Any] = [["ip_address", "username"]]
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+@pytest.fixture
+def users(alice: User) -> None:
+    """Let alice and bob have the same password."""
+    User.objects.create_user("bob", password=PASSWORD)
+
+
+@pytest.fixture
+def fail(post: Post) -> Callable[..., list[int]]:
+    """Return a function that tries wrong passwords."""
+
+    def fail(username: str, address: str, times: int = 3) -> list[int]:
+        return [post(username, "wrong", REMOTE_ADDR=address).status_code for _ in range(times)]
+
+    return fail
+
+
+@pytest.fixture
+def gets_in(users: None, post: Post) -> Callable[[str, str], bool]:
+    """Return a function that tells whether the right password opens the door."""
+
+    def gets_in(username: str, address: str) -> bool:
+        status = post(username, PASSWORD, REMOTE_ADDR=address).status_code
+        assert status in {204, 429}
+        return bool(status == 204)
+
+    return gets_in
+
+
+Fail = Callable[..., list[int]]
+GetsIn = Callable[[str, str], bool]
+
+
+def run(command: str, *arguments: str) -> str:
+    out = StringIO()
+    call_command(command, *arguments, stdout=out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("drained", [True, False])
+def test_a_reset_of_everything_lifts_every_lockout(fail: Fail, gets_in: GetsIn, drain: Drain, drained: bool) -> None:
+    fail("alice", A)
+    fail("bob", B)
+    if drained:
+        drain()
+    assert run("axes_reset") == "2 attempts removed.\n"
+    assert gets_in("alice", A)
+    assert gets_in("bob", B)
+
+
+def test_without_attempts_a_reset_says_so() -> None:
+    assert run("axes_reset") == run("axes_reset", A) == run("axes_reset", "--dry-run") == "No attempts found.\n"
+
+
+def test_a_failure_that_was_not_written_before_a_reset_cannot_lock_after_it(
+    fail: Fail, gets_in: GetsIn, drain: Drain
+) -> None:
+    fail("alice", A, 5)
+    run("axes_reset")
+    drain()
+    assert not AccessAttempt.objects.exists()
+    assert gets_in("alice", A)
+    assert fail("alice", A) == [401, 401, 429]
+
+
+@pytest.mark.parametrize("spelling", [A, f"{A}:8080", f"::ffff:{A}", f" {A} "])
+def test_a_reset_of_an_address_lifts_its_lockout_alone(fail: Fail, gets_in: GetsIn, spelling: str) -> None:
+    fail("alice", A)
+    fail("alice", B)
+    assert run("axes_reset", spelling) == "1 attempts removed.\n"
+    assert gets_in("alice", A)
+    assert not gets_in("alice", B)
+
+
+def test_a_reset_of_several_addresses_lifts_each(fail: Fail, gets_in: GetsIn) -> None:
+    for address in (A, B, C):
+        fail("alice", address)
+    run("axes_reset", A, B)
+    assert [gets_in("alice", address) for address in (A, B, C)] == [True, True, False]
+
+
+def test_a_reset_of_an_ipv6_address_is_one_of_its_network(fail: Fail, gets_in: GetsIn) -> None:
+    fail("alice", "2001:db8::1", 2)
+    fail("alice", "2001:db8::2", 1)
+    assert not gets_in("alice", "2001:db8::3")
+    run("axes_reset", "2001:db8::4")
+    assert gets_in("alice", "2001:db8::3")
+
+
+@override_settings(AXES_LOCKOUT_PARAMETERS=["username"])
+@pytest.mark.parametrize("spelling", ["alice", "ALICE", " Alice ", "\uff21lice"])
+def test_a_reset_of_a_name_lifts_its_lockout_in_any_spelling(fail: Fail, gets_in: GetsIn, spelling: str) -> None:
+    fail("Alice", A)
+    fail("bob", A)
+    run("axes_reset", "--username", spelling)
+    assert gets_in("alice", C)
+    assert not gets_in("bob", C)
+
+
+@override_settings(AXES_LOCKOUT_PARAMETERS=["username", "ip_address"])
+def test_names_and_addresses_of_one_command_are_resets_of_their_own(fail: Fail, gets_in: GetsIn) -> None:
+    fail("alice", A)
+    fail("bob", B)
+    run("axes_reset", B, "--username", "alice", "nobody")
+    assert gets_in("alice", A)
+    assert gets_in("bob", B)
+
+
+def test_a_dry_run_says_what_would_go_and_lifts_nothing(fail: Fail, gets_in: GetsIn, drain: Drain) -> None:
+    fail("alice", A)
+    fail("bob", B)
+    drain()
+    assert run("axes_reset", A, "--dry-run") == "1 attempts would be removed.\n"
+    assert run("axes_reset", "--dry-run", "--queue") == "2 attempts would be removed.\n"
+    assert not gets_in("alice", A)
+    assert not AccessReset.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [["203.0.113"], ["--username", " "], ["--username", ""], [""], ["nowhere", "--queue"]]
+)
+def test_one_bad_argument_is_refused_clearly_and_resets_nothing(fail: Fail, gets_in: GetsIn, wrong: list[str]) -> None:
+    fail("alice", A)
+    with pytest.raises(CommandError, match=r"is not an IP address|is empty"):
+        run("axes_reset", A, *wrong)
+    assert not gets_in("alice", A)
+
+
+@pytest.mark.parametrize(("setting", "queue"), [(None, "celery"), ("logins", "logins")])
+def test_a_queued_reset_prints_its_id_and_waits_for_a_worker(
+    fail: Fail, gets_in: GetsIn, setting: str | None, queue: str
+) -> None:
+    fail("alice", A)
+    with override_settings(AXES_CELERY_QUEUE=setting):
+        task_id = run("axes_reset", A, "--queue").strip()
+    with redis.Redis.from_url(servers.valkey_url(1)) as broker:
+        messages = [json.loads(message)["headers"] for message in broker.lrange(queue, 0, -1)]
+    assert [message["task"] for message in messages if message["id"] == task_id] == ["axes_async.reset"]
+    assert not gets_in("alice", A)
+
+
+def test_without_a_store_a_reset_fails_clearly_and_changes_nothing(fail: Fail, gets_in: GetsIn) -> None:
+    fail("alice", A)
+    with override_settings(CACHES=NO_STORE):
+        with pytest.raises(CommandError):
+            run("axes_reset")
+        with pytest.raises(StoreUnavailable):
+            reset()
+    assert not gets_in("alice", A)
+
+
+def test_without_a_broker_a_queued_reset_fails_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**kwargs: Any) -> None:
+        raise OperationalError("no broker")
+
+    monkeypatch.setattr("axes_async.tasks.reset.reset.apply_async", refuse)
+    with pytest.raises(CommandError, match="no broker"):
+        run("axes_reset", "--queue")
+
+
+@override_settings(AXES_COOLOFF_TIME=timedelta(minutes=1), AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT=True)
+@pytest.mark.parametrize("logged", [True, False])
+def test_a_lockout_that_was_prolonged_is_still_shown_and_lifted(
+    fail: Fail, gets_in: GetsIn, drain: Drain, logged: bool
+) -> None:
+    with (
+        override_settings(AXES_ENABLE_ACCESS_FAILURE_LOG=logged),
+        time_machine.travel(datetime(2030, 1, 1, tzinfo=UTC), tick=False) as clock,
+    ):
+        fail("alice", A)
+        clock.shift(50)
+        fail("alice", A)
+        clock.shift(20)
+        drain()
+        expire()
+        assert not gets_in("alice", A)
+        assert run("axes_reset") == "1 attempts removed.\n"
+        assert gets_in("alice", A)
+
+
+def test_attempts_are_listed_one_a_line_the_latest_first(fail: Fail, drain: Drain) -> None:
+    fail("alice", A, 1)
+    fail("bob", B, 2)
+    drain()
+    assert run("axes_list_attempts") == f"{B}\tbob\t2\n{A}\talice\t1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\x1b[2J\tb\r\nc", r"a\x1b[2J\tb\r\nc"), ("\u202eevil", r"\u202eevil"), ("\u00e9", "\u00e9")]
+)
+def test_a_listed_name_cannot_command_the_terminal(fail: Fail, drain: Drain, name: str, shown: str) -> None:
+    fail(name, A, 1)
+    drain()
+    assert run("axes_list_attempts") == f"{A}\t{shown}\t1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "opened"),
+    [
+        ({}, {("alice", A), ("alice", B), ("bob", A), ("bob", B)}),
+        ({"ip": A}, {("alice", A), ("bob", A)}),
+        ({"username": "alice"}, {("alice", A), ("alice", B)}),
+        ({"ip": A, "username": "alice"}, {("alice", A)}),
+        ({"ip": A, "username": "alice", "ip_or_username": True}, {("alice", A), ("alice", B), ("bob", A)}),
+        ({"ip": C}, set()),
+        ({"username": "nobody"}, set()),
+    ],
+    ids=str,
+)
+@override_settings(AXES_LOCKOUT_PARAMETERS=BOTH)
+def test_a_reset_reaches_the_counters_of_a_combination(
+    fail: Fail, gets_in: GetsIn, arguments: dict[str, Any], opened: set[tuple[str, str]]
+) -> None:
+    clients = [(name, address) for name in ("alice", "bob") for address in (A, B)]
+    for client in clients:
+        assert fail(*client)[-1] == 429
+    assert reset(**arguments) == len(opened)
+    assert {client for client in clients if gets_in(*client)} == opened
+
+
+@override_settings(AXES_LOCKOUT_PARAMETERS=["ip_address", "username"])
+def test_a_reset_takes_back_from_the_other_rules_only_what_it_removed(
+    fail: Fail, gets_in: GetsIn, drain: Drain
+) -> None:
+    fail("alice", A, 2)
+    fail("alice", B, 1)
+    assert not gets_in("alice", C)
+    assert reset(ip=A) == 1
+    assert gets_in("alice", C)
+    assert fail("alice", C, 2) == [401, 429], "the failure from the other address still counts"
+
+
+def test_a_reset_of_one_name_leaves_an_address_the_failures_of_the_others(fail: Fail, gets_in: GetsIn) -> None:
+    fail("alice", A, 2)
+    fail("bob", A, 1)
+    assert reset(ip=A, username="alice") == 1
+    assert gets_in("alice", A)
+    assert fail("bob", A, 2) == [401, 429]
+
+
+@pytest.mark.parametrize("arguments", [{"ip": "garbage"}, {"ip": ""}, {"username": ""}, {"username": "  "}], ids=str)
+def test_what_names_nobody_resets_nobody(fail: Fail, gets_in: GetsIn, arguments: dict[str, Any]) -> None:
+    fail("alice", A)
+    with pytest.raises(ValueError, match=r"is not an IP address|is empty"):
+        reset(**arguments)
+    assert not gets_in("alice", A)
+
+
+@override_settings(AXES_LOCKOUT_PARAMETERS=["ip_address", "username"])
+def test_each_lifted_lockout_is_announced_once(
+    fail: Fail, django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    def hear(parameters: list[str], username: str | None, ip_address: str | None, **kwargs: Any) -> None:
+        told.append((tuple(parameters), username, ip_address))
+
+    signals.user_unlocked.connect(hear)
+    fail("alice", A)
+    with django_capture_on_commit_callbacks(execute=True):
+        reset()
+        reset()
+    assert sorted(told) == [(("ip_address",), None, A), (("username",), "alice", None)]
+
+
+def test_a_reset_in_a_transaction_that_is_rolled_back_loses_no_event(fail: Fail, drain: Drain) -> None:
+    fail("alice", A, 2)
+    with suppress(RuntimeError), transaction.atomic():
+        reset(ip=B)
+        raise RuntimeError
+    drain()
+    assert AccessFailureLog.objects.count() == 2
+    assert AccessAttempt.objects.get().failures_since_start == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "opened"),
+    [
+        (["ip_address"], {("alice", A), ("bob", A)}),
+        (["username"], {("alice", A), ("alice", B)}),
+        (BOTH, {("alice", A)}),
+        (["ip_address", "username"], {("alice", A)}),
+    ],
+    ids=str,
+)
+def test_a_reset_of_a_request_reaches_what_the_rules_count_of_its_client(
+    fail: Fail, gets_in: GetsIn, rf: RequestFactory, rules: list[Any], opened: set[tuple[str, str]]
+) -> None:
+    with override_settings(AXES_LOCKOUT_PARAMETERS=rules):
+        for name in ("alice", "bob"):
+            for address in (A, B):
+                fail(name, address)
+        request = rf.post("/", {"username": "alice"}, REMOTE_ADDR=A)
+        reset_request(request)
+        got_in = {(n, a) for n in ("alice", "bob") for a in (A, B) if gets_in(n, a)}
+    assert got_in == opened
+
+
+def test_a_reset_of_a_request_that_no_rule_counts_resets_nobody(
+    fail: Fail, gets_in: GetsIn, rf: RequestFactory
+) -> None:
+    fail("alice", A)
+    with override_settings(AXES_LOCKOUT_PARAMETERS=["user_agent"]):
+        assert reset_request(rf.post("/", {"username": "alice"}, REMOTE_ADDR=A)) == 0
+    assert not gets_in("alice", A)
+
+
+def test_a_request_may_name_the_user_in_its_query(fail: Fail, gets_in: GetsIn, rf: RequestFactory) -> None:
+    with override_settings(AXES_LOCKOUT_PARAMETERS=["username"]):
+        fail("alice", A)
+        assert reset_request(rf.get("/?username=ALICE", REMOTE_ADDR=C)) == 1
+        assert gets_in("alice", A)
+
+
+@pytest.mark.parametrize("url", ["/", "/?username=", "/?username=%20"])
+def test_a_request_of_nobody_resets_nobody(fail: Fail, gets_in: GetsIn, rf: RequestFactory, url: str) -> None:
+    fail("alice", A)
+    assert reset_request(rf.get(url, REMOTE_ADDR="")) == 0
+    assert not gets_in("alice", A)
+
+
+def test_a_lockout_in_a_plain_cache_is_lifted_as_well(
+    fail: Fail, gets_in: GetsIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(app.conf, "task_always_eager", True)
+    with override_settings(AXES_CACHE="memory"):
+        assert fail("alice", A)[-1] == 429
+        assert AttemptCounter.objects.get().failures == 3
+        assert run("axes_reset", A) == "1 attempts removed.\n"
+        assert gets_in("alice", A)

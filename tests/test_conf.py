@@ -1,0 +1,237 @@
+"""The settings: defaults, what each takes, what it refuses and how it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.test import RequestFactory, override_settings
+
+from axes_async.conf import AxesSettings, get_settings
+
+SEEN: list[HttpRequest | None] = []
+
+
+def an_hour(request: HttpRequest | None) -> float:
+    """Return a cool-off of one hour, and remember who asked."""
+    SEEN.append(request)
+    return 1
+
+
+DEFAULTS: dict[str, Any] = {
+    "enabled": True,
+    "failure_limit": 3,
+    "lock_out_at_failure": True,
+    "lockout_parameters": (("ip_address",),),
+    "cooloff_time": None,
+    "reset_on_success": False,
+    "reset_cool_off_on_failure_during_lockout": False,
+    "http_response_code": 429,
+    "enable_access_failure_log": True,
+    "disable_access_log": False,
+    "cache": "default",
+    "redis_client": None,
+    "reserve_wait": 1.0,
+    "reserve_lease": 30.0,
+    "store_timeout": 0.1,
+    "outbox_max": 1_000_000,
+    "celery_queue": None,
+}
+BOOLEANS = (
+    "AXES_ENABLED",
+    "AXES_LOCK_OUT_AT_FAILURE",
+    "AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT",
+    "AXES_ENABLE_ACCESS_FAILURE_LOG",
+    "AXES_DISABLE_ACCESS_LOG",
+)
+REFUSED: dict[str, list[object]] = {
+    **{name: [None, 1, 0, "True", ""] for name in BOOLEANS},
+    "AXES_FAILURE_LIMIT": [None, 0, -1, 2.0, "3", True, float("nan"), lambda request, credentials: 3],
+    "AXES_LOCKOUT_PARAMETERS": [
+        None, "ip_address", [], [[]], ["ip"], ["username", 1], [["username", "Ip_address"]], [None], {"username"},
+        [["username", ["ip_address"]]], [[["username"]]],
+    ],
+    "AXES_COOLOFF_TIME": [
+        True, 0, -1, 0.0, -0.5, float("nan"), float("inf"), 1e300, 10**400, timedelta(0), timedelta(seconds=-1),
+        timedelta(microseconds=1), timedelta.max, [1], b"1", "", "1", "no.such.module", ".x", "..x.y", "os.path",
+    ],
+    "AXES_RESET_ON_SUCCESS": [None, 1, 0, "Account", "username", ["account"]],
+    "AXES_HTTP_RESPONSE_CODE": [None, 99, 600, "429", 429.0, True],
+    "AXES_CACHE": [None, "", 1, ["default"]],
+    "AXES_REDIS_CLIENT": [1, "", "no.such.module", "os.path", object()],
+    "AXES_RESERVE_WAIT": [None, -1, "1", True, float("nan"), float("inf"), timedelta(seconds=1), 10**400],
+    "AXES_RESERVE_LEASE": [None, 0, -1, "1", True, float("nan"), float("inf")],
+    "AXES_STORE_TIMEOUT": [None, 0, -0.1, "1", True, float("nan"), float("inf")],
+    "AXES_OUTBOX_MAX": [None, 0, -1, 1e6, "1", True],
+    "AXES_CELERY_QUEUE": ["", 1, ["axes"]],
+}  # fmt: skip
+TAKEN: dict[str, list[tuple[object, object]]] = {
+    **{name: [(True, True), (False, False)] for name in BOOLEANS},
+    "AXES_FAILURE_LIMIT": [(1, 1), (1000, 1000)],
+    "AXES_LOCKOUT_PARAMETERS": [
+        (["username"], (("username",),)),
+        (("ip_address", "username"), (("ip_address",), ("username",))),
+        ([["username", "ip_address"]], (("ip_address", "username"),)),
+        ([("user_agent", "username", "ip_address")], (("ip_address", "username", "user_agent"),)),
+        (["ip_address", ["username", "user_agent"]], (("ip_address",), ("username", "user_agent"))),
+        ([["username", "ip_address"], ["ip_address", "username"]], (("ip_address", "username"),)),
+        ([["username", "username"], "username"], (("username",),)),
+        ([{"username", "ip_address"}], (("ip_address", "username"),)),
+    ],
+    "AXES_COOLOFF_TIME": [
+        (None, None),
+        (timedelta(minutes=5), timedelta(minutes=5)),
+        (2, timedelta(hours=2)),
+        (0.25, timedelta(minutes=15)),
+        (timedelta(milliseconds=1), timedelta(milliseconds=1)),
+        (timedelta(days=36_500), timedelta(days=36_500)),
+        ("tests.test_conf.an_hour", an_hour),
+    ],
+    "AXES_RESET_ON_SUCCESS": [(False, False), ("account", "account"), (True, True)],
+    "AXES_HTTP_RESPONSE_CODE": [(403, 403), (100, 100), (599, 599)],
+    "AXES_CACHE": [("memory", "memory")],
+    "AXES_REDIS_CLIENT": [(None, None), (dict, dict), ("builtins.dict", dict)],
+    "AXES_RESERVE_WAIT": [(0, 0.0), (2, 2.0), (0.5, 0.5)],
+    "AXES_RESERVE_LEASE": [(0.001, 0.001), (60, 60.0)],
+    "AXES_STORE_TIMEOUT": [(0.05, 0.05), (1, 1.0)],
+    "AXES_OUTBOX_MAX": [(1, 1), (10**9, 10**9)],
+    "AXES_CELERY_QUEUE": [(None, None), ("logins", "logins")],
+}
+
+
+def pairs(table: dict[str, list[Any]]) -> list[Any]:
+    return [pytest.param(name, value, id=f"{name}-{value!r:.40}") for name, values in table.items() for value in values]
+
+
+def field_of(name: str) -> Any:
+    return getattr(get_settings(), name.removeprefix("AXES_").lower())
+
+
+def test_every_setting_has_a_documented_default() -> None:
+    assert {field.name: getattr(get_settings(), field.name) for field in fields(AxesSettings)} == DEFAULTS
+
+
+def test_every_setting_is_tried_here() -> None:
+    names = {f"AXES_{name.upper()}" for name in DEFAULTS}
+    assert names == set(TAKEN) == set(REFUSED)
+
+
+@pytest.mark.parametrize(("name", "given_and_read"), pairs(TAKEN))
+def test_a_good_value_is_read_in_its_final_type(name: str, given_and_read: tuple[Any, Any]) -> None:
+    given, expected = given_and_read
+    with override_settings(**{name: given}):
+        value = field_of(name)
+        assert value == expected
+        assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(("name", "value"), pairs(REFUSED))
+def test_a_bad_value_is_refused_by_name_value_and_what_is_taken(name: str, value: object) -> None:
+    with override_settings(**{name: value}), pytest.raises(ImproperlyConfigured) as refusal:
+        get_settings()
+    message = str(refusal.value)
+    assert message.startswith(name)
+    assert repr(value) in message
+    assert "takes" in message or "cannot be imported" in message
+
+
+def test_a_limit_that_no_column_can_hold_is_refused() -> None:
+    with override_settings(AXES_FAILURE_LIMIT=2**31), pytest.raises(ImproperlyConfigured):
+        get_settings()
+
+
+def test_an_unknown_lockout_parameter_is_told_the_known_ones() -> None:
+    with override_settings(AXES_LOCKOUT_PARAMETERS=["email"]), pytest.raises(ImproperlyConfigured) as refusal:
+        get_settings()
+    assert all(name in str(refusal.value) for name in ("email", "ip_address", "username", "user_agent"))
+
+
+def test_settings_are_read_when_first_asked_for_and_kept() -> None:
+    with override_settings(AXES_FAILURE_LIMIT="never asked for"):
+        pass
+    assert get_settings() is get_settings()
+
+
+def test_an_override_is_honoured_and_dropped() -> None:
+    with override_settings(AXES_FAILURE_LIMIT=7):
+        assert get_settings().failure_limit == 7
+        with override_settings(AXES_FAILURE_LIMIT=8):
+            assert get_settings().failure_limit == 8
+        assert get_settings().failure_limit == 7
+    assert get_settings().failure_limit == 3
+
+
+def test_a_deleted_setting_falls_back_to_its_default() -> None:
+    with override_settings(AXES_FAILURE_LIMIT=7):
+        assert get_settings().failure_limit == 7
+        with override_settings():
+            del django_settings.AXES_FAILURE_LIMIT
+            get_settings.cache_clear()
+            assert get_settings().failure_limit == 3
+    get_settings.cache_clear()
+
+
+def test_nothing_is_written_onto_djangos_settings() -> None:
+    get_settings.cache_clear()
+    get_settings().cooloff_for(None)
+    assert [name for name in dir(django_settings) if name.startswith("AXES_")] == []
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(FrozenInstanceError):
+        get_settings().failure_limit = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(None, None), (timedelta(minutes=1), 60.0), (2, 7200.0), (0.5, 1800.0)])
+def test_a_cool_off_is_the_same_for_every_request(value: object, seconds: float | None, rf: RequestFactory) -> None:
+    with override_settings(AXES_COOLOFF_TIME=value):
+        assert get_settings().cooloff_for(None) == get_settings().cooloff_for(rf.get("/")) == seconds
+
+
+@pytest.mark.parametrize("setting", ["tests.test_conf.an_hour", an_hour])
+def test_a_callable_cool_off_is_given_the_request_once(setting: object, rf: RequestFactory) -> None:
+    SEEN.clear()
+    request = rf.get("/")
+    with override_settings(AXES_COOLOFF_TIME=setting):
+        assert SEEN == []
+        assert get_settings().cooloff_for(request) == 3600
+        assert [request] == SEEN
+        assert get_settings().cooloff_for(None) == 3600
+        assert [request, None] == SEEN
+
+
+@pytest.mark.parametrize(
+    ("returned", "seconds"), [(None, None), (timedelta(seconds=9), 9.0), (1, 3600.0), (1.5, 5400.0)]
+)
+def test_a_callable_may_return_every_form_of_a_cool_off(returned: Any, seconds: float | None) -> None:
+    with override_settings(AXES_COOLOFF_TIME=lambda request: returned):
+        assert get_settings().cooloff_for(None) == seconds
+
+
+@pytest.mark.parametrize("rubbish", ["1", 0, -1, float("nan"), True, [], timedelta(0), an_hour], ids=repr)
+def test_a_callable_that_returns_rubbish_is_refused_by_name(rubbish: object) -> None:
+    with (
+        override_settings(AXES_COOLOFF_TIME=lambda request: rubbish),
+        pytest.raises(ImproperlyConfigured, match=r"^AXES_COOLOFF_TIME is .* takes a callable"),
+    ):
+        get_settings().cooloff_for(None)
+
+
+@pytest.mark.parametrize("error", [TypeError("mine"), ValueError("mine")], ids=repr)
+def test_the_error_of_a_callable_is_not_hidden(error: Exception) -> None:
+    calls = []
+
+    def broken(request: HttpRequest | None) -> float:
+        calls.append(request)
+        raise error
+
+    setting: Callable[..., float] = broken
+    with override_settings(AXES_COOLOFF_TIME=setting), pytest.raises(type(error), match="mine"):
+        get_settings().cooloff_for(None)
+    assert calls == [None]

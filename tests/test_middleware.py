@@ -1,0 +1,198 @@
+"""The end of a request: places are given back, and what is switched off leaves no trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from django.contrib.auth import authenticate, login, logout
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.test import Client, RequestFactory, override_settings
+from django.urls import path
+
+from axes_async import guard, signals
+from axes_async.conf import get_settings
+from axes_async.middleware import AxesMiddleware
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from axes_async.state import AxesState, state_of
+from tests.conftest import PASSWORD
+from tests.site import check_only, sign_in
+
+Post = Callable[..., Any]
+SEEN: list[Any] = []
+
+pytestmark = [pytest.mark.django_db]
+
+
+def authenticate_and_break(request: HttpRequest) -> HttpResponse:
+    """Check a password, log nobody in, and end in an exception."""
+    authenticate(request, username=request.POST.get("username"), password=request.POST.get("password"))
+    raise {"404": Http404, "403": PermissionDenied, "500": RuntimeError}[request.GET["with"]]("broken")
+
+
+def show_state(request: HttpRequest) -> HttpResponse:
+    """Try a password, and keep what the request knows of it."""
+    before = request.axes  # type: ignore[attr-defined]
+    user = authenticate(None, username=request.POST.get("username"), password=request.POST.get("password"))
+    SEEN.append((before, state_of(request), user))
+    return HttpResponse(status=204)
+
+
+def in_and_out(request: HttpRequest) -> HttpResponse:
+    """Log in and out again."""
+    user = authenticate(request, username="alice", password=PASSWORD)
+    assert user is not None
+    login(request, user)
+    logout(request)
+    return HttpResponse(status=204)
+
+
+urlpatterns = [
+    path("sign-in/", sign_in),
+    path("check-only/", check_only),
+    path("break/", authenticate_and_break),
+    path("state/", show_state),
+    path("in-and-out/", in_and_out),
+    path("me/", lambda request: HttpResponse(request.user.get_username())),
+]
+
+
+@pytest.fixture(autouse=True)
+def _urls(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.test_middleware"
+    settings.AXES_RESERVE_WAIT = 0
+    SEEN.clear()
+
+
+def places_held(valkey: redis.Redis) -> int:
+    return sum(str(name).startswith("r") for key in valkey.keys("{axes}:c:*") for name in valkey.hkeys(key))
+
+
+def test_a_password_check_that_logs_nobody_in_gives_its_place_back(
+    alice: User, post: Post, valkey: redis.Redis
+) -> None:
+    assert [post(password=PASSWORD, url="/check-only/").status_code for _ in range(5)] == [204] * 5
+    assert places_held(valkey) == 0
+    assert valkey.keys("{axes}:c:*") == []
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_an_exception_after_the_password_check_gives_the_place_back(
+    alice: User, client: Client, valkey: redis.Redis, status: int
+) -> None:
+    client.raise_request_exception = False
+    form = {"username": "alice", "password": PASSWORD}
+    assert [client.post(f"/break/?with={status}", form).status_code for _ in range(4)] == [status] * 4
+    assert places_held(valkey) == 0
+
+
+def test_an_exception_after_a_wrong_password_is_still_a_failure(alice: User, client: Client) -> None:
+    client.raise_request_exception = False
+    form = {"username": "alice", "password": "wrong"}
+    assert [client.post("/break/?with=500", form).status_code for _ in range(4)] == [500, 500, 429, 429]
+
+
+def test_an_exception_that_no_one_caught_gives_the_place_back(
+    alice: User, rf: RequestFactory, valkey: redis.Redis
+) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        guard.reserve(request, {"username": "alice"})
+        assert places_held(valkey) == 1
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        AxesMiddleware(view)(rf.post("/"))
+    assert places_held(valkey) == 0
+
+
+def test_an_async_view_that_breaks_gives_the_place_back(rf: RequestFactory, valkey: redis.Redis) -> None:
+    async def view(request: HttpRequest) -> HttpResponse:
+        await guard.areserve(request, {"username": "alice"})
+        raise RuntimeError
+
+    async def serve() -> None:
+        await AxesMiddleware(view)(rf.post("/"))  # type: ignore[misc]
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(serve())
+    assert places_held(valkey) == 0
+
+
+@override_settings(AXES_LOCKOUT_PARAMETERS=["username"])
+def test_a_request_has_one_typed_state_that_code_without_the_request_finds(alice: User, client: Client) -> None:
+    form = {"username": " Alice ", "password": "wrong"}
+    for _ in range(3):
+        client.post("/state/", form)
+    first, third = SEEN[0], SEEN[2]
+    assert all(isinstance(state, AxesState) and state is same for state, same, _ in SEEN)
+    assert (first[0].username, first[0].locked_out, first[0].denied) == (" Alice ", False, False)
+    assert (third[0].locked_out, third[0].locked_until, third[0].failure_limit) == (True, -1, 3)
+    assert first[0] is not third[0]
+
+
+@override_settings(AXES_LOCKOUT_PARAMETERS=["username"])
+def test_a_failure_without_the_request_is_counted_for_the_one_being_served(alice: User, post: Post) -> None:
+    assert [post(url="/state/").status_code for _ in range(4)] == [204, 204, 429, 429]
+
+
+@override_settings(AXES_ENABLED=False)
+def test_switched_off_the_package_leaves_no_trace(
+    alice: User, post: Post, client: Client, valkey: redis.Redis, drain: Callable[[], int]
+) -> None:
+    told: list[Any] = []
+    signals.user_locked_out.connect(lambda **kwargs: told.append(kwargs), weak=False, dispatch_uid="test")
+    try:
+        assert [post().status_code for _ in range(10)] == [401] * 10
+    finally:
+        signals.user_locked_out.disconnect(dispatch_uid="test")
+    assert post(password=PASSWORD).status_code == 204
+    assert client.post("/in-and-out/").status_code == 204
+    assert (told, valkey.keys("*"), drain()) == ([], [], 0)
+    assert not any(model.objects.exists() for model in (AccessAttempt, AccessLog, AccessFailureLog))
+
+
+@override_settings(AXES_ENABLED=False)
+def test_switched_off_a_guarded_module_leaves_no_trace(rf: RequestFactory, valkey: redis.Redis) -> None:
+    for password in ("wrong", PASSWORD):
+        with guard.attempt(rf.post("/"), {"username": "alice"}) as attempt:
+            if password == PASSWORD:
+                attempt.logged_in("alice")
+            else:
+                attempt.failed()
+    assert valkey.keys("*") == []
+
+
+def test_a_sites_own_tests_may_force_a_login(alice: User, client: Client) -> None:
+    client.force_login(alice)
+    assert client.get("/me/").content == b"alice"
+
+
+@override_settings(AXES_ENABLED=False)
+def test_switched_off_no_request_has_a_state(rf: RequestFactory) -> None:
+    request = rf.get("/")
+    AxesMiddleware(lambda request: HttpResponse())(request)
+    assert not hasattr(request, "axes")
+
+
+def test_a_lockout_outlives_being_switched_off(alice: User, post: Post) -> None:
+    for _ in range(3):
+        post()
+    with override_settings(AXES_ENABLED=False):
+        assert post(password=PASSWORD).status_code == 204
+    assert post(password=PASSWORD).status_code == 429
+
+
+@override_settings(AXES_LOCK_OUT_AT_FAILURE=False)
+def test_without_locking_failures_are_recorded_and_nobody_is_denied(
+    alice: User, post: Post, drain: Callable[[], int]
+) -> None:
+    assert not get_settings().lock_out_at_failure
+    assert [post().status_code for _ in range(6)] == [401] * 6
+    assert drain() == 6
+    assert AccessAttempt.objects.get().failures_since_start == 6
+    assert not AccessFailureLog.objects.filter(locked_out=True).exists()
