@@ -93,8 +93,16 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
             self.message_user(request, text % error, messages.ERROR)
 
 
+class LogAdmin(ReadOnlyAdmin):
+    """A log: nothing can be deleted from it either."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Return ``False``."""
+        return False
+
+
 @admin.register(AccessLog)
-class AccessLogAdmin(ReadOnlyAdmin):
+class AccessLogAdmin(LogAdmin):
     """Logins and logouts."""
 
     list_display = ("attempt_time", "logout_time", "ip_address", "username", "user_agent", "path_info")
@@ -106,7 +114,7 @@ class AccessLogAdmin(ReadOnlyAdmin):
 
 
 @admin.register(AccessFailureLog)
-class AccessFailureLogAdmin(ReadOnlyAdmin):
+class AccessFailureLogAdmin(LogAdmin):
     """Failures, and attempts that a lockout turned away."""
 
     list_display = ("attempt_time", "ip_address", "username", "locked_out", "repeats", "user_agent", "path_info")

@@ -6,14 +6,15 @@ import time
 
 
 class Breaker:
-    """Open for ``rest`` seconds after each fault; then one caller may probe while the others still stay away.
+    """Open for ``rest`` seconds after a fault; then one caller may probe while the others still stay away.
 
-    No lock: a race costs at worst one probe more.
+    Each further fault doubles the rest, up to ``longest`` seconds. No lock: a race costs at worst one probe more.
     """
 
-    def __init__(self, rest: float) -> None:
+    def __init__(self, rest: float, *, longest: float | None = None) -> None:
         """Start closed."""
-        self.rest = rest
+        self.rest, self.longest = rest, longest or rest
+        self._resting = rest
         self._closed_again_at = 0.0
 
     def allows(self) -> bool:
@@ -23,13 +24,19 @@ class Breaker:
         now = time.monotonic()
         if now < self._closed_again_at:
             return False
-        self._closed_again_at = now + self.rest
+        self._closed_again_at = now + self._resting
         return True
 
     def succeeded(self) -> None:
         """Close it."""
-        self._closed_again_at = 0.0
+        self._closed_again_at, self._resting = 0.0, self.rest
 
     def failed(self) -> None:
-        """Open it for ``rest`` seconds from now."""
-        self._closed_again_at = time.monotonic() + self.rest
+        """Open it from now on."""
+        self._closed_again_at = time.monotonic() + self._resting
+        self._resting = min(2 * self._resting, self.longest)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is left alone now."""
+        return time.monotonic() < self._closed_again_at

@@ -71,13 +71,13 @@ def identify(request: HttpRequest | None, credentials: Mapping[str, Any] | None)
 def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
     """Return the name that is being tried, as text; ``None`` where there is none.
 
-    Credentials count first: under the user model's ``USERNAME_FIELD``, then under ``username``. Without credentials
-    the field of that name in the form, or in the JSON object, is read.
+    Credentials count first: under the user model's ``USERNAME_FIELD``, then ``username``, then its e-mail field.
+    Without credentials, ``USERNAME_FIELD`` in the form, or in the JSON object, is read.
     """
     field = get_user_model().USERNAME_FIELD
     if credentials:
-        value = credentials.get(field)
-        return _as_text(credentials.get("username") if value is None else value)
+        fields = (field, "username", get_user_model().get_email_field_name())
+        return _as_text(next((value for name in fields if (value := credentials.get(name)) is not None), None))
     if request is None or request.method != "POST":
         return None
     try:
@@ -144,7 +144,8 @@ def canonical_username(username: str | None) -> str | None:
     NFKC is what Django's own ``UsernameField`` applies; case and surrounding space are folded because many databases
     and login forms do.
     """
-    if username is None or len(username) > CANONICAL_LENGTH:
+    username = (username or "").strip()
+    if len(username) > CANONICAL_LENGTH:
         return username
     folded = username.casefold() if username.isascii() else normalize("NFKC", normalize("NFKC", username).casefold())
     return folded.strip() or None

@@ -60,10 +60,19 @@ class AxesSettings:
     """Seconds after which a reservation that was never settled is given back."""
     store_timeout: float = 0.1
     """Seconds to wait for the store's connection, and for its answer."""
+    on_store_failure: Literal["database", "deny", "allow"] = "database"
+    """What happens to logins while the store is away: decided and written in SQL, refused, or let through unguarded."""
+    store_rest: float = 1.0
+    """Seconds between two looks at a store that is away; logins do not wait for it meanwhile."""
     outbox_max: int = 1_000_000
     """Events the outbox holds at most; what comes after that is counted, not kept."""
     celery_queue: str | None = None
     """Celery queue for our messages; ``None`` for the project's default queue."""
+
+    @property
+    def lease_ms(self) -> int:
+        """``reserve_lease`` in milliseconds."""
+        return max(1, round(self.reserve_lease * 1000))
 
     def cooloff_for(self, request: HttpRequest | None) -> float | None:
         """Return the cool-off in seconds for ``request``; ``None`` when only a reset ends a lockout.
@@ -148,6 +157,12 @@ def _reset_on_success(name: str, value: object) -> bool | Literal["account"]:
     return value if isinstance(value, bool) else _refuse(name, value, 'False, "account" or True')
 
 
+def _on_store_failure(name: str, value: object) -> str:
+    if isinstance(value, str) and value in {"database", "deny", "allow"}:
+        return value
+    _refuse(name, value, '"database", "deny" or "allow"')
+
+
 def _rules(name: str, value: object) -> tuple[tuple[Parameter, ...], ...]:
     takes = f"a list of {', '.join(PARAMETERS)}, or of lists of these to use them together"
     if isinstance(value, str) or not isinstance(value, list | tuple) or not value:
@@ -181,6 +196,8 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "reserve_wait": partial(_seconds, positive=False),
     "reserve_lease": partial(_seconds, positive=True),
     "store_timeout": partial(_seconds, positive=True),
+    "on_store_failure": _on_store_failure,
+    "store_rest": partial(_seconds, positive=True),
     "outbox_max": partial(_integer, least=1),
     "celery_queue": _optional_text,
 }

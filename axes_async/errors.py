@@ -13,6 +13,14 @@ class StoreUnavailable(AxesError):
     """The store that holds the counters did not answer in time, or answered with an error."""
 
 
+class StoreBusy(StoreUnavailable):
+    """The store may well answer, but this process has no connection to spare for asking it."""
+
+
+class StoreCold(StoreUnavailable):
+    """The store answers, and has lost counters that could not be taken from the rows."""
+
+
 class AttemptDenied(AxesError, PermissionDenied):
     """The client may not try a password now.
 

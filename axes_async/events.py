@@ -152,6 +152,10 @@ class AttemptEvent:
         """Return the part of the wire form that the store's step adds."""
         return "|".join([str(self.repeats), *(state.text() for state in self.counters)])
 
+    def wire(self) -> bytes:
+        """Return both parts as one JSON list, as an event that is set aside is kept."""
+        return json.dumps([self.body(), self.outcome()], separators=(",", ":"), ensure_ascii=False).encode()
+
     @classmethod
     def parse(cls, body: str | bytes, outcome: str) -> Self:
         """Return the event of a wire form; raises ``ValueError`` for what is none."""

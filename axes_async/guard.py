@@ -10,6 +10,7 @@ import logging
 import time
 from asyncio import sleep as asyncio_sleep
 from collections.abc import Iterator, Mapping
+from contextvars import Token
 from random import uniform
 from types import TracebackType
 from typing import Any, Self
@@ -24,8 +25,8 @@ from axes_async.conf import AxesSettings, get_settings
 from axes_async.errors import AttemptDenied, StoreUnavailable
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.policy import Counter, Rule, counters_for
-from axes_async.state import Attempt, AxesState, state_of
-from axes_async.store import get_store
+from axes_async.state import Attempt, AxesState, enter_block, is_detached, leave, state_of
+from axes_async.store import get_failover
 from axes_async.stores.base import Verdict
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,8 @@ Credentials = Mapping[str, Any] | None
 FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.05
 """Seconds between two looks at a busy counter: a password check takes 50 to 300 ms."""
 
-NO_LEASE = 1
-"""Milliseconds: where no request ends, nothing could give a reservation back, so the attempt is only checked."""
+NO_LEASE = 0
+"""Where no request ends, nothing could give a reservation back, so the attempt is only checked."""
 
 
 def reserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
@@ -81,13 +82,13 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     attempt.settled = True
     event = _event(Kind.FAILED, attempt.id, client)
     try:
-        outcome = get_store().fail(
+        outcome = get_failover().fail(
             attempt.token,
             counters,
             release,
             event,
             now=now_ms(),
-            lease=_lease(settings),
+            lease=settings.lease_ms,
             extend=settings.reset_cool_off_on_failure_during_lockout,
         )
     except StoreUnavailable as error:
@@ -119,22 +120,20 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
     attempt.settled = True
     state.client = client
     every = tuple(dict.fromkeys([*attempt.counters, *counters]))
-    clear: list[Counter] = []
+    clear = list(dict.fromkeys([*attempt.clearable, *counters])) if settings.reset_on_success else []
     if settings.reset_on_success == "account":
-        clear = [counter for counter in every if "username" in counter.rule.parameters]
-    elif settings.reset_on_success:
-        clear = list(every)
+        clear = [counter for counter in clear if "username" in counter.rule.parameters]
     event = _event(Kind.LOGGED_IN, attempt.id, client, session=session_hash)
     if settings.disable_access_log and not clear and held is None:
         return event.id
     try:
-        outcome = get_store().succeed(
+        outcome = get_failover().succeed(
             attempt.token,
             every,
             clear,
             event,
             now=now_ms(),
-            lease=_lease(settings),
+            lease=settings.lease_ms,
             always=not settings.disable_access_log,
         )
     except StoreUnavailable as error:
@@ -152,16 +151,17 @@ def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "
     client = identify(request, {"username": username})
     event = _event(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
     try:
-        outbox.follow_up(get_store().record(event))
+        outbox.follow_up(get_failover().record(event))
     except StoreUnavailable as error:
         log.error("Logout not recorded, the store is unavailable (%s): %s", error, event.body())
 
 
 def release(state: AxesState) -> None:
     """Give back what the latest attempt of a request still holds: it was neither a failure nor a login."""
-    if state.attempt is not None and state.attempt.open:
-        state.attempt.settled = True
-        _give_back(state.attempt)
+    attempt = state.attempt
+    if attempt is not None and not attempt.settled:
+        attempt.settled = True  # First, so that a place which comes only now, to a request that has ended, is seen.
+        _give_back(attempt)
 
 
 def look(request: HttpRequest) -> AxesState:
@@ -172,7 +172,7 @@ def look(request: HttpRequest) -> AxesState:
         client = identify(request, None)
         counters = _counters(settings, request, client)
         try:
-            outcome = get_store().peek(counters, now=now_ms())
+            outcome = get_failover().peek(counters, now=now_ms())
         except StoreUnavailable as error:
             log.error("Lockout not checked, the store is unavailable (%s).", error)
             state.unavailable = True
@@ -187,7 +187,8 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     """Protect a password check of one's own: ``with guard.attempt(request, credentials):``, or ``async with``.
 
     Inside the block the attempt holds its place. Django's ``user_login_failed`` and ``user_logged_in`` signals settle
-    it; a module that sends none calls ``failed()`` or ``logged_in(username)``. Whatever is left open at the end of the
+    it; a module that sends none calls ``failed()`` or ``logged_in(username)``, or their async twins
+    ``afailed()`` and ``alogged_in(username)``. Whatever is left open at the end of the
     block, also by an exception, is given back and counts as nothing.
 
     :param request: the request, or ``None``.
@@ -201,6 +202,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         self.request = request
         self.credentials = credentials
         self._reserved: Attempt | None = None
+        self._block: Token[AxesState | None] | None = None
 
     def failed(self) -> None:
         """Count a failure, unless a signal has settled the attempt already."""
@@ -212,8 +214,17 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         if self._reserved is None or not self._reserved.settled:
             succeed(self.request, username)
 
+    async def afailed(self) -> None:
+        """Do as ``failed``, without holding up the event loop."""
+        await sync_to_async(self.failed)()
+
+    async def alogged_in(self, username: str) -> None:
+        """Do as ``logged_in``, without holding up the event loop."""
+        await sync_to_async(self.logged_in)(username)
+
     def __enter__(self) -> Self:
         """Reserve, or raise ``AttemptDenied``."""
+        self._open_block()
         return self._entered(reserve(self.request, self.credentials))
 
     def __exit__(
@@ -221,9 +232,11 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     ) -> None:
         """Give back what is still open."""
         release(state_of(self.request))
+        self._close_block()
 
     async def __aenter__(self) -> Self:
         """Reserve, or raise ``AttemptDenied``."""
+        self._open_block()
         return self._entered(await areserve(self.request, self.credentials))
 
     async def __aexit__(
@@ -231,18 +244,33 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     ) -> None:
         """Give back what is still open."""
         await arelease(state_of(self.request))
+        self._close_block()
+
+    def _open_block(self) -> None:
+        """Without a request, have the block stand for one: at its end, a place can be given back."""
+        if self.request is None and is_detached():
+            _, self._block = enter_block()
+
+    def _close_block(self) -> None:
+        if self._block is not None:
+            leave(self._block)
+            self._block = None
 
     def _entered(self, reserved: Attempt | None) -> Self:
         self._reserved = reserved
         if reserved is not None and reserved.denied:
+            self._close_block()
             raise AttemptDenied("This client may not try a password now.")
         return self
 
 
 async def arelease(state: AxesState) -> None:
     """Do as ``release``, without holding up the event loop."""
-    if state.attempt is not None and state.attempt.open:
-        await sync_to_async(release)(state)
+    if state.attempt is not None and not state.attempt.settled:
+        if state.attempt.reserved:
+            await sync_to_async(release)(state)
+        else:
+            release(state)
 
 
 def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attempt | None, Iterator[float]]:
@@ -258,10 +286,12 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     held = state.attempt
     if held is None or not held.open or state.detached:
         state.attempt = held = _new(client, counters)
-        return held, _reserving(request, held)
-    missing = tuple(counter for counter in counters if counter not in held.counters)
-    held.client, held.counters = client, held.counters + missing
-    held.verdict = None if missing else held.verdict
+    else:
+        missing = tuple(counter for counter in counters if counter not in held.counters)
+        held.client, held.counters = client, held.counters + missing
+        held.verdict = None if missing else held.verdict
+    if credentials is not None:
+        held.clearable = counters
     return held, _reserving(request, held)
 
 
@@ -273,7 +303,7 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
         attempt.verdict = Verdict.ALLOWED
         return
     settings, state = get_settings(), state_of(request)
-    lease = NO_LEASE if state.detached else _lease(settings)
+    lease = NO_LEASE if state.detached else settings.lease_ms
     extend = settings.reset_cool_off_on_failure_during_lockout
     told = settings.enable_access_failure_log or extend
     blocked = _event(Kind.BLOCKED, attempt.id, attempt.client) if told else None
@@ -281,7 +311,7 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
     pause = FIRST_PAUSE
     while True:
         try:
-            outcome = get_store().reserve(
+            outcome = get_failover().reserve(
                 attempt.token,
                 attempt.counters,
                 blocked,
@@ -298,9 +328,10 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
         yield uniform(pause / 2, pause)  # noqa: S311  (spreads the load, hides nothing)
         pause = min(pause * 1.5, LONGEST_PAUSE)
     attempt.verdict = outcome.verdict
-    if attempt.denied and attempt.reserved:
+    if outcome.verdict is Verdict.ALLOWED:
+        attempt.reserved = True
+    if attempt.settled or outcome.verdict is not Verdict.ALLOWED:
         _give_back(attempt)
-    attempt.reserved = not attempt.denied
     if state.detached and attempt.reserved:
         state.attempt = None  # Nothing is held, and nothing will end it.
     state.busy = outcome.verdict is Verdict.BUSY
@@ -312,7 +343,7 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
 def _give_back(attempt: Attempt) -> None:
     if attempt.reserved:
         try:
-            get_store().release(attempt.token, attempt.counters, now=now_ms())
+            get_failover().release(attempt.token, attempt.counters, now=now_ms())
         except StoreUnavailable as error:
             log.warning("A place is left to its lease, the store is unavailable (%s).", error)
     attempt.reserved = False
@@ -349,7 +380,3 @@ def _event(kind: Kind, event_id: str, client: Client, **extra: str) -> AttemptEv
 def _mark_locked(state: AxesState, counters: tuple[Counter, ...], until: int) -> None:
     state.locked_out, state.locked_until = True, until
     state.failure_limit = min((counter.rule.limit for counter in counters if counter.rule.limit), default=0)
-
-
-def _lease(settings: AxesSettings) -> int:
-    return max(1, round(settings.reserve_lease * 1000))

@@ -101,6 +101,9 @@ class AccessFailureLog(AccessBase):
 class AttemptCounter(models.Model):
     """A counter of the store, as the last event that was written saw it; ``failures - lifted`` still count.
 
+    ``failures`` is what the store counted, ``lifted`` what was taken back here, by resets, less what was counted here,
+    while the store was away. ``epoch`` 0 is a counter that the store has not seen yet.
+
     It differs from the sum of the attempts' failures where a login has cleared one counter of an attempt and not the
     others, and it tells an old life of a counter from a new one (``epoch``).
     """
@@ -114,14 +117,32 @@ class AttemptCounter(models.Model):
     ip_address = models.GenericIPAddressField(null=True)
     epoch = models.BigIntegerField()
     failures = models.PositiveIntegerField()
-    lifted = models.PositiveIntegerField(default=0)
+    lifted = models.IntegerField(default=0)
     limit = models.PositiveIntegerField()
     expires_at = models.DateTimeField(null=True, db_index=True)
     updated_at = models.DateTimeField()
+    blocked = models.PositiveIntegerField(default=0)
 
     def __str__(self) -> str:
         """Name the counter."""
         return f"{self.digest}: {self.failures - self.lifted} of {self.limit}"
+
+
+class AttemptPlace(models.Model):
+    """A reservation that was made here while the store was away."""
+
+    digest = models.CharField(max_length=DIGEST_LENGTH, db_index=True)
+    token = models.CharField(max_length=32)
+    ends_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        """One place for each attempt and counter."""
+
+        constraints = (models.UniqueConstraint(fields=("digest", "token"), name="axes_async_place"),)
+
+    def __str__(self) -> str:
+        """Name the counter and the end."""
+        return f"{self.digest} until {self.ends_at}"
 
 
 class AccessReset(models.Model):
@@ -142,7 +163,13 @@ class DrainCursor(models.Model):
 
     name = models.CharField(max_length=32, primary_key=True)
     position = models.CharField(max_length=48, default="0-0")
+    outbox = models.CharField(max_length=40, default="", help_text="Name of the outbox that the position is one of.")
     moved_at = models.DateTimeField(null=True)
+    drained_at = models.DateTimeField(null=True)
+    expired_at = models.DateTimeField(null=True)
+    unmerged = models.BooleanField(
+        default=False, help_text="Whether the store has yet to be told of what was counted here."
+    )
 
     def __str__(self) -> str:
         """Name the position."""

@@ -45,7 +45,10 @@ def lockout_response(request: HttpRequest, state: AxesState | None = None) -> Ht
 def wants_json(request: HttpRequest) -> bool:
     """Return whether JSON is the better answer: by ``Accept``, or by what was sent where any type is accepted."""
     if "HTTP_ACCEPT" in request.META and request.META["HTTP_ACCEPT"].strip() != "*/*":
-        return request.get_preferred_type(["text/html", "text/plain", "application/json"]) == "application/json"
+        try:
+            return request.get_preferred_type(["text/html", "text/plain", "application/json"]) == "application/json"
+        except ValueError:  # Django 6 does not read headers beyond some length.
+            return False
     return request.content_type == "application/json"
 
 

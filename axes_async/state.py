@@ -25,6 +25,8 @@ class Attempt:
     counters: tuple[Counter, ...]
     verdict: Verdict | None = None
     """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
+    clearable: tuple[Counter, ...] = ()
+    """Those of ``counters`` that a success may clear: named by credentials, not by whatever a form happened to hold."""
     reserved: bool = False
     """Whether places are held, or may be: by this verdict, or by one before the attempt was widened."""
     settled: bool = False
@@ -87,6 +89,18 @@ def enter(request: HttpRequest) -> tuple[AxesState, Token[AxesState | None]]:
     state = AxesState()
     request.axes = state  # type: ignore[attr-defined]
     return state, _current.set(state)
+
+
+def enter_block() -> tuple[AxesState, Token[AxesState | None]]:
+    """Make a state the current one for a block of code outside of any request; return it, and what ``leave`` takes."""
+    state = AxesState()
+    return state, _current.set(state)
+
+
+def is_detached() -> bool:
+    """Return whether no request is being served, nor a block that stands for one."""
+    current = _current.get()
+    return current is None or current.detached
 
 
 def leave(token: Token[AxesState | None]) -> None:

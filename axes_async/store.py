@@ -12,7 +12,9 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from axes_async.conf import get_settings
+from axes_async.conf import AxesSettings, get_settings
+from axes_async.failover import FailoverStore
+from axes_async.ledger import Ledger, database_name
 from axes_async.stores.base import Store
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.redis import RedisStore, build_client
@@ -34,7 +36,12 @@ def get_store() -> Store:
     prefix = config.get("KEY_PREFIX")
     namespace = f"axes:{prefix}" if prefix else "axes"
     if settings.redis_client is not None:
-        return RedisStore(settings.redis_client(), namespace=namespace, outbox_max=settings.outbox_max)
+        client = settings.redis_client()
+        if client.get_encoder().decode_responses:
+            raise ImproperlyConfigured(
+                "AXES_REDIS_CLIENT returns a client that decodes responses; it takes one without."
+            )
+        return _redis_store(client, namespace, settings)
     if not is_redis(config):
         shared = not isinstance(caches[settings.cache], LocMemCache)
         return CacheStore(lambda: caches[settings.cache], shared=shared)
@@ -43,7 +50,20 @@ def get_store() -> Store:
         client = build_client(url, _options(config), timeout=settings.store_timeout)
     except (ValueError, TypeError) as error:
         raise ImproperlyConfigured(f"CACHES[{settings.cache!r}] cannot be used as the store: {error}") from error
-    return RedisStore(client, namespace=namespace, outbox_max=settings.outbox_max)
+    return _redis_store(client, namespace, settings)
+
+
+@cache
+def get_failover() -> FailoverStore:
+    """Return the store for logins: the one of ``get_store``, and what takes its place while it is away."""
+    settings = get_settings()
+    return FailoverStore(get_store(), on_failure=settings.on_store_failure, rest=settings.store_rest)
+
+
+def _redis_store(client: Any, namespace: str, settings: AxesSettings) -> RedisStore:
+    return RedisStore(
+        client, namespace=namespace, outbox_max=settings.outbox_max, database=database_name(), rows=Ledger()
+    )
 
 
 def is_redis(config: Mapping[str, Any]) -> bool:
@@ -69,6 +89,7 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
 def _forget(*, setting: str, **kwargs: object) -> None:
     if setting == "CACHES" or setting.startswith("AXES_"):
         get_store.cache_clear()
+        get_failover.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="axes_async.store")

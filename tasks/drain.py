@@ -11,40 +11,65 @@ import time
 from functools import partial
 
 from celery import shared_task
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from axes_async import outbox
+from axes_async.breaker import Breaker
+from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent
+from axes_async.models import AccessFailureLog, AccessLog, AccessReset, DrainCursor
 from axes_async.store import get_store
-from axes_async.stores.base import OutboxStore
+from axes_async.stores.base import Outbox, OutboxStore
 from axes_async.tasks.cursor import database, held_cursor
 from axes_async.tasks.fold import Fold
+from axes_async.tasks.rebuild import rebuild_if_cold
 
 log = logging.getLogger(__name__)
 
 BATCH = 1000
 """Events per transaction."""
 
+LONGEST = 20.0
+"""Seconds after which a drain makes room for other tasks and has another one go on."""
+
+TRIES = 4
+"""How often a batch is tried that the database gave up for another transaction's sake (a deadlock, say)."""
+
 UNWRITABLE = (DatabaseError, ValueError, TypeError, LookupError)
 """What an event may meet that no repetition mends: a value that a column, or our own reading of it, does not take."""
 
-LONGEST = 20.0
-"""Seconds after which a drain makes room for other tasks and has another one go on."""
+MYSQL_DATA_ERRORS = {(1264,), (1366,), (1406,)}
+"""What MySQL's driver calls an operational error, and is a value that a column does not take."""
+
+_database = Breaker(rest=1.0, longest=15.0)
 
 
 @shared_task(name=outbox.DRAIN, ignore_result=True)
 def drain() -> int:
-    """Write what is in the outbox; return how many events that were."""
+    """Write what is in the outbox, and rebuild a cold store; return how many events were written.
+
+    While the store or the database is away nothing is written and nothing is lost; after a fault of the database it is
+    left alone for one second, then two, up to fifteen.
+    """
     store = get_store()
-    if not isinstance(store, OutboxStore):
+    if not isinstance(store, OutboxStore) or not _database.allows():
         return 0
     written, stop = 0, time.monotonic() + LONGEST
-    while batch := drain_batch(store):
-        written += batch
-        if time.monotonic() > stop:
-            outbox.publish(outbox.DRAIN, expires=outbox.DRAIN_EXPIRES)
-            break
+    try:
+        rebuild_if_cold(store)
+        while batch := drain_batch(store):
+            written += batch
+            if time.monotonic() > stop:
+                outbox.publish(outbox.DRAIN, expires=outbox.DRAIN_EXPIRES)
+                break
+    except (OperationalError, InterfaceError) as error:
+        _database.failed()
+        log.warning("The outbox waits, the database cannot be used (%s).", error)
+    except StoreUnavailable as error:
+        log.warning("The outbox waits, the store cannot be read (%s).", error)
+    else:
+        _database.succeeded()
     return written
 
 
@@ -53,21 +78,75 @@ def drain_batch(store: OutboxStore) -> int:
 
     Raises ``DatabaseError`` and ``StoreUnavailable``, with nothing written and nothing lost.
     """
+    for left in reversed(range(TRIES)):
+        try:
+            return _drain_batch(store)
+        except OperationalError:
+            # A deadlock or a failed serialization is over at once; in a caller's transaction nothing can be repeated.
+            if not left or transaction.get_connection(database()).in_atomic_block:
+                raise
+            time.sleep(0.05)
+    raise AssertionError("unreachable")
+
+
+def _drain_batch(store: OutboxStore) -> int:
     with held_cursor() as cursor:
+        if cursor.unmerged:
+            store.cool()
+            cursor.unmerged = False
+        source = store.outbox()
+        _find_place(cursor, source, store)
         entries = store.read(cursor.position, BATCH)
-        if entries:
-            events = [entry for _, entry in entries if isinstance(entry, AttemptEvent)]
-            for _, entry in entries:
-                if not isinstance(entry, AttemptEvent):
-                    store.set_aside(entry, "not an event")
+        events = [entry for _, entry in entries if isinstance(entry, AttemptEvent)]
+        for _, entry in entries:
+            if not isinstance(entry, AttemptEvent):
+                store.set_aside(entry, "not an event")
+        if events:
             _write(events, store, database())
+        if entries:
             cursor.position, cursor.moved_at = entries[-1][0], timezone.now()
-            cursor.save(update_fields=["position", "moved_at"])
+        cursor.drained_at = timezone.now()
+        cursor.save(update_fields=["position", "outbox", "moved_at", "drained_at", "unmerged"])
+        if entries or source.events:
             # Inside a caller's transaction, which may yet be rolled back, that is when that one is committed.
-            transaction.on_commit(partial(store.trim, cursor.position), using=database())
+            transaction.on_commit(partial(store.trim, source.name, cursor.position), using=database())
     if not entries:
         store.rest(cursor.position)
     return len(entries)
+
+
+def _find_place(cursor: DrainCursor, source: Outbox, store: OutboxStore) -> None:
+    """Have the cursor stand behind the last event of this outbox that is written."""
+    if source.name != cursor.outbox:
+        if cursor.outbox and source.name:
+            log.warning("The outbox is a new one, the store was flushed or replaced; reading it from its beginning.")
+        cursor.position, cursor.outbox = "0-0", source.name
+    elif _order(source.last) < _order(cursor.position):
+        log.error("The outbox ends before what is written of it: the store has lost data and is rebuilt.")
+        cursor.position = _last_written(store)
+        store.cool()
+
+
+def _last_written(store: OutboxStore) -> str:
+    """Return the position of the last event that has a row; an event is known by its id."""
+    place, last = "0-0", "0-0"
+    while entries := store.read(place, BATCH):
+        ids = [entry.id for _, entry in entries if isinstance(entry, AttemptEvent)]
+        written = {
+            row.hex
+            for model in (AccessFailureLog, AccessLog, AccessReset)
+            for row in model.objects.using(database()).filter(event_id__in=ids).values_list("event_id", flat=True)
+        }
+        for position, entry in entries:
+            if isinstance(entry, AttemptEvent) and entry.id in written:
+                last = position
+        place = entries[-1][0]
+    return last
+
+
+def _order(position: str) -> tuple[int, int]:
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number)
 
 
 def _write(events: list[AttemptEvent], store: OutboxStore, using: str) -> None:
@@ -75,12 +154,12 @@ def _write(events: list[AttemptEvent], store: OutboxStore, using: str) -> None:
     try:
         with transaction.atomic(using=using):
             Fold(store, using).apply(events)
-    except OperationalError:
-        raise  # The database is at fault, and not the event.
     except UNWRITABLE as error:
+        if isinstance(error, OperationalError | InterfaceError) and error.args[:1] not in MYSQL_DATA_ERRORS:
+            raise  # The database is at fault, and not the event.
         if len(events) == 1:
             log.error("Event set aside, it cannot be written (%s): %s", error, events[0].body())
-            store.set_aside(f"{events[0].body()} {events[0].outcome()}".encode(), f"{type(error).__name__}: {error}")
+            store.set_aside(events[0].wire(), f"{type(error).__name__}: {error}")
             return
         for event in events:
             _write([event], store, using)

@@ -8,8 +8,8 @@ from celery import shared_task
 from django.db.models import F, Model, QuerySet
 
 from axes_async.clock import as_datetime, now_ms
-from axes_async.models import AccessAttempt, AttemptCounter
-from axes_async.tasks.cursor import database, held_cursor
+from axes_async.models import AccessAttempt, AttemptCounter, AttemptPlace, DrainCursor
+from axes_async.tasks.cursor import OUTBOX, database, held_cursor
 
 PORTION = 5000
 """Rows per transaction: a drain waits for it."""
@@ -24,6 +24,8 @@ def expire() -> dict[str, int]:
     now = as_datetime(now_ms())
     using = database()
     counters = AttemptCounter.objects.using(using)
+    AttemptPlace.objects.using(using).filter(ends_at__lte=now).delete()
+    DrainCursor.objects.using(using).filter(name=OUTBOX).update(expired_at=now)
     return {
         "attempts": _delete(AccessAttempt.objects.using(using).filter(expires_at__lte=now)),
         "counters": _delete(counters.filter(expires_at__lte=now))

@@ -33,10 +33,14 @@ COUNTER_FIELDS = ("epoch", "failures", "lifted", "limit", "expires_at", "updated
 class Fold:
     """Applies events to rows, many at a time; those that take something back end a portion."""
 
-    def __init__(self, store: Store, using: str) -> None:
-        """Write to the database ``using``; resets reach the counters in ``store``."""
+    def __init__(self, store: Store, using: str, *, counters: bool = True) -> None:
+        """Write to the database ``using``; resets reach the counters in ``store``.
+
+        Without ``counters``, the table of counters is left alone: the caller has written it.
+        """
         self.store = store
         self.using = using
+        self.counters = counters
         self.settings: AxesSettings = get_settings()
         self.pending: list[AttemptEvent] = []
 
@@ -62,7 +66,8 @@ class Fold:
             self._logins([event for event in events if event.kind is Kind.LOGGED_IN])
             self._logouts([event for event in events if event.kind is Kind.LOGGED_OUT])
         self._attempts([event for event in events if event.kind is Kind.FAILED])
-        self._counters([event for event in events if event.kind in (Kind.FAILED, Kind.BLOCKED) and event.counters])
+        if self.counters:
+            self._counters([event for event in events if event.kind in (Kind.FAILED, Kind.BLOCKED) and event.counters])
 
     def _failure_logs(self, events: list[AttemptEvent]) -> None:
         rows = [
@@ -129,27 +134,8 @@ class Fold:
         for event in events:
             for state in event.counters:
                 latest[state.digest] = event, state
-        stored = AttemptCounter.objects.using(self.using).filter(digest__in=latest)
-        before = {digest: (epoch, lifted) for digest, epoch, lifted in stored.values_list("digest", "epoch", "lifted")}
-        rows = []
-        for event, state in latest.values():
-            epoch, lifted = before.get(state.digest, (0, 0))
-            keys = keys_of(event)
-            rows.append(
-                AttemptCounter(
-                    digest=state.digest,
-                    parameters=parameter_bits(state.parameters),
-                    **{f"{name}_key": keys[name] for name in state.parameters},
-                    username=event.username if "username" in state.parameters else None,
-                    ip_address=event.ip_address if "ip_address" in state.parameters else None,
-                    epoch=state.epoch,
-                    failures=state.failures,
-                    lifted=max(state.lifted, lifted if epoch == state.epoch else 0),
-                    limit=state.limit,
-                    expires_at=as_datetime(state.expires_at) if state.expires_at else None,
-                    updated_at=as_datetime(event.time),
-                )
-            )
+        before = {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=latest)}
+        rows = [_counter_row(event, state, before.get(state.digest)) for event, state in latest.values()]
         upsert(AttemptCounter, rows, key="digest", fields=COUNTER_FIELDS, using=self.using)
         self._keep_shown([row for row in rows if row.expires_at and 0 < row.limit <= row.failures - row.lifted])
 
@@ -162,17 +148,42 @@ class Fold:
 
     def _clear(self, event: AttemptEvent) -> None:
         """Take back what a login cleared: the counters, and the attempts that count in none that is left."""
-        keys = keys_of(event)
-        counted = Q()
-        for state in event.counters:
-            AttemptCounter.objects.using(self.using).filter(digest=state.digest, epoch=state.epoch).delete()
-            counted |= Q(**{f"{name}_key": keys[name] for name in state.parameters})
+        cleared = AttemptCounter.objects.using(self.using).filter(digest__in=[state.digest for state in event.counters])
+        counted = Q(pk__in=[])
+        for row in cleared:
+            counted |= Q(**{f"{name}_key": getattr(row, f"{name}_key") for name in parameters_of(row.parameters)})
+        if self.counters:
+            for state in event.counters:
+                cleared.filter(digest=state.digest, epoch=state.epoch).delete()
         attempts = AccessAttempt.objects.using(self.using).filter(counted)
         for rows in portions(list(attempts)):
             standing = {keys_under(counter.parameters, counter) for counter in counters_of(rows, self.using)}
             rules = {bits for bits, _ in standing}
             gone = [row.pk for row in rows if not any(keys_under(bits, row) in standing for bits in rules)]
             AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
+
+
+def _counter_row(event: AttemptEvent, state: CounterState, before: AttemptCounter | None) -> AttemptCounter:
+    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted."""
+    keys = keys_of(event)
+    row = AttemptCounter(
+        digest=state.digest,
+        parameters=parameter_bits(state.parameters),
+        **{f"{name}_key": keys[name] for name in state.parameters},
+        username=event.username if "username" in state.parameters else None,
+        ip_address=event.ip_address if "ip_address" in state.parameters else None,
+        epoch=state.epoch,
+        failures=state.failures,
+        lifted=state.lifted,
+        limit=state.limit,
+        expires_at=as_datetime(state.expires_at) if state.expires_at else None,
+        updated_at=as_datetime(event.time),
+    )
+    if before is not None and before.epoch in {0, state.epoch}:
+        row.lifted = before.lifted
+        if row.expires_at is not None and (before.expires_at is None or before.expires_at > row.expires_at):
+            row.expires_at = before.expires_at
+    return row
 
 
 def _is_blocked_row(event: AttemptEvent) -> bool:

@@ -16,12 +16,14 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from axes_async import signals
+from axes_async.client import canonical_address, canonical_username
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.events import AttemptEvent, parameters_of
+from axes_async.ledger import state_of
 from axes_async.models import AccessAttempt, AccessReset, AttemptCounter
-from axes_async.policy import PARAMETERS
-from axes_async.stores.base import Lift, Store
+from axes_async.policy import PARAMETERS, Parameter, Rule, counters_for
+from axes_async.stores.base import OutboxStore, Store
 from axes_async.tasks.rows import PORTION, ip_address_key, username_key
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def apply_reset(event: AttemptEvent, store: Store, using: str) -> None:
         _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), {}, event, store, using)
     for digests in portions(lifted):
         _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), lifted, event, store, using)
+    _forget_strays(event, store, using)
     gone, _ = attempts.delete()
     AccessReset.objects.using(using).create(
         event_id=UUID(event.id),
@@ -50,6 +53,31 @@ def apply_reset(event: AttemptEvent, store: Store, using: str) -> None:
         reach={"username": event.username, "ip_address": event.ip_address, "reach": event.extra["reach"]},
         attempts=gone,
     )
+
+
+def _forget_strays(event: AttemptEvent, store: Store, using: str) -> None:
+    """Reach counters that no row speaks of: their events found no room in the outbox, or the database was replaced."""
+    if not isinstance(store, OutboxStore) or event.extra["reach"] == "rows":
+        return
+    lease = get_settings().lease_ms
+    for digests in store.digests() if event.extra["reach"] == "all" else [_named_by(event)]:
+        known = AttemptCounter.objects.using(using).filter(digest__in=digests).values_list("digest", flat=True)
+        store.forget(sorted(set(digests) - set(known)), before=event.time, lease=lease)
+
+
+def _named_by(event: AttemptEvent) -> list[str]:
+    """Return the counters whose values are all named by the reset."""
+    values: dict[Parameter, str | None] = {
+        "ip_address": canonical_address(event.ip_address or ""),
+        "username": canonical_username(event.username),
+    }
+    together = event.extra["reach"] == "both" and all(values.values())
+    rules = [
+        Rule(parameters=parameters, limit=0, cooloff=None)
+        for parameters in get_settings().lockout_parameters
+        if set(parameters) <= set(values) and (not together or len(parameters) == len(values))
+    ]
+    return [counter.digest for counter in counters_for(rules, values)]
 
 
 def reached_by(event: AttemptEvent, using: str) -> tuple[QuerySet[AccessAttempt], QuerySet[AttemptCounter]]:
@@ -113,14 +141,14 @@ def _lift(
 ) -> None:
     """Take failures back, in store and rows: up to ``lifted`` of a counter, or all where it names none."""
     rows = [row for row in counters if row.lifted < lifted.get(row.digest, row.failures)]
-    now, lease = now_ms(), round(get_settings().reserve_lease * 1000)
+    now, lease = now_ms(), get_settings().lease_ms
     for row in rows:
         before, row.lifted = row.failures - row.lifted, lifted.get(row.digest, row.failures)
         row.updated_at = as_datetime(event.time)
         live = row.expires_at is None or row.expires_at > row.updated_at
         if live and 0 < row.limit <= before and row.failures - row.lifted < row.limit:
             _announce(row, using)
-    store.lift([Lift(row.digest, row.epoch, row.lifted) for row in rows], now=now, lease=lease)
+    store.adjust([state_of(row) for row in rows], now=now, lease=lease)
     AttemptCounter.objects.using(using).bulk_update(rows, ["lifted", "updated_at"])
 
 

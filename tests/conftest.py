@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.test import Client
 
+from axes_async.ledger import database_name
 from axes_async.store import get_store
 from axes_async.stores.base import Store
 from axes_async.stores.redis import RedisStore
@@ -20,11 +21,15 @@ from tests.site import CountingBackend
 PASSWORD = "correct horse battery staple"
 
 
+WARMTH = "{axes}:warmth"
+
+
 @pytest.fixture(autouse=True)
 def _empty_servers() -> Iterator[None]:
-    """Give each test an empty Valkey and an empty local cache."""
+    """Give each test a Valkey with no counter in it, complete for an empty table, and an empty local cache."""
     with redis.Redis.from_url(servers.valkey_url()) as client:
         client.flushall()
+        client.set(WARMTH, f"warm:{database_name()}")
     caches["memory"].clear()
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
     yield

@@ -20,9 +20,14 @@ def main(threads: int) -> None:
     from django.core.management import call_command
     from django.test import Client, override_settings
 
+    from axes_async.store import get_store
+    from axes_async.stores.redis import RedisStore
     from tests.site import CountingBackend
 
     call_command("migrate", verbosity=0)
+    store = get_store()
+    assert isinstance(store, RedisStore)
+    store.client.set(store.warmth_key, f"warm:{store.database}")
     CountingBackend.seconds = 0.05
     start = Barrier(threads)
 

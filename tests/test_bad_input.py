@@ -239,7 +239,7 @@ def test_no_accept_header_breaks_the_answer(accept: str) -> None:
 def test_whatever_is_sent_is_counted_and_becomes_a_row(
     tries: Tries, drain: Drain, valkey: redis.Redis, name: Any, password: Any, agent: str
 ) -> None:
-    valkey.flushall()
+    reset()
     before = AccessFailureLog.objects.count()
     assert [tries(name, A, password, HTTP_USER_AGENT=agent) for _ in range(3)] == [401, 401, 429]
     drain()

@@ -174,7 +174,7 @@ def test_a_drain_killed_before_the_trim_repeats_nothing(
     for _ in range(3):
         failure()
     with monkeypatch.context() as broken:
-        broken.setattr(RedisStore, "trim", lambda self, position: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(RedisStore, "trim", lambda self, *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             drain()
     failure("bob", "192.0.2.2")

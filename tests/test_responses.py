@@ -133,7 +133,7 @@ def test_being_turned_away_as_busy_counts_as_nothing(
     assert drain() == 0
 
 
-@override_settings(CACHES=ON_A_CLOSED_PORT, AXES_HTTP_RESPONSE_CODE=403)
+@override_settings(CACHES=ON_A_CLOSED_PORT, AXES_HTTP_RESPONSE_CODE=403, AXES_ON_STORE_FAILURE="deny")
 def test_without_a_store_nobody_is_let_in_and_503_says_when_to_come_back(post: Post) -> None:
     response = post(password=PASSWORD)
     assert (response.status_code, response["Retry-After"], response["Cache-Control"]) == (503, "1", "no-store")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from django.core.cache import caches
@@ -10,7 +11,7 @@ from django.core.management import call_command
 
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.policy import Counter, Parameter, Rule, counters_for
-from axes_async.stores.base import PERMANENT, Lift, OutboxStore, Outcome, Store, Verdict
+from axes_async.stores.base import PERMANENT, OutboxStore, Outcome, Store, Verdict
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.redis import RedisStore, build_client
 from tests import servers
@@ -299,9 +300,8 @@ def test_a_lift_takes_back_what_it_names_and_doing_it_twice_changes_nothing(step
     for token in "ab":
         steps.fail(token)
     (state,) = steps.store.states([steps.counter()], now=NOW)
-    lift = Lift(state.digest, state.epoch, 1)
-    steps.store.lift([lift], now=NOW, lease=LEASE)
-    steps.store.lift([lift], now=NOW, lease=LEASE)
+    for _ in range(2):
+        steps.store.adjust([replace(state, lifted=1)], now=NOW, lease=LEASE)
     assert steps.failures() == [1]
 
 
@@ -309,7 +309,7 @@ def test_a_lift_of_everything_unlocks(steps: Steps) -> None:
     for token in "abc":
         steps.fail(token)
     (state,) = steps.store.states([steps.counter()], now=NOW)
-    steps.store.lift([Lift(state.digest, state.epoch, state.failures)], now=NOW, lease=LEASE)
+    steps.store.adjust([replace(state, lifted=state.failures)], now=NOW, lease=LEASE)
     assert steps.reserve("d").verdict is Verdict.ALLOWED
 
 
@@ -317,7 +317,7 @@ def test_a_lift_of_another_life_of_the_counter_does_nothing(steps: Steps) -> Non
     for token in "abc":
         steps.fail(token)
     (state,) = steps.store.states([steps.counter()], now=NOW)
-    steps.store.lift([Lift(state.digest, state.epoch - 1, 3)], now=NOW, lease=LEASE)
+    steps.store.adjust([replace(state, epoch=state.epoch - 1, lifted=3)], now=NOW, lease=LEASE)
     assert steps.reserve("d").verdict is Verdict.LOCKED
 
 
@@ -325,7 +325,7 @@ def test_failures_after_a_lift_are_told_with_what_was_taken_back(steps: Steps) -
     for token in "ab":
         steps.fail(token)
     (state,) = steps.store.states([steps.counter()], now=NOW)
-    steps.store.lift([Lift(state.digest, state.epoch, 1)], now=NOW, lease=LEASE)
+    steps.store.adjust([replace(state, lifted=1)], now=NOW, lease=LEASE)
     steps.fail("c")
     (after,) = steps.events()[-1].counters
     assert (after.epoch, after.failures, after.lifted, after.standing) == (state.epoch, 3, 1, 2)

@@ -84,10 +84,11 @@ class Migration(migrations.Migration):
                 ("ip_address", models.GenericIPAddressField(null=True)),
                 ("epoch", models.BigIntegerField()),
                 ("failures", models.PositiveIntegerField()),
-                ("lifted", models.PositiveIntegerField(default=0)),
+                ("lifted", models.IntegerField(default=0)),
                 ("limit", models.PositiveIntegerField()),
                 ("expires_at", models.DateTimeField(db_index=True, null=True)),
                 ("updated_at", models.DateTimeField()),
+                ("blocked", models.PositiveIntegerField(default=0)),
             ],
         ),
         migrations.CreateModel(
@@ -95,7 +96,21 @@ class Migration(migrations.Migration):
             fields=[
                 ("name", models.CharField(max_length=32, primary_key=True, serialize=False)),
                 ("position", models.CharField(default="0-0", max_length=48)),
+                (
+                    "outbox",
+                    models.CharField(
+                        default="", help_text="Name of the outbox that the position is one of.", max_length=40
+                    ),
+                ),
                 ("moved_at", models.DateTimeField(null=True)),
+                ("drained_at", models.DateTimeField(null=True)),
+                ("expired_at", models.DateTimeField(null=True)),
+                (
+                    "unmerged",
+                    models.BooleanField(
+                        default=False, help_text="Counted here while the store was away, and it not told yet."
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
@@ -121,6 +136,18 @@ class Migration(migrations.Migration):
                 "ordering": ("-attempt_time", "-id"),
                 "abstract": False,
                 "indexes": [models.Index(fields=["session_hash"], name="axes_async_log_session")],
+            },
+        ),
+        migrations.CreateModel(
+            name="AttemptPlace",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("digest", models.CharField(db_index=True, max_length=22)),
+                ("token", models.CharField(max_length=32)),
+                ("ends_at", models.DateTimeField(db_index=True)),
+            ],
+            options={
+                "constraints": [models.UniqueConstraint(fields=("digest", "token"), name="axes_async_place")],
             },
         ),
     ]

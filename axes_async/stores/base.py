@@ -6,10 +6,10 @@ A store knows neither Django's settings nor its models; limits, windows and the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from axes_async.events import AttemptEvent, CounterState
 from axes_async.policy import Counter
@@ -42,15 +42,26 @@ class Outcome:
     """The event to deliver, from a store that has no outbox of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lift:
-    """Failures to take back from one counter, as ``reset`` does."""
+class Rows(Protocol):
+    """What the database says of counters, for a store that has lost them."""
 
-    digest: str
-    epoch: int
-    """The counter's life that is meant; another life of it is left alone."""
-    lifted: int
-    """All failures ever taken back from this life, so that a repeated lift changes nothing."""
+    def states(self, digests: Sequence[str]) -> Mapping[str, CounterState]:
+        """Return those of ``digests`` that are live now; one that was taken back whole is, until it is forgotten."""
+
+    def is_empty(self) -> bool:
+        """Return whether no counter is live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """An outbox as it is now."""
+
+    name: str
+    """Given with its first event, and another one after a flush: positions are only comparable under one name."""
+    last: str
+    """The last position it gave away."""
+    events: int
+    """How many events it keeps."""
 
 
 class Store(ABC):
@@ -81,7 +92,7 @@ class Store(ABC):
         :param token: names the attempt; reserving again under the same token renews the lease.
         :param event: recorded if a counter is locked (its repetitions coalesced: one to ten, then each doubling).
         :param now: epoch milliseconds.
-        :param lease: milliseconds after which an unsettled reservation ends.
+        :param lease: milliseconds after which an unsettled reservation ends; 0 checks, and takes none.
         :param extend: whether a locked counter's cool-off starts anew.
         """
 
@@ -132,8 +143,11 @@ class Store(ABC):
         """Append an event that touches no counter."""
 
     @abstractmethod
-    def lift(self, lifts: Sequence[Lift], *, now: int, lease: int) -> None:
-        """Take failures back; a counter without any left starts over.
+    def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
+        """Take ``lifted`` over from what the rows say; a counter with no failures left starts over.
+
+        It is a total, so that a repetition changes nothing, and meant for one life of the counter, its ``epoch``;
+        another life is left alone.
 
         :param lease: milliseconds that open reservations on it may still last.
         """
@@ -156,12 +170,43 @@ class OutboxStore(Store):
         """
 
     @abstractmethod
-    def trim(self, position: str) -> None:
-        """Drop every event up to and including ``position``."""
+    def trim(self, name: str, position: str) -> None:
+        """Drop the events up to and including ``position``, if the outbox is still the one of that name."""
 
     @abstractmethod
     def rest(self, position: str) -> bool:
         """End the time in which no nudge is due, if nothing is behind ``position``; return whether nothing was."""
+
+    @abstractmethod
+    def digests(self) -> Iterator[list[str]]:
+        """Return the names of all counters, in portions; those made or gone meanwhile may be among them or not."""
+
+    @abstractmethod
+    def forget(self, digests: Sequence[str], *, before: int, lease: int) -> None:
+        """Have counters start over whose life began before ``before`` (epoch milliseconds)."""
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Write something that does not matter; raises ``StoreUnavailable`` if that cannot be done."""
+
+    @abstractmethod
+    def outbox(self) -> Outbox:
+        """Return what there is to know of the outbox."""
+
+    @abstractmethod
+    def is_cold(self) -> bool:
+        """Return whether counters are missing that the rows have."""
+
+    @abstractmethod
+    def cool(self) -> None:
+        """Have every counter taken from the rows again before it is used."""
+
+    @abstractmethod
+    def rebuild(self, states: Iterable[Sequence[CounterState]], *, now: int, lease: int) -> bool:
+        """Take over all counters of the rows, in portions, but for those that are in use since; then be warm.
+
+        Return whether that came to its end: not if the store was flushed or cooled meanwhile.
+        """
 
     @abstractmethod
     def set_aside(self, entry: bytes, error: str) -> None:

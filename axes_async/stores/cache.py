@@ -18,7 +18,7 @@ from django.core.cache.backends.base import BaseCache
 from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, worth_a_row
 from axes_async.policy import Counter
-from axes_async.stores.base import PERMANENT, Lift, Outcome, Store, Verdict
+from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
 
 LOCK_LASTS = 2
 """Seconds after which a lock whose holder died is free again."""
@@ -87,7 +87,7 @@ class CacheStore(Store):
                 others = len(life.reservations.keys() - {token})
                 if 0 < counter.rule.limit <= life.standing + others:
                     return Outcome(Verdict.BUSY)
-            for counter, life in lives:
+            for counter, life in lives if lease else ():
                 life.reservations[token] = now + lease
                 self._save(counter.digest, life, now)
         return Outcome()
@@ -179,18 +179,17 @@ class CacheStore(Store):
         """See ``Store.record``."""
         return Outcome(event=event)
 
-    def lift(self, lifts: Sequence[Lift], *, now: int, lease: int) -> None:
-        """See ``Store.lift``."""
-        for lift in lifts:
-            with self._held([lift.digest]):
-                life = self._call("get", self._key(lift.digest))
-                if not isinstance(life, _Life) or life.epoch != lift.epoch or lift.lifted <= life.lifted:
+    def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
+        """See ``Store.adjust``."""
+        for state in states:
+            with self._held([state.digest]):
+                life = self._call("get", self._key(state.digest))
+                if not isinstance(life, _Life) or life.epoch != state.epoch:
                     continue
-                if lift.lifted >= life.failures:
+                life.lifted, life.blocked = state.lifted, 0
+                if not life.standing:
                     life.clear()
-                else:
-                    life.lifted, life.blocked = lift.lifted, 0
-                self._save(lift.digest, life, now)
+                self._save(state.digest, life, now)
 
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""

@@ -3,45 +3,111 @@
 -- KEYS[1]  outbox    stream of events: v1 = body (JSON), c = outcome ("repeats|counter|counter…")
 -- KEYS[2]  nudged    string; while it is there, a drain is on its way and no nudge is due
 -- KEYS[3]  overflow  string; events that the outbox had no room for
--- KEYS[4…] counters  one hash each: e epoch, f failures, g lifted, u expires at (0: never), b blocked attempts,
---                    t when a prolonged lockout was last told, r<token> = end of that reservation's lease.
---                    All times are epoch milliseconds.
+-- KEYS[4]  warmth    string; "warm:<database>" while the counters are complete, "cold:<generation>" while they are
+--                    being rebuilt from that database's rows, absent in a store that was flushed or is new
+-- KEYS[5]  born      string; a name that this outbox was given with its first event, and loses when it is flushed
+-- KEYS[6…] counters  one hash each: e epoch, f failures, g lifted, u expires at (0: never), b blocked attempts,
+--                    t when a prolonged lockout was last told, k the generation in which it was taken from the rows,
+--                    r<token> = end of that reservation's lease. All times are epoch milliseconds.
 -- ARGV[1]  now   ARGV[2] token   ARGV[3] lease in ms   ARGV[4] event body ("" for none)
 -- ARGV[5]  events the outbox holds at most   ARGV[6] ms that a nudge is waited for   ARGV[7] a flag of the script
--- ARGV[8…] three for each counter: limit (0: never locks), window in ms (0: until a reset), bits of its parameters
+-- ARGV[8]  database that the counters are to be complete for ("": whatever is there is complete)
+-- ARGV[9…] four for each counter: limit (0: never locks), window in ms (0: until a reset), bits of its parameters, and
+--          what the rows say of it: "" not asked for, "-" nothing, or "epoch:failures:lifted:expires at"
+--
+-- In a cold store, a counter that is not of this generation and comes without what the rows say of it ends the script
+-- with the error AXESCOLD, and with nothing changed: the caller asks the rows and comes again.
 
-local FIRST, OPTIONS = 4, 8
+local FIRST, OPTIONS, EACH = 6, 9, 4
+local SECONDS_KNOWN = 60
 local now, token, lease = tonumber(ARGV[1]), 'r' .. ARGV[2], tonumber(ARGV[3])
+
+-- The generation of a cold store, nil in a warm one. The first to find a store without warmth begins a generation.
+local function generation()
+  if ARGV[8] == '' then return nil end
+  local warmth = redis.call('GET', KEYS[4])
+  if warmth == 'warm:' .. ARGV[8] then return nil end
+  if not warmth or warmth:sub(1, 5) ~= 'cold:' then
+    warmth = 'cold:' .. redis.sha1hex(ARGV[1] .. ARGV[2] .. ARGV[4]):sub(1, 8)
+    redis.call('SET', KEYS[4], warmth)
+  end
+  return warmth:sub(6)
+end
 
 -- Have the counter count nothing any more; its reservations stay.
 local function start_over(c)
   for _, name in ipairs({'e', 'f', 'g', 'u', 'b', 't'}) do c[name] = 0; c.stale[#c.stale + 1] = name end
 end
 
--- The counter at KEYS[i], with what has expired left out: {key, limit, window, bits, e, f, g, u, b, open, mine, stale}
+-- The counter at KEYS[i], with what has expired left out: {key, limit, window, bits, seed, known to the rows' generation
+-- k, e, f, g, u, b, t, open, mine, stale}
 local function load_counter(i)
-  local at = OPTIONS + (i - FIRST) * 3
+  local at = OPTIONS + (i - FIRST) * EACH
   local c = {key = KEYS[i], limit = tonumber(ARGV[at]), window = tonumber(ARGV[at + 1]), bits = ARGV[at + 2],
-             e = 0, f = 0, g = 0, u = 0, b = 0, t = 0, open = 0, mine = false, stale = {}}
+             seed = ARGV[at + 3], e = 0, f = 0, g = 0, u = 0, b = 0, t = 0, open = 0, mine = false, stale = {}}
   local raw = redis.call('HGETALL', KEYS[i])
   for n = 1, #raw, 2 do
-    local name, value = raw[n], tonumber(raw[n + 1])
-    if name:byte() ~= 114 then c[name] = value
-    elseif value <= now then c.stale[#c.stale + 1] = name
+    local name, value = raw[n], raw[n + 1]
+    if name == 'k' then c.k = value
+    elseif name:byte() ~= 114 then c[name] = tonumber(value)
+    elseif tonumber(value) <= now then c.stale[#c.stale + 1] = name
     elseif name == token then c.mine = true
     else c.open = c.open + 1 end
   end
-  if c.f > 0 and c.u > 0 and c.u <= now then
-    start_over(c)
-  end
+  if c.e > 0 and c.u > 0 and c.u <= now then start_over(c) end
   return c
 end
 
+local function int(n) return string.format('%.0f', n) end
+
+-- A key lives as long as its count or its last reservation, whichever is longer.
+local function keep_alive(c, reserved)
+  local ttl = reserved and lease or 0
+  if c.e > 0 then
+    if c.u == 0 then redis.call('PERSIST', c.key) return end
+    ttl = math.max(ttl, c.u - now)
+  end
+  if ttl > 0 then redis.call('PEXPIRE', c.key, ttl) end
+end
+
+-- Join the counter with what the rows say of it. Of one life, the store knows the failures (the rows may be behind) and
+-- the rows know what was taken back (or counted) elsewhere; of two lives, the younger one stands.
+local function join(c, gen)
+  local e, f, g, u = c.seed:match('^(%d+):(%d+):(-?%d+):(%d+)$')
+  if e then
+    e, f, g, u = tonumber(e), tonumber(f), tonumber(g), tonumber(u)
+    if c.e == 0 or (e > c.e and e > 0) then
+      c.e, c.f, c.g, c.u = (e > 0 and e or now), f, g, u
+    elseif c.e == e or e == 0 then
+      c.f, c.g = math.max(c.f, f), g
+      c.u = (c.u == 0 or u == 0) and 0 or math.max(c.u, u)
+    end
+    redis.call('HSET', c.key, 'e', int(c.e), 'f', int(c.f), 'g', int(c.g), 'u', int(c.u))
+    c.stale = {}
+  end
+  redis.call('HSET', c.key, 'k', gen)
+  if c.e > 0 then keep_alive(c, c.open > 0 or c.mine)
+  else redis.call('PEXPIRE', c.key, math.max(lease, SECONDS_KNOWN * 1000)) end
+  c.k = gen
+end
+
+-- Every counter; nil if the store is cold and the rows have to be asked first.
 local function counters()
-  local all = {}
-  for i = FIRST, #KEYS do all[#all + 1] = load_counter(i) end
+  local all, gen = {}, generation()
+  for i = FIRST, #KEYS do
+    local c = load_counter(i)
+    if gen and c.k ~= gen and c.seed == '' then return nil end
+    all[#all + 1] = c
+  end
+  if gen then
+    for _, c in ipairs(all) do
+      if c.k ~= gen then join(c, gen) end
+    end
+  end
   return all
 end
+
+local COLD = {err = 'AXESCOLD The rows have to be asked first.'}
 
 local function standing(c) return math.max(0, c.f - c.g) end
 local function locked(c) return c.limit > 0 and standing(c) >= c.limit end
@@ -53,18 +119,6 @@ local function forget(c, names)
   end
 end
 
--- A key lives as long as its count or its last reservation, whichever is longer.
-local function keep_alive(c, reserved)
-  local ttl = reserved and lease or 0
-  if c.f > 0 then
-    if c.u == 0 then redis.call('PERSIST', c.key) return end
-    ttl = math.max(ttl, c.u - now)
-  end
-  if ttl > 0 then redis.call('PEXPIRE', c.key, ttl) end
-end
-
-local function int(n) return string.format('%.0f', n) end
-
 -- The wire form of a counter, as CounterState.parse reads it; a digest is the last 22 bytes of its key.
 local function state(c, cleared)
   return table.concat({string.sub(c.key, -22), c.bits, int(c.e), int(c.f), int(c.g), int(c.u), int(c.limit),
@@ -74,10 +128,12 @@ end
 -- Append the event, if there is room or it must be taken; returns 1 if a nudge is due.
 local function append(repeats, states, always)
   if ARGV[4] == '' then return 0 end
-  if not always and redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[5]) then
+  local waiting = redis.call('XLEN', KEYS[1])
+  if waiting >= tonumber(ARGV[5]) and not always then
     redis.call('INCR', KEYS[3])
     return 0
   end
+  if waiting == 0 then redis.call('SET', KEYS[5], redis.sha1hex(ARGV[4]), 'NX') end
   table.insert(states, 1, int(repeats))
   redis.call('XADD', KEYS[1], '*', 'v1', ARGV[4], 'c', table.concat(states, '|'))
   return redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[6]) and 1 or 0

@@ -8,6 +8,7 @@
 local extend, only_release = ARGV[7]:sub(1, 1) == '1', tonumber(ARGV[7]:sub(2))
 local all, states, newly = counters(), {}, 0
 local counted = {}
+if not all then return COLD end
 
 for n, c in ipairs(all) do
   if c.mine then c.stale[#c.stale + 1] = token end
@@ -15,7 +16,7 @@ for n, c in ipairs(all) do
   if n <= #all - only_release then
     counted[#counted + 1] = c
     if not locked(c) then
-      if c.f == 0 then c.e = now end
+      if c.e == 0 then c.e = now end
       c.f = c.f + 1
       c.u = c.window > 0 and now + c.window or 0
       redis.call('HSET', c.key, 'e', int(c.e), 'f', int(c.f), 'u', int(c.u))

@@ -5,10 +5,11 @@ The client is our own, with bounded waits and without retries: a step that is se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from hashlib import sha1
 from importlib.resources import files
+from secrets import token_hex
 from typing import Any
 
 import redis
@@ -16,21 +17,27 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
-from axes_async.errors import StoreUnavailable
+from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
 from axes_async.policy import Counter
-from axes_async.stores.base import Lift, OutboxStore, Outcome, Verdict
+from axes_async.stores.base import Outbox, OutboxStore, Outcome, Rows, Verdict
 
-POOL_SIZE = 64
-"""Connections a process opens at most; more threads than that wait for one, a few milliseconds each."""
+POOL_SIZE = 256
+"""Connections a process opens at most; they are opened as threads need them."""
 
-POOL_WAIT = 5.0
-"""Seconds to wait for a connection that other threads use: a busy pool is no store that is down."""
+POOL_WAIT = 0.2
+"""Seconds that a thread beyond these waits for one of them."""
 
 NUDGE_LASTS = 5_000
 """Milliseconds after which a nudge that brought no drain may be repeated."""
 
-STEPS = ("reserve", "fail", "succeed", "peek", "record")
+SCANNED = 500
+"""Keys that the server looks at in one go when all counters are wanted; a millisecond or less."""
+
+GENERATIONS = 3
+"""How often a step is tried on a store that is flushed again and again meanwhile."""
+
+STEPS = ("reserve", "fail", "succeed", "peek", "record", "adjust")
 """The scripts that common.lua is prepended to."""
 
 
@@ -70,17 +77,30 @@ class RedisStore(OutboxStore):
     :param client: a redis-py compatible client.
     :param namespace: goes into every key; sites that share a server differ in it.
     :param outbox_max: events that the outbox holds at most.
+    :param database: names the database that the counters must be complete for.
+    :param rows: what that database says of them; without it, whatever the server has is taken as complete.
     """
 
-    def __init__(self, client: Any, *, namespace: str = "axes", outbox_max: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        client: Any,
+        *,
+        namespace: str = "axes",
+        outbox_max: int = 1_000_000,
+        database: str = "",
+        rows: Rows | None = None,
+    ) -> None:
         """Keep the client; nothing is sent yet."""
         self.client = client
         self.outbox_max = outbox_max
+        self.rows = rows
+        self.database = database if rows is not None else ""
         tag = "{" + namespace.translate(str.maketrans("", "", "{}")) + "}"
         self._counter = f"{tag}:c:"
         self.outbox_key, self.nudged_key, self.overflow_key = (f"{tag}:{name}" for name in ("outbox", "nudged", "over"))
-        self.dead_letters_key = f"{tag}:dead"
-        self._fixed_keys = (self.outbox_key, self.nudged_key, self.overflow_key)
+        self.dead_letters_key, self.probe_key = f"{tag}:dead", f"{tag}:probe"
+        self.warmth_key, self.born_key = f"{tag}:warmth", f"{tag}:born"
+        self._fixed_keys = (self.outbox_key, self.nudged_key, self.overflow_key, self.warmth_key, self.born_key)
 
     def reserve(
         self,
@@ -144,12 +164,10 @@ class RedisStore(OutboxStore):
         (nudge,) = self._step("record", (), 0, "", 0, event, "always" if event.kind is Kind.RESET else "")
         return Outcome(nudge=bool(nudge))
 
-    def lift(self, lifts: Sequence[Lift], *, now: int, lease: int) -> None:
-        """See ``Store.lift``."""
-        if not lifts:
-            return
-        arguments = [number for lift in lifts for number in (lift.epoch, lift.lifted)]
-        self._run("lift", [self._counter + lift.digest for lift in lifts], [*arguments, lease])
+    def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
+        """See ``Store.adjust``."""
+        if states:
+            self._run("adjust", *self._for_states(states, now, lease, ""))
 
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
@@ -161,11 +179,59 @@ class RedisStore(OutboxStore):
         entries = self._call(lambda: self.client.xrange(self.outbox_key, min=f"({after}", count=count))
         return [(position.decode(), self._event(fields)) for position, fields in entries]
 
-    def trim(self, position: str) -> None:
+    def trim(self, name: str, position: str) -> None:
         """See ``OutboxStore.trim``."""
         milliseconds, _, number = position.partition("-")
-        behind = f"{milliseconds}-{int(number) + 1}"
-        self._call(lambda: self.client.xtrim(self.outbox_key, minid=behind, approximate=False))
+        self._run("trim", [self.outbox_key, self.born_key], [name, f"{milliseconds}-{int(number) + 1}"])
+
+    def digests(self) -> Iterator[list[str]]:
+        """See ``OutboxStore.digests``."""
+        place = 0
+        while True:
+            place, keys = self._call(partial(self.client.scan, place, match=f"{self._counter}*", count=SCANNED))
+            if keys:
+                yield [key.decode().removeprefix(self._counter) for key in keys]
+            if not place:
+                return
+
+    def forget(self, digests: Sequence[str], *, before: int, lease: int) -> None:
+        """See ``OutboxStore.forget``."""
+        if digests:
+            self._run("forget", [self._counter + digest for digest in digests], [before, lease])
+
+    def probe(self) -> None:
+        """See ``OutboxStore.probe``."""
+        self._call(lambda: self.client.set(self.probe_key, 1, px=1000))
+
+    def outbox(self) -> Outbox:
+        """See ``OutboxStore.outbox``."""
+        name, last, events = self._run("outbox", [self.outbox_key, self.born_key], [])
+        return Outbox(name.decode(), last.decode(), events)
+
+    def is_cold(self) -> bool:
+        """See ``OutboxStore.is_cold``."""
+        return bool(self.database) and self._warmth() != f"warm:{self.database}"
+
+    def cool(self) -> None:
+        """See ``OutboxStore.cool``."""
+        self._run("warmth", [self.warmth_key], ["", f"cold:{token_hex(4)}"])
+
+    def rebuild(self, states: Iterable[Sequence[CounterState]], *, now: int, lease: int) -> bool:
+        """See ``OutboxStore.rebuild``."""
+        if not self._warmth().startswith("cold:"):
+            self.cool()
+        warmth = self._warmth()
+        flag = f"rebuild {warmth.removeprefix('cold:')}"
+        for portion in states:
+            if self._run("adjust", *self._for_states(portion, now, lease, flag)) < 0:
+                return False
+        return self._warm_up(warmth)
+
+    def _warmth(self) -> str:
+        return (self._call(lambda: self.client.get(self.warmth_key)) or b"").decode()
+
+    def _warm_up(self, cold: str) -> bool:
+        return bool(self._run("warmth", [self.warmth_key], [cold, f"warm:{self.database}"]))
 
     def rest(self, position: str) -> bool:
         """See ``OutboxStore.rest``."""
@@ -192,22 +258,43 @@ class RedisStore(OutboxStore):
         event: AttemptEvent | None,
         flag: str,
     ) -> Any:
-        """Run a script with the keys and arguments that ``common.lua`` names."""
+        """Run a script with the keys and arguments that ``common.lua`` names; in a cold store, ask the rows first."""
         keys = [*self._fixed_keys]
+        body = "" if event is None else event.body()
         arguments: list[str | int] = [
-            now,
-            token,
-            lease,
-            "" if event is None else event.body(),
-            self.outbox_max,
-            NUDGE_LASTS,
-            flag,
-        ]
+            now, token, lease, body, self.outbox_max, NUDGE_LASTS, flag, self.database,
+        ]  # fmt: skip
         for counter in counters:
             rule = counter.rule
             keys.append(self._counter + counter.digest)
-            arguments += rule.limit, rule.window_ms, parameter_bits(rule.parameters)
-        return self._run(name, keys, arguments)
+            arguments += rule.limit, rule.window_ms, parameter_bits(rule.parameters), ""
+        for _ in range(GENERATIONS):
+            try:
+                return self._run(name, keys, arguments)
+            except StoreCold:
+                asked = self._asked([counter.digest for counter in counters])
+                arguments[len(arguments) - 4 * len(counters) + 3 :: 4] = asked
+        raise StoreCold("The store is flushed faster than its counters can be taken from the rows.")
+
+    def _asked(self, digests: Sequence[str]) -> list[str]:
+        """Return what the rows say of counters, as ``common.lua`` takes it; if they count nothing at all, be warm."""
+        if self.rows is None:
+            return ["-"] * len(digests)
+        warmth = self._warmth()
+        if self.rows.is_empty():
+            self._warm_up(warmth)
+        known = self.rows.states(digests)
+        return [_seed(known[digest]) if digest in known else "-" for digest in digests]
+
+    def _for_states(
+        self, states: Sequence[CounterState], now: int, lease: int, flag: str
+    ) -> tuple[list[str], list[str | int]]:
+        """Return keys and arguments of ``adjust.lua``."""
+        keys = [*self._fixed_keys, *(self._counter + state.digest for state in states)]
+        arguments: list[str | int] = [now, "", lease, "", self.outbox_max, NUDGE_LASTS, flag, self.database]
+        for state in states:
+            arguments += state.limit, 0, parameter_bits(state.parameters), _seed(state)
+        return keys, arguments
 
     def _run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         source, sha = script(name)
@@ -223,4 +310,12 @@ class RedisStore(OutboxStore):
         except NoScriptError:
             raise
         except (RedisError, OSError) as error:
+            if str(error).startswith("AXESCOLD"):
+                raise StoreCold(str(error)) from None
+            if str(error) == "No connection available.":
+                raise StoreBusy(f"All of {POOL_SIZE} connections are in use.") from error
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _seed(state: CounterState) -> str:
+    return f"{state.epoch}:{state.failures}:{state.lifted}:{state.expires_at}"

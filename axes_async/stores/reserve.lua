@@ -15,6 +15,7 @@ local function worth_a_row(repeats)
 end
 
 local all, blocking, busy = counters(), nil, false
+if not all then return COLD end
 for _, c in ipairs(all) do
   if locked(c) then blocking = blocking or c
   elseif c.limit > 0 and standing(c) + c.open >= c.limit then busy = true end
@@ -46,7 +47,9 @@ if busy then return {2, 0, 0} end
 
 for _, c in ipairs(all) do
   forget(c, c.stale)
-  redis.call('HSET', c.key, token, int(now + lease))
-  keep_alive(c, true)
+  if lease > 0 then
+    redis.call('HSET', c.key, token, int(now + lease))
+    keep_alive(c, true)
+  end
 end
 return {0, 0, 0}

@@ -7,10 +7,11 @@
 
 local always, clearing = ARGV[7]:sub(1, 1) == '1', tonumber(ARGV[7]:sub(2))
 local all, states = counters(), {}
+if not all then return COLD end
 
 for n, c in ipairs(all) do
   if c.mine then c.stale[#c.stale + 1] = token end
-  if n > #all - clearing and c.f > 0 and not locked(c) then
+  if n > #all - clearing and standing(c) > 0 and not locked(c) then
     states[#states + 1] = state(c, true)
     start_over(c)
     if c.open > 0 then redis.call('PEXPIRE', c.key, lease) end

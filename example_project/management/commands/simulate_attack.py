@@ -118,7 +118,7 @@ class Command(BaseCommand):
                     row.ip_address,
                     row.path_info,
                     "yes" if row.locked_out else "no",
-                    row.repeats if row.repeats > 1 else "",
+                    row.repeats or "",
                 )
                 for row in failures.order_by("attempt_time", "pk")
             ],

@@ -1,0 +1,144 @@
+"""A store that may go away: what is done instead, and when it is asked again.
+
+After a fault no login waits for the store any more; a thread of this process looks after it until it answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Literal
+
+from django.db import DatabaseError, InterfaceError
+
+from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
+from axes_async.events import AttemptEvent, CounterState
+from axes_async.policy import Counter
+from axes_async.stores.base import OutboxStore, Outcome, Store
+
+log = logging.getLogger(__name__)
+
+OnFailure = Literal["database", "deny", "allow"]
+
+
+class FailoverStore:
+    """The steps of a login on ``primary``, or on what ``on_failure`` says while it is away.
+
+    :param primary: the store to use.
+    :param on_failure: ``"database"`` decides from the rows and writes them in the request; ``"deny"`` raises
+        ``StoreUnavailable``; ``"allow"`` lets everything through and leaves the events in the log, as errors.
+    :param rest: seconds between two looks at a primary that is away.
+    """
+
+    def __init__(self, primary: Store, *, on_failure: OnFailure, rest: float) -> None:
+        """Start with a primary that is taken to be there."""
+        self.primary, self.on_failure, self.rest = primary, on_failure, rest
+        self.is_away = False
+        self._lock = threading.Lock()
+        self._watcher: threading.Thread | None = None
+        self._wrote_rows = False
+
+    def reserve(self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, **options: Any) -> Outcome:
+        """See ``Store.reserve``."""
+        outcome: Outcome = self._step("reserve", token, counters, event, **options)
+        return outcome
+
+    def fail(
+        self, token: str, counters: Sequence[Counter], release: Sequence[Counter], event: AttemptEvent, **options: Any
+    ) -> Outcome:
+        """See ``Store.fail``."""
+        outcome: Outcome = self._step("fail", token, counters, release, event, **options)
+        return outcome
+
+    def succeed(
+        self, token: str, counters: Sequence[Counter], clear: Sequence[Counter], event: AttemptEvent, **options: Any
+    ) -> Outcome:
+        """See ``Store.succeed``."""
+        outcome: Outcome = self._step("succeed", token, counters, clear, event, **options)
+        return outcome
+
+    def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
+        """See ``Store.release``."""
+        self._step("release", token, counters, now=now)
+
+    def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
+        """See ``Store.peek``."""
+        outcome: Outcome = self._step("peek", counters, now=now)
+        return outcome
+
+    def record(self, event: AttemptEvent) -> Outcome:
+        """See ``Store.record``."""
+        outcome: Outcome = self._step("record", event)
+        return outcome
+
+    def _step(self, name: str, *args: Any, **options: Any) -> Any:
+        if not self.is_away:
+            try:
+                return getattr(self.primary, name)(*args, **options)
+            except (StoreBusy, StoreCold) as error:
+                reason: StoreUnavailable = error
+            except StoreUnavailable as error:
+                reason = error
+                self._lose(error)
+        else:
+            reason = StoreUnavailable("The store is away.")
+            self._watch()
+        if self.on_failure == "deny":
+            raise reason
+        if self.on_failure == "allow":
+            log.error("Let through without a store (%s): %s %s", reason, name, [*_events(args)])
+            return Outcome()
+        return self._in_rows(name, *args, **options)
+
+    def _in_rows(self, name: str, *args: Any, **options: Any) -> Any:
+        """Do the step on the rows; the code for that is the worker's, and imported when it is first needed."""
+        direct: Store = import_module("axes_async.tasks.direct").DirectStore()
+        try:
+            outcome = getattr(direct, name)(*args, **options)
+        except (DatabaseError, InterfaceError) as error:
+            raise StoreUnavailable(f"Neither the store nor the database can be used: {error}") from error
+        self._wrote_rows = True
+        return outcome
+
+    def _lose(self, error: StoreUnavailable) -> None:
+        if not self.is_away:
+            log.error("The store is away (%s); logins are handled as AXES_ON_STORE_FAILURE says.", error)
+        self.is_away = True
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have a thread look after the store; a forked process has to start its own."""
+        if self._watcher is not None and self._watcher.is_alive():
+            return
+        with self._lock:
+            if self._watcher is None or not self._watcher.is_alive():
+                self._watcher = threading.Thread(target=self._wait_for_it, name="axes-async-store", daemon=True)
+                self._watcher.start()
+
+    def _wait_for_it(self) -> None:
+        """Look until the store can be written to; if rows were written here meanwhile, it has to take them over."""
+        while self.is_away:
+            time.sleep(self.rest)
+            try:
+                if isinstance(self.primary, OutboxStore):
+                    self.primary.probe()
+                    if self._wrote_rows:
+                        self.primary.cool()
+                else:
+                    self.primary.peek((), now=0)
+            except StoreUnavailable:
+                continue
+            self._wrote_rows = self.is_away = False
+            log.warning("The store is back.")
+
+    def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
+        """See ``Store.states``."""
+        states: list[CounterState] = self._step("states", counters, now=now)
+        return states
+
+
+def _events(args: tuple[Any, ...]) -> list[str]:
+    return [argument.body() for argument in args if isinstance(argument, AttemptEvent)]
