@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from celery import current_app
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core import checks
@@ -14,8 +15,10 @@ from django.utils.module_loading import import_string
 
 from axes_async.backends import AxesStandaloneBackend
 from axes_async.conf import get_settings
+from axes_async.errors import AxesError
 from axes_async.middleware import AxesMiddleware
 from axes_async.store import get_store
+from axes_async.stores.base import OutboxStore
 
 MIDDLEWARE = "axes_async.middleware.AxesMiddleware"
 BACKEND = "axes_async.backends.AxesStandaloneBackend"
@@ -25,6 +28,8 @@ def register_all() -> None:
     """Register every check; repeating it changes nothing."""
     for check in (check_settings, check_middleware, check_backends):
         register(check, "axes_async")
+    for check in (check_cache, check_eviction, check_beat, check_cooloff):
+        register(check, "axes_async", deploy=True)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -64,6 +69,56 @@ def check_backends(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         late = f"{BACKEND} is not the first in AUTHENTICATION_BACKENDS: those before it try passwords unguarded."
         return [checks.Warning(late, hint=hint, id="axes_async.W004")]
     return []
+
+
+def check_cache(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a cache in which every process, or nobody, has counters."""
+    if _is_off():
+        return []
+    settings = get_settings()
+    backend = django_settings.CACHES.get(settings.cache, {}).get("BACKEND", "")
+    if settings.redis_client is not None or not backend.endswith(("LocMemCache", "DummyCache")):
+        return []
+    alone = f"CACHES[{settings.cache!r}] is not shared between processes, so each has counters of its own, or none."
+    return [
+        checks.Warning(alone, hint="Use a Redis or Valkey server: AXES_CACHE names its entry.", id="axes_async.W005")
+    ]
+
+
+def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a store that drops keys when its memory is full; one that does not tell is taken at its best."""
+    if _is_off():
+        return []
+    try:
+        store = get_store()
+        policy = store.eviction() if isinstance(store, OutboxStore) else ""
+    except (AxesError, ImproperlyConfigured):
+        return []
+    if policy in {"", "noeviction"}:
+        return []
+    forgets = f"The store's maxmemory-policy is {policy}: when its memory is full, it forgets counters or events."
+    return [checks.Warning(forgets, hint="Set it to noeviction.", id="axes_async.W006")]
+
+
+def check_beat(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a beat schedule without our tasks."""
+    if _is_off():
+        return []
+    entries = (current_app.conf.beat_schedule or {}).values()
+    missing = {"axes_async.drain", "axes_async.expire"} - {entry.get("task") for entry in entries}
+    if not missing:
+        return []
+    idle = f"CELERY_BEAT_SCHEDULE has no entry for {' and '.join(sorted(missing))}."
+    hint = "Add the entries of axes_async.tasks.schedule.beat_schedule(), or schedule the tasks in another way."
+    return [checks.Warning(idle, hint=hint, id="axes_async.W007")]
+
+
+def check_cooloff(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report that lockouts last for ever."""
+    if _is_off() or get_settings().cooloff_time is not None:
+        return []
+    forever = "AXES_COOLOFF_TIME is not set: failures and lockouts last until somebody resets them, and pile up."
+    return [checks.Warning(forever, hint="Set it to a timedelta, if that is not what you want.", id="axes_async.W008")]
 
 
 def _is_off() -> bool:

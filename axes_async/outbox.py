@@ -93,6 +93,18 @@ def publish(name: str, *args: Any, expires: float | None = None) -> bool:
     return True
 
 
+def broker_error() -> str | None:
+    """Return what stands against the broker, asked now; ``None`` if it answers, or where the project has none."""
+    if not has_broker():
+        return None
+    try:
+        with _bounded_connection(_app()) as connection:
+            connection.ensure_connection(max_retries=0, timeout=PUBLISH_TIMEOUT)
+    except Exception as error:  # noqa: BLE001  (a transport may raise anything)
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 @cache
 def _producers(pid: int) -> Any:
     """Return the pool of producers on our own bounded connection; a forked process makes its own."""

@@ -164,7 +164,12 @@ class Fold:
 
 
 def _counter_row(event: AttemptEvent, state: CounterState, before: AttemptCounter | None) -> AttemptCounter:
-    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted."""
+    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted.
+
+    An event may come late, out of the dead letters say: it takes nothing back of what later ones have told.
+    """
+    if before is not None and before.epoch > state.epoch and _stands(before, event.time):
+        return before
     keys = keys_of(event)
     row = AttemptCounter(
         digest=state.digest,
@@ -180,10 +185,14 @@ def _counter_row(event: AttemptEvent, state: CounterState, before: AttemptCounte
         updated_at=as_datetime(event.time),
     )
     if before is not None and before.epoch in {0, state.epoch}:
-        row.lifted = before.lifted
+        row.lifted, row.failures = before.lifted, max(before.failures, row.failures)
         if row.expires_at is not None and (before.expires_at is None or before.expires_at > row.expires_at):
             row.expires_at = before.expires_at
     return row
+
+
+def _stands(row: AttemptCounter, time: int) -> bool:
+    return row.lifted < row.failures and (row.expires_at is None or row.expires_at > as_datetime(time))
 
 
 def _is_blocked_row(event: AttemptEvent) -> bool:

@@ -62,6 +62,17 @@ class Outbox:
     """The last position it gave away."""
     events: int
     """How many events it keeps."""
+    oldest: str = ""
+    """The position of the first of them; '' without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An entry that could not be written."""
+
+    position: str
+    entry: bytes
+    error: str
 
 
 class Store(ABC):
@@ -190,6 +201,10 @@ class OutboxStore(Store):
         """Write something that does not matter; raises ``StoreUnavailable`` if that cannot be done."""
 
     @abstractmethod
+    def eviction(self) -> str:
+        """Return the server's ``maxmemory-policy``; '' where it does not tell."""
+
+    @abstractmethod
     def outbox(self) -> Outbox:
         """Return what there is to know of the outbox."""
 
@@ -211,3 +226,19 @@ class OutboxStore(Store):
     @abstractmethod
     def set_aside(self, entry: bytes, error: str) -> None:
         """Keep an entry that cannot be written, with what stands against it, until somebody looks at it."""
+
+    @abstractmethod
+    def dead_letters(self, after: str, count: int) -> list[DeadLetter]:
+        """Return up to ``count`` entries that were set aside behind position ``after``."""
+
+    @abstractmethod
+    def dead_letter_count(self) -> int:
+        """Return how many entries are set aside."""
+
+    @abstractmethod
+    def put_back(self, letter: DeadLetter, body: str, outcome: str) -> None:
+        """Have an entry that was set aside, given by the parts of its wire form, written after all."""
+
+    @abstractmethod
+    def overflow(self) -> int:
+        """Return how many events the outbox had no room for, ever."""

@@ -20,7 +20,7 @@ from redis.retry import Retry
 from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
 from axes_async.policy import Counter
-from axes_async.stores.base import Outbox, OutboxStore, Outcome, Rows, Verdict
+from axes_async.stores.base import DeadLetter, Outbox, OutboxStore, Outcome, Rows, Verdict
 
 POOL_SIZE = 256
 """Connections a process opens at most; they are opened as threads need them."""
@@ -203,10 +203,18 @@ class RedisStore(OutboxStore):
         """See ``OutboxStore.probe``."""
         self._call(lambda: self.client.set(self.probe_key, 1, px=1000))
 
+    def eviction(self) -> str:
+        """See ``OutboxStore.eviction``."""
+        try:
+            told = self._call(lambda: self.client.info("memory")).get("maxmemory_policy", "")
+        except AttributeError:
+            return ""
+        return str(told)
+
     def outbox(self) -> Outbox:
         """See ``OutboxStore.outbox``."""
-        name, last, events = self._run("outbox", [self.outbox_key, self.born_key], [])
-        return Outbox(name.decode(), last.decode(), events)
+        name, last, events, oldest = self._run("outbox", [self.outbox_key, self.born_key], [])
+        return Outbox(name.decode(), last.decode(), events, oldest.decode())
 
     def is_cold(self) -> bool:
         """See ``OutboxStore.is_cold``."""
@@ -240,6 +248,23 @@ class RedisStore(OutboxStore):
     def set_aside(self, entry: bytes, error: str) -> None:
         """See ``OutboxStore.set_aside``."""
         self._call(lambda: self.client.xadd(self.dead_letters_key, {"entry": entry, "error": error}))
+
+    def dead_letters(self, after: str, count: int) -> list[DeadLetter]:
+        """See ``OutboxStore.dead_letters``."""
+        entries = self._call(lambda: self.client.xrange(self.dead_letters_key, min=f"({after}", count=count))
+        return [DeadLetter(place.decode(), kept[b"entry"], kept[b"error"].decode()) for place, kept in entries]
+
+    def dead_letter_count(self) -> int:
+        """See ``OutboxStore.dead_letter_count``."""
+        return int(self._call(lambda: self.client.xlen(self.dead_letters_key)))
+
+    def put_back(self, letter: DeadLetter, body: str, outcome: str) -> None:
+        """See ``OutboxStore.put_back``."""
+        self._run("put_back", [self.outbox_key, self.born_key, self.dead_letters_key], [letter.position, body, outcome])
+
+    def overflow(self) -> int:
+        """See ``OutboxStore.overflow``."""
+        return int(self._call(lambda: self.client.get(self.overflow_key)) or 0)
 
     @staticmethod
     def _event(fields: Mapping[bytes, bytes]) -> AttemptEvent | bytes:

@@ -1,0 +1,40 @@
+"""``manage.py axes_status``: how things stand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from axes_async.clock import as_datetime, now_ms
+from axes_async.tasks.status import status
+
+
+class Command(BaseCommand):
+    """A line for each fact, then one for each problem."""
+
+    help = "Shows how store, outbox, broker, drain and expiry stand; exits with 1 when something needs a person."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print, and leave with the exit status."""
+        now, seen = as_datetime(now_ms()), status()
+        facts = {field.name: getattr(seen, field.name) for field in fields(seen)}
+        problems = list(seen.problems(now))
+        if options["json"]:
+            self.stdout.write(json.dumps({**facts, "problems": problems}, default=datetime.isoformat))
+        else:
+            for name, value in facts.items():
+                shown = f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else value
+                self.stdout.write(f"{name.replace('_', ' '):16}{'-' if shown is None else shown}")
+            for problem in problems:
+                self.stdout.write(self.style.ERROR(problem))
+        if problems:
+            sys.exit(1)

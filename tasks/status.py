@@ -1,0 +1,102 @@
+"""How things stand: the store, the outbox, the broker, and whether drains and expiry come by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import DatabaseError
+
+from axes_async import outbox
+from axes_async.clock import as_datetime, now_ms
+from axes_async.errors import StoreUnavailable
+from axes_async.models import AccessAttempt, DrainCursor
+from axes_async.store import get_store
+from axes_async.stores.base import OutboxStore
+from axes_async.tasks.cursor import OUTBOX, database
+
+LATE = timedelta(minutes=1)
+"""How old the first event of the outbox may be: beat drains every few seconds."""
+
+EXPIRY_LATE = timedelta(minutes=10)
+"""How long a cooled-off attempt may wait: beat looks every minute or so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What ``axes_status`` tells; times are aware, ``None`` is "never" or "not known"."""
+
+    store: str
+    """``"redis"``, or ``"cache"`` for a store without an outbox."""
+    store_error: str | None = None
+    cold: bool | None = None
+    backlog: int | None = None
+    oldest: datetime | None = None
+    dead_letters: int | None = None
+    overflow: int | None = None
+    broker_error: str | None = None
+    database_error: str | None = None
+    last_drain: datetime | None = None
+    last_expiry: datetime | None = None
+    unmerged: bool = False
+    expired_waiting: datetime | None = None
+    """When the oldest attempt cooled off that is still there."""
+
+    def problems(self, now: datetime) -> Iterator[str]:
+        """Return what needs a person, each as a sentence."""
+        if self.store_error:
+            yield f"The store cannot be reached: {self.store_error}"
+        if self.database_error:
+            yield f"The database cannot be read: {self.database_error}"
+        if self.broker_error:
+            yield f"The broker takes no messages: {self.broker_error}"
+        if self.cold:
+            yield "The store is cold: no worker has rebuilt its counters yet, and each login asks the database."
+        if self.oldest and now - self.oldest > LATE:
+            yield f"Events wait since {self.oldest:%Y-%m-%d %H:%M:%S} UTC: is a worker running, and beat?"
+        if self.dead_letters:
+            yield f"{self.dead_letters} events could not be written: manage.py axes_dead_letters shows them."
+        if self.overflow:
+            yield f"{self.overflow} events found no room in the outbox and are lost: see AXES_OUTBOX_MAX."
+        if self.expired_waiting and now - self.expired_waiting > EXPIRY_LATE:
+            yield "Cooled-off attempts are not removed: is beat running, with the entries of beat_schedule()?"
+
+
+def status() -> Status:
+    """Look at everything; what cannot be reached is told as such, and raises nothing."""
+    known: dict[str, Any] = {"store": "cache", "broker_error": outbox.broker_error()}
+    store = get_store()
+    if isinstance(store, OutboxStore):
+        known["store"] = "redis"
+        try:
+            known |= _outbox(store)
+        except StoreUnavailable as error:
+            known["store_error"] = str(error)
+    try:
+        known |= _rows()
+    except DatabaseError as error:
+        known["database_error"] = str(error)
+    return Status(**known)
+
+
+def _outbox(store: OutboxStore) -> dict[str, Any]:
+    source = store.outbox()
+    return {
+        "cold": store.is_cold(),
+        "backlog": source.events,
+        "oldest": as_datetime(int(source.oldest.partition("-")[0])) if source.oldest else None,
+        "dead_letters": store.dead_letter_count(),
+        "overflow": store.overflow(),
+    }
+
+
+def _rows() -> dict[str, Any]:
+    using, now = database(), as_datetime(now_ms())
+    cooled_off = AccessAttempt.objects.using(using).filter(expires_at__lte=now).order_by("expires_at")
+    known: dict[str, Any] = {"expired_waiting": cooled_off.values_list("expires_at", flat=True).first()}
+    cursor = DrainCursor.objects.using(using).filter(name=OUTBOX).first()
+    if cursor is not None:
+        known |= {"last_drain": cursor.drained_at, "last_expiry": cursor.expired_at, "unmerged": cursor.unmerged}
+    return known
