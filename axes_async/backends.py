@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
@@ -19,19 +20,15 @@ class AxesStandaloneBackend:
     Not a ``BaseBackend``: ``force_login`` takes the first backend with a ``get_user`` for one that can load users.
     """
 
-    def authenticate(
-        self, request: HttpRequest | None, username: Any = None, password: Any = None, **credentials: Any
-    ) -> None:
+    def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Return ``None``, so that the next backend is asked, or raise ``AttemptDenied``, so that none is."""
-        _refuse_denied(guard.reserve(request, {"username": username, **credentials}))
-        _refuse_unfit(username, password, credentials)
+        _refuse_denied(guard.reserve(request, credentials))
+        _refuse_unfit(credentials)
 
-    async def aauthenticate(
-        self, request: HttpRequest | None, username: Any = None, password: Any = None, **credentials: Any
-    ) -> None:
+    async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Do as ``authenticate``."""
-        _refuse_denied(await guard.areserve(request, {"username": username, **credentials}))
-        _refuse_unfit(username, password, credentials)
+        _refuse_denied(await guard.areserve(request, credentials))
+        _refuse_unfit(credentials)
 
 
 class AxesBackend(AxesStandaloneBackend, ModelBackend):
@@ -43,11 +40,11 @@ def _refuse_denied(attempt: Attempt | None) -> None:
         raise AttemptDenied("This client may not try a password now.")
 
 
-def _refuse_unfit(username: Any, password: Any, credentials: dict[str, Any]) -> None:
+def _refuse_unfit(credentials: Mapping[str, Any]) -> None:
     """Let credentials that no account has fail as wrong ones, where they would break the next backend.
 
     That is text that no database holds and no hasher encodes, and what JSON brings in place of a password.
     """
-    fit = all(storable(value) for value in (username, password, *credentials.values()) if isinstance(value, str))
-    if not fit or isinstance(password, bool | int | float | list | dict):
+    fit = all(storable(value) for value in credentials.values() if isinstance(value, str))
+    if not fit or isinstance(credentials.get("password"), bool | int | float | list | dict):
         raise AttemptDenied("No account has credentials like these.")

@@ -44,11 +44,17 @@ class Client:
     not_an_address: str = ""
     """What the server gave for an address, where it is none."""
     canonical: Mapping[Parameter, str | None]
+    given: str | None = None
+    """The username as it came."""
 
 
 def identify(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> Client:
     """Return the client behind ``request`` and ``credentials``; either may be ``None``, and nothing makes it raise."""
-    username = username_from(request, credentials)
+    return client_of(request, username_from(request, credentials))
+
+
+def client_of(request: HttpRequest | None, username: str | None) -> Client:
+    """Return the client behind ``request`` that tries ``username``."""
     meta: Mapping[str, Any] = request.META if request is not None else {}
     address = meta.get("REMOTE_ADDR") or ""
     agent = _as_text(meta.get("HTTP_USER_AGENT")) or ""
@@ -65,6 +71,7 @@ def identify(request: HttpRequest | None, credentials: Mapping[str, Any] | None)
             "ip_address": canonical_address(address),
             "user_agent": agent,
         },
+        given=username,
     )
 
 

@@ -11,6 +11,7 @@ import time
 from asyncio import sleep as asyncio_sleep
 from collections.abc import Iterator, Mapping
 from contextvars import Token
+from functools import lru_cache
 from random import uniform
 from types import TracebackType
 from typing import Any, Self
@@ -19,12 +20,12 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
 from axes_async import outbox, signals
-from axes_async.client import Client, identify
+from axes_async.client import Client, client_of, identify, username_from
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.errors import AttemptDenied, StoreUnavailable
 from axes_async.events import AttemptEvent, Kind, new_id
-from axes_async.policy import Counter, Rule, counters_for
+from axes_async.policy import Counter, Parameter, Rule, counters_for
 from axes_async.state import Attempt, AxesState, enter_block, is_detached, leave, state_of
 from axes_async.store import get_failover
 from axes_async.stores.base import Verdict
@@ -69,13 +70,14 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     if not settings.enabled:
         return
     state = state_of(request)
-    client = identify(request, credentials)
-    held = state.attempt
+    held, username = state.attempt, username_from(request, credentials)
+    known = held is not None and held.client.given == username
+    client = held.client if held is not None and known else client_of(request, username)
     if held is not None and held.denied and held.client.canonical == client.canonical:
         # Turned away before the password was looked at: it is recorded, and it is no failure.
         state.attempt = None if state.detached else held
         return
-    counters = _counters(settings, request, client)
+    counters = held.own if held is not None and known else _counters(settings, request, client)
     attempt = held if held is not None and held.open else _new(client, counters)
     release = [counter for counter in attempt.counters if counter not in counters]
     state.attempt, state.client = attempt, client
@@ -288,7 +290,7 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
         state.attempt = held = _new(client, counters)
     else:
         missing = tuple(counter for counter in counters if counter not in held.counters)
-        held.client, held.counters = client, held.counters + missing
+        held.client, held.counters, held.own = client, held.counters + missing, counters
         held.verdict = None if missing else held.verdict
     if credentials is not None:
         held.clearable = counters
@@ -354,14 +356,18 @@ def _next_pause(pauses: Iterator[float]) -> float | None:
 
 
 def _new(client: Client, counters: tuple[Counter, ...]) -> Attempt:
-    return Attempt(id=new_id(now_ms()), client=client, counters=counters)
+    return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
 
 
 def _counters(settings: AxesSettings, request: HttpRequest | None, client: Client) -> tuple[Counter, ...]:
     limit = settings.failure_limit if settings.lock_out_at_failure else 0
     cooloff = settings.cooloff_for(request)
-    rules = [Rule(parameters=rule, limit=limit, cooloff=cooloff) for rule in settings.lockout_parameters]
-    return counters_for(rules, client.canonical)
+    return counters_for(_rules(settings.lockout_parameters, limit, cooloff), client.canonical)
+
+
+@lru_cache(maxsize=256)
+def _rules(parameters: tuple[tuple[Parameter, ...], ...], limit: int, cooloff: float | None) -> tuple[Rule, ...]:
+    return tuple(Rule(parameters=together, limit=limit, cooloff=cooloff) for together in parameters)
 
 
 def _event(kind: Kind, event_id: str, client: Client, **extra: str) -> AttemptEvent:

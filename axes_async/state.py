@@ -23,6 +23,8 @@ class Attempt:
     """Also the id of the event that the attempt becomes."""
     client: Client
     counters: tuple[Counter, ...]
+    own: tuple[Counter, ...]
+    """Those of ``counters`` that the client belongs to; the others are of names that were tried before."""
     verdict: Verdict | None = None
     """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
     clearable: tuple[Counter, ...] = ()

@@ -41,7 +41,7 @@ def get_store() -> Store:
             raise ImproperlyConfigured(
                 "AXES_REDIS_CLIENT returns a client that decodes responses; it takes one without."
             )
-        return _redis_store(client, namespace, settings)
+        return _redis_store(client, namespace, settings, ours=False)
     if not is_redis(config):
         shared = not isinstance(caches[settings.cache], LocMemCache)
         return CacheStore(lambda: caches[settings.cache], shared=shared)
@@ -50,7 +50,7 @@ def get_store() -> Store:
         client = build_client(url, _options(config), timeout=settings.store_timeout)
     except (ValueError, TypeError) as error:
         raise ImproperlyConfigured(f"CACHES[{settings.cache!r}] cannot be used as the store: {error}") from error
-    return _redis_store(client, namespace, settings)
+    return _redis_store(client, namespace, settings, ours=True)
 
 
 @cache
@@ -60,9 +60,14 @@ def get_failover() -> FailoverStore:
     return FailoverStore(get_store(), on_failure=settings.on_store_failure, rest=settings.store_rest)
 
 
-def _redis_store(client: Any, namespace: str, settings: AxesSettings) -> RedisStore:
+def _redis_store(client: Any, namespace: str, settings: AxesSettings, *, ours: bool) -> RedisStore:
     return RedisStore(
-        client, namespace=namespace, outbox_max=settings.outbox_max, database=database_name(), rows=Ledger()
+        client,
+        namespace=namespace,
+        outbox_max=settings.outbox_max,
+        database=database_name(),
+        rows=Ledger(),
+        ours=ours,
     )
 
 

@@ -16,7 +16,7 @@ from axes_async.conf import AxesSettings, get_settings
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits, parameters_of, worth_a_row
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
 from axes_async.stores.base import Store
-from axes_async.tasks.lifting import apply_reset, counters_of, keys_under, portions
+from axes_async.tasks.lifting import Keys, apply_reset, counters_of, keys_under, portions
 from axes_async.tasks.rows import PORTION, attempt_key, keys_of, upsert
 
 ATTEMPT_FIELDS = (
@@ -102,10 +102,11 @@ class Fold:
         upsert(AccessLog, ended, key="id", fields=["logout_time"], using=self.using)
 
     def _attempts(self, events: list[AttemptEvent]) -> None:
-        keys = {attempt_key(event) for event in events}
-        rows = {row.key: row for row in AccessAttempt.objects.using(self.using).filter(key__in=keys)}
-        for event in events:
-            key, time = attempt_key(event), as_datetime(event.time)
+        keyed = [(attempt_key(event), event) for event in events]
+        known = AccessAttempt.objects.using(self.using).filter(key__in={key for key, _ in keyed})
+        rows = {row.key: row for row in known}
+        for key, event in keyed:
+            time = as_datetime(event.time)
             row = rows.get(key)
             if row is None or (row.expires_at is not None and row.expires_at <= time):
                 named = {f"{name}_key": value for name, value in keys_of(event).items()}
@@ -141,10 +142,21 @@ class Fold:
 
     def _keep_shown(self, locked: list[AttemptCounter]) -> None:
         """Have attempts last as long as the lockout they stand for, which later ones may have set or prolonged."""
+        ends: dict[int, dict[Keys, datetime]] = {}
         for row in locked:
-            sharing = {f"{name}_key": getattr(row, f"{name}_key") for name in parameters_of(row.parameters)}
-            attempts = AccessAttempt.objects.using(self.using).filter(**sharing, expires_at__lt=row.expires_at)
-            attempts.update(expires_at=row.expires_at)
+            if row.expires_at is not None:
+                ends.setdefault(row.parameters, {})[keys_under(row.parameters, row)] = row.expires_at
+        for bits, until in ends.items():
+            names = [f"{name}_key" for name in parameters_of(bits)]
+            sharing = {f"{name}__in": {keys[place] for _, keys in until} for place, name in enumerate(names)}
+            early = AccessAttempt.objects.using(self.using).filter(**sharing, expires_at__lt=max(until.values()))
+            short = []
+            for attempt in early.only("expires_at", *names):
+                end = until.get(keys_under(bits, attempt))
+                if end is not None and attempt.expires_at is not None and attempt.expires_at < end:
+                    attempt.expires_at = end
+                    short.append(attempt)
+            AccessAttempt.objects.using(self.using).bulk_update(short, ["expires_at"], batch_size=PORTION)
 
     def _clear(self, event: AttemptEvent) -> None:
         """Take back what a login cleared: the counters, and the attempts that count in none that is left."""

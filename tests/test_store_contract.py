@@ -20,12 +20,12 @@ NOW = 1_800_000_000_000
 LEASE = 30_000
 
 
-@pytest.fixture(params=["redis", "memory", "table"])
+@pytest.fixture(params=["redis", "redis by a client of the site's", "memory", "table"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Return each store in turn, empty."""
-    if request.param == "redis":
+    if request.param.startswith("redis"):
         client = build_client(servers.valkey_url(), {}, timeout=1)
-        yield RedisStore(client)
+        yield RedisStore(client, ours=request.param == "redis")
         client.close()
         return
     if request.param == "table":

@@ -6,7 +6,7 @@ The client is our own, with bounded waits and without retries: a step that is se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from hashlib import sha1
 from importlib.resources import files
 from secrets import token_hex
@@ -19,8 +19,9 @@ from redis.retry import Retry
 
 from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
-from axes_async.policy import Counter
+from axes_async.policy import Counter, Rule
 from axes_async.stores.base import DeadLetter, Outbox, OutboxStore, Outcome, Rows, Verdict
+from axes_async.stores.line import Line, packed
 
 POOL_SIZE = 256
 """Connections a process opens at most; they are opened as threads need them."""
@@ -79,6 +80,7 @@ class RedisStore(OutboxStore):
     :param outbox_max: events that the outbox holds at most.
     :param database: names the database that the counters must be complete for.
     :param rows: what that database says of them; without it, whatever the server has is taken as complete.
+    :param ours: whether the client is one of ``build_client``, whose way of sending commands can be shortened.
     """
 
     def __init__(
@@ -89,10 +91,12 @@ class RedisStore(OutboxStore):
         outbox_max: int = 1_000_000,
         database: str = "",
         rows: Rows | None = None,
+        ours: bool = False,
     ) -> None:
         """Keep the client; nothing is sent yet."""
         self.client = client
         self.outbox_max = outbox_max
+        self.line = Line(client.connection_pool, size=POOL_SIZE, wait=POOL_WAIT) if ours else None
         self.rows = rows
         self.database = database if rows is not None else ""
         tag = "{" + namespace.translate(str.maketrans("", "", "{}")) + "}"
@@ -290,9 +294,8 @@ class RedisStore(OutboxStore):
             now, token, lease, body, self.outbox_max, NUDGE_LASTS, flag, self.database,
         ]  # fmt: skip
         for counter in counters:
-            rule = counter.rule
             keys.append(self._counter + counter.digest)
-            arguments += rule.limit, rule.window_ms, parameter_bits(rule.parameters), ""
+            arguments += _of_rule(counter.rule)
         for _ in range(GENERATIONS):
             try:
                 return self._run(name, keys, arguments)
@@ -324,9 +327,12 @@ class RedisStore(OutboxStore):
     def _run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         source, sha = script(name)
         try:
-            return self._call(lambda: self.client.evalsha(sha, len(keys), *keys, *arguments))
+            if self.line is not None:
+                command = packed(("EVALSHA", sha, len(keys), *keys, *arguments))
+                return self._call(partial(self.line.send, command))
+            return self._call(partial(self.client.evalsha, sha, len(keys), *keys, *arguments))
         except NoScriptError:
-            return self._call(lambda: self.client.eval(source, len(keys), *keys, *arguments))
+            return self._call(partial(self.client.eval, source, len(keys), *keys, *arguments))
 
     @staticmethod
     def _call(command: Callable[[], Any]) -> Any:
@@ -340,6 +346,12 @@ class RedisStore(OutboxStore):
             if str(error) == "No connection available.":
                 raise StoreBusy(f"All of {POOL_SIZE} connections are in use.") from error
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+@lru_cache(maxsize=1024)
+def _of_rule(rule: Rule) -> tuple[int, int, int, str]:
+    """Return what the scripts are told of a counter under ``rule``, of which the rows have not been asked."""
+    return rule.limit, rule.window_ms, parameter_bits(rule.parameters), ""
 
 
 def _seed(state: CounterState) -> str:
