@@ -29,14 +29,14 @@ def axes_dispatch(view: View) -> View:
 
         @wraps(view)
         async def aguarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            if request.method in SAFE_METHODS:
-                state = await sync_to_async(guard.look)(request)
-            else:
-                await guard.areserve(request, None)
-                state = state_of(request)
-            if state.denied:
-                return lockout_response(request, state)
-            try:
+            state = state_of(request)
+            try:  # A client that goes away while its place is reserved must not leave it behind.
+                if request.method in SAFE_METHODS:
+                    await sync_to_async(guard.look)(request)
+                else:
+                    await guard.areserve(request, None)
+                if state.denied:
+                    return lockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
             finally:
                 await guard.arelease(state)

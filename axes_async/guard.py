@@ -227,7 +227,12 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     def __enter__(self) -> Self:
         """Reserve, or raise ``AttemptDenied``."""
         self._open_block()
-        return self._entered(reserve(self.request, self.credentials))
+        try:
+            reserved = reserve(self.request, self.credentials)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self._entered(reserved)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -239,7 +244,12 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     async def __aenter__(self) -> Self:
         """Reserve, or raise ``AttemptDenied``."""
         self._open_block()
-        return self._entered(await areserve(self.request, self.credentials))
+        try:
+            reserved = await areserve(self.request, self.credentials)
+        except BaseException:  # A client that went away, too: its place may have come all the same.
+            await self.__aexit__(None, None, None)
+            raise
+        return self._entered(reserved)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

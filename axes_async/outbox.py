@@ -66,8 +66,11 @@ def has_broker() -> bool:
     return bool(conf.broker_url or conf.broker_write_url) or "CELERY_BROKER_URL" in os.environ
 
 
-def publish(name: str, *args: Any, expires: float | None = None) -> bool:
+def publish(name: str, *args: Any, expires: float | None = None, countdown: float | None = None) -> bool:
     """Send the task ``name``, within a fraction of a second or not at all; return whether it was sent.
+
+    :param expires: seconds after which it is not worth running any more.
+    :param countdown: seconds before which it is not to run.
 
     After a failure the broker is left alone for a few seconds.
     """
@@ -83,6 +86,7 @@ def publish(name: str, *args: Any, expires: float | None = None) -> bool:
                 retry=False,
                 ignore_result=True,
                 expires=expires,
+                countdown=countdown,
                 **({"queue": queue} if queue else {}),
             )
     except Exception as error:  # noqa: BLE001  (a transport may raise anything, and a login must go on)

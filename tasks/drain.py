@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
+from uuid import UUID
 
 from celery import shared_task
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
@@ -19,9 +21,12 @@ from django.utils import timezone
 
 from axes_async import outbox
 from axes_async.breaker import Breaker
+from axes_async.clock import now_ms
+from axes_async.conf import get_settings
 from axes_async.errors import StoreUnavailable
-from axes_async.events import AttemptEvent
-from axes_async.models import AccessFailureLog, AccessLog, AccessReset, DrainCursor
+from axes_async.events import AttemptEvent, Kind
+from axes_async.ledger import state_of
+from axes_async.models import AccessFailureLog, AccessLog, AccessReset, AttemptCounter, DrainCursor
 from axes_async.store import get_store
 from axes_async.stores.base import Outbox, OutboxStore
 from axes_async.tasks.cursor import database, held_cursor
@@ -36,6 +41,9 @@ BATCH = 1000
 LONGEST = 20.0
 """Seconds after which a drain makes room for other tasks and has another one go on."""
 
+LINGER = 2_000
+"""Milliseconds for which logins are spared the nudge; the worker looks again at half of that."""
+
 TRIES = 4
 """How often a batch is tried that the database gave up for another transaction's sake (a deadlock, say)."""
 
@@ -48,9 +56,11 @@ MYSQL_DATA_ERRORS = {(1264,), (1366,), (1406,)}
 _database = Breaker(rest=1.0, longest=15.0)
 
 
-@shared_task(name=outbox.DRAIN, ignore_result=True)
-def drain() -> int:
+@shared_task(name=outbox.DRAIN, ignore_result=True, bind=True)
+def drain(self: Any) -> int:
     """Write what is in the outbox, and rebuild a cold store; return how many events were written.
+
+    A worker that has written something looks again a second later, and spares the logins until then the nudge.
 
     While the store or the database is away nothing is written and nothing is lost; after a fault of the database it is
     left alone for one second, then two, up to fifteen.
@@ -58,18 +68,22 @@ def drain() -> int:
     store = get_store()
     if not isinstance(store, OutboxStore) or not _database.allows():
         return 0
+    in_worker = not self.request.called_directly and not self.request.is_eager
     written, stop = 0, time.monotonic() + LONGEST
     try:
         rebuild_if_cold(store)
         while True:
             with paused_collection():
-                batch = drain_batch(store)
+                batch = drain_batch(store, linger=LINGER if in_worker and written else 0)
             written += batch
             if not batch:
+                if in_worker and written:
+                    outbox.publish(outbox.DRAIN, countdown=LINGER / 2000, expires=outbox.DRAIN_EXPIRES)
                 break
             if time.monotonic() > stop:
                 outbox.publish(outbox.DRAIN, expires=outbox.DRAIN_EXPIRES)
                 break
+        rebuild_if_cold(store)  # A batch may have found that the store has to hear of what was counted in rows.
     except (OperationalError, InterfaceError) as error:
         _database.failed()
         log.warning("The outbox waits, the database cannot be used (%s).", error)
@@ -92,14 +106,14 @@ def paused_collection() -> Iterator[None]:
             gc.enable()
 
 
-def drain_batch(store: OutboxStore) -> int:
-    """Write the next batch; return how many events it had.
+def drain_batch(store: OutboxStore, *, linger: int = 0) -> int:
+    """Write the next batch; return how many events it had. See ``OutboxStore.rest`` for ``linger``.
 
     Raises ``DatabaseError`` and ``StoreUnavailable``, with nothing written and nothing lost.
     """
     for left in reversed(range(TRIES)):
         try:
-            return _drain_batch(store)
+            return _drain_batch(store, linger)
         except OperationalError:
             # A deadlock or a failed serialization is over at once; in a caller's transaction nothing can be repeated.
             if not left or transaction.get_connection(database()).in_atomic_block:
@@ -108,7 +122,7 @@ def drain_batch(store: OutboxStore) -> int:
     raise AssertionError("unreachable")
 
 
-def _drain_batch(store: OutboxStore) -> int:
+def _drain_batch(store: OutboxStore, linger: int) -> int:
     with held_cursor() as cursor:
         if cursor.unmerged:
             store.cool()
@@ -130,7 +144,7 @@ def _drain_batch(store: OutboxStore) -> int:
             # Inside a caller's transaction, which may yet be rolled back, that is when that one is committed.
             transaction.on_commit(partial(store.trim, source.name, cursor.position), using=database())
     if not entries:
-        store.rest(cursor.position)
+        store.rest(cursor.position, linger=linger)
     return len(entries)
 
 
@@ -177,8 +191,31 @@ def _write(events: list[AttemptEvent], store: OutboxStore, using: str) -> None:
         if isinstance(error, OperationalError | InterfaceError) and error.args[:1] not in MYSQL_DATA_ERRORS:
             raise  # The database is at fault, and not the event.
         if len(events) == 1:
+            if _was_written(events[0], using):
+                _count_once(events[0], store, using)
+                return
             log.error("Event set aside, it cannot be written (%s): %s", error, events[0].body())
             store.set_aside(events[0].wire(), f"{type(error).__name__}: {error}")
             return
         for event in events:
             _write([event], store, using)
+
+
+def _was_written(event: AttemptEvent, using: str) -> bool:
+    """Return whether there is a row of this very event already."""
+    event_id = UUID(event.id)
+    return any(model.objects.using(using).filter(event_id=event_id).exists() for model in (AccessFailureLog, AccessLog))
+
+
+def _count_once(event: AttemptEvent, store: OutboxStore, using: str) -> None:
+    """Take back one of two counts: a store that fell silent has done in the end what the rows were asked to do."""
+    if event.kind is not Kind.FAILED:
+        return
+    rows = []
+    for state in event.counters:
+        row = AttemptCounter.objects.using(using).filter(digest=state.digest, epoch__in=(0, state.epoch)).first()
+        if row is not None and row.failures < state.failures:  # Else it is only told twice.
+            row.epoch, row.failures, row.lifted = state.epoch, state.failures, row.lifted + 1
+            row.save(using=using, update_fields=["epoch", "failures", "lifted"])
+            rows.append(state_of(row))
+    store.adjust(rows, now=now_ms(), lease=get_settings().lease_ms)

@@ -185,8 +185,11 @@ class OutboxStore(Store):
         """Drop the events up to and including ``position``, if the outbox is still the one of that name."""
 
     @abstractmethod
-    def rest(self, position: str) -> bool:
-        """End the time in which no nudge is due, if nothing is behind ``position``; return whether nothing was."""
+    def rest(self, position: str, *, linger: int = 0) -> bool:
+        """End the time in which no nudge is due, if nothing is behind ``position``; return whether nothing was.
+
+        :param linger: milliseconds for which it goes on, because another drain has been asked for.
+        """
 
     @abstractmethod
     def digests(self) -> Iterator[list[str]]:

@@ -245,9 +245,9 @@ class RedisStore(OutboxStore):
     def _warm_up(self, cold: str) -> bool:
         return bool(self._run("warmth", [self.warmth_key], [cold, f"warm:{self.database}"]))
 
-    def rest(self, position: str) -> bool:
+    def rest(self, position: str, *, linger: int = 0) -> bool:
         """See ``OutboxStore.rest``."""
-        return bool(self._run("rest", [self.outbox_key, self.nudged_key], [position]))
+        return bool(self._run("rest", [self.outbox_key, self.nudged_key], [position, linger]))
 
     def set_aside(self, entry: bytes, error: str) -> None:
         """See ``OutboxStore.set_aside``."""
