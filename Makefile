@@ -1,5 +1,6 @@
 # make run     the example site, its worker, beat and Valkey; Ctrl-C stops all of them
 # make test    the tests, on PostgreSQL, and those of the rows on SQLite too
+# make test-faults   the fault tests that take minutes
 # make check   style, types, import rules, migrations
 # make clean   removes what the other targets made, the virtual environment and the demo's data too
 #
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 CHECKED := build/check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check clean
+.PHONY: help run test test-faults check clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -21,8 +22,11 @@ run: $(VENV)/installed-example
 	@$(BIN)/python -m example_project.run
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not long" $(ARGS)
 	AXES_TEST_DATABASE=sqlite $(BIN)/python -m pytest -m database $(ARGS)
+
+test-faults: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 # tasks/ is installed as axes_async.tasks: the tools look at a copy in which it stands there.
 check: $(VENV)/installed-dev

@@ -21,6 +21,15 @@ from axes_async.stores.base import OutboxStore, Outcome, Store
 
 log = logging.getLogger(__name__)
 
+DECIDING = {"reserve", "peek", "states"}
+"""Steps that decide; what the others tell must be kept, in the store or else in the rows."""
+
+REPEATABLE = {"reserve", "release", "peek", "states"}
+"""Steps that come to the same when they are done twice."""
+
+REPEATS = 5
+"""How often a step is tried on a store that is slow and not away."""
+
 OnFailure = Literal["database", "deny", "allow"]
 
 
@@ -74,24 +83,53 @@ class FailoverStore:
         outcome: Outcome = self._step("record", event)
         return outcome
 
-    def _step(self, name: str, *args: Any, **options: Any) -> Any:
-        if not self.is_away:
+    def _step(self, name: str, *args: Any, held: bool = False, **options: Any) -> Any:
+        """Do a step on the primary, or else what ``on_failure`` says; ``held``: the attempt has reservations there."""
+        reason = StoreUnavailable("The store is away.")
+        for repeated in range(REPEATS):
+            if self.is_away:
+                self._watch()
+                break
             try:
                 return getattr(self.primary, name)(*args, **options)
-            except (StoreBusy, StoreCold) as error:
-                reason: StoreUnavailable = error
+            except StoreBusy as error:
+                if name in DECIDING:
+                    raise  # The store knows more than the rows do, which may be behind it.
+                reason = error
+                break
+            except StoreCold as error:
+                reason = error
+                break
             except StoreUnavailable as error:
                 reason = error
-                self._lose(error)
-        else:
-            reason = StoreUnavailable("The store is away.")
-            self._watch()
+                if not self._answers():
+                    self._lose(error)
+                    break
+                # A slow answer or a lost connection, and no store that is away. A step of an attempt that holds a place
+                # shows by that place whether it was done; of others it cannot be known.
+                if held:
+                    options["again"] = True
+                elif name not in REPEATABLE:
+                    break
+                log.warning("The store was slow (%s); asking again (%d).", error, repeated + 1)
         if self.on_failure == "deny":
             raise reason
         if self.on_failure == "allow":
             log.error("Let through without a store (%s): %s %s", reason, name, [*_events(args)])
             return Outcome()
+        options.pop("again", None)
         return self._in_rows(name, *args, **options)
+
+    def _answers(self) -> bool:
+        """Return whether the primary can be written to now."""
+        try:
+            if isinstance(self.primary, OutboxStore):
+                self.primary.probe()
+            else:
+                self.primary.peek((), now=0)
+        except StoreUnavailable:
+            return False
+        return True
 
     def _in_rows(self, name: str, *args: Any, **options: Any) -> Any:
         """Do the step on the rows; the code for that is the worker's, and imported when it is first needed."""
@@ -122,13 +160,11 @@ class FailoverStore:
         """Look until the store can be written to; if rows were written here meanwhile, it has to take them over."""
         while self.is_away:
             time.sleep(self.rest)
+            if not self._answers():
+                continue
             try:
-                if isinstance(self.primary, OutboxStore):
-                    self.primary.probe()
-                    if self._wrote_rows:
-                        self.primary.cool()
-                else:
-                    self.primary.peek((), now=0)
+                if self._wrote_rows and isinstance(self.primary, OutboxStore):
+                    self.primary.cool()
             except StoreUnavailable:
                 continue
             self._wrote_rows = self.is_away = False

@@ -92,6 +92,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
             now=now_ms(),
             lease=settings.lease_ms,
             extend=settings.reset_cool_off_on_failure_during_lockout,
+            held=attempt.reserved,
         )
     except StoreUnavailable as error:
         log.error("Failure not counted, the store is unavailable (%s): %s", error, event.body())
@@ -137,6 +138,7 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
             now=now_ms(),
             lease=settings.lease_ms,
             always=not settings.disable_access_log,
+            held=attempt.reserved,
         )
     except StoreUnavailable as error:
         log.error("Login not recorded, the store is unavailable (%s): %s", error, event.body())

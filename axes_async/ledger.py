@@ -16,7 +16,7 @@ from axes_async.events import CounterState, parameters_of
 if TYPE_CHECKING:
     from axes_async.models import AttemptCounter
 
-PORTION = 500
+PORTION = 100
 """Counters that a rebuild takes over in one step of the store."""
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from celery import Celery, current_app
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from kombu import pools
 
 from axes_async.breaker import Breaker
@@ -130,7 +130,7 @@ def _run_here(name: str, *args: Any) -> bool:
     import_module("axes_async.tasks")
     try:
         _app().tasks[name].run(*args)
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         log.exception("%s did not go through in this process.", name)
         return False
     return True

@@ -5,6 +5,7 @@ Each is one short transaction that holds the cursor, so that decisions stay exac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, wraps
@@ -43,13 +44,14 @@ def apart(step: Step) -> Step:
             close_old_connections()
             return step(*args, **options)
 
-        return _elsewhere().submit(elsewhere).result()
+        return _elsewhere(os.getpid()).submit(elsewhere).result()
 
     return cast("Step", run)
 
 
 @cache
-def _elsewhere() -> ThreadPoolExecutor:
+def _elsewhere(pid: int) -> ThreadPoolExecutor:
+    """Return a thread of this process; a forked one has to start its own."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="axes-async-rows")
 
 
@@ -103,6 +105,7 @@ class DirectStore(Store):
         now: int,
         lease: int,
         extend: bool,
+        again: bool = False,
     ) -> Outcome:
         """See ``Store.fail``."""
         newly = False
@@ -139,6 +142,7 @@ class DirectStore(Store):
         now: int,
         lease: int,
         always: bool,
+        again: bool = False,
     ) -> Outcome:
         """See ``Store.succeed``."""
         with held_cursor() as cursor:

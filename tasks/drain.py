@@ -71,7 +71,7 @@ def drain(self: Any) -> int:
     in_worker = not self.request.called_directly and not self.request.is_eager
     written, stop = 0, time.monotonic() + LONGEST
     try:
-        rebuild_if_cold(store)
+        store.outbox()  # First, so that no store that is away is waited for while the cursor is held.
         while True:
             with paused_collection():
                 batch = drain_batch(store, linger=LINGER if in_worker and written else 0)
@@ -125,11 +125,8 @@ def drain_batch(store: OutboxStore, *, linger: int = 0) -> int:
 def _drain_batch(store: OutboxStore, linger: int) -> int:
     with held_cursor() as cursor:
         if cursor.unmerged:
-            store.cool()
-            cursor.unmerged = False
-        source = store.outbox()
-        _find_place(cursor, source, store)
-        entries = store.read(cursor.position, BATCH)
+            cursor.unmerged = not _cooled(store)
+        source, entries = _next(cursor, store)
         events = [entry for _, entry in entries if isinstance(entry, AttemptEvent)]
         for _, entry in entries:
             if not isinstance(entry, AttemptEvent):
@@ -146,6 +143,29 @@ def _drain_batch(store: OutboxStore, linger: int) -> int:
     if not entries:
         store.rest(cursor.position, linger=linger)
     return len(entries)
+
+
+def _cooled(store: OutboxStore) -> bool:
+    """Have the store take its counters from the rows again; return whether it could be told.
+
+    One that is full cannot be, until what was drained has made room.
+    """
+    try:
+        store.cool()
+    except StoreUnavailable as error:
+        log.warning("The store is yet to be told of what was counted without it (%s).", error)
+        return False
+    return True
+
+
+def _next(cursor: DrainCursor, store: OutboxStore) -> tuple[Outbox, list[tuple[str, AttemptEvent | bytes]]]:
+    """Return the outbox and the next events of it, and not of one that has taken its place in between."""
+    while True:
+        source = store.outbox()
+        _find_place(cursor, source, store)
+        entries = store.read(cursor.position, BATCH)
+        if store.outbox().name == source.name:
+            return source, entries
 
 
 def _find_place(cursor: DrainCursor, source: Outbox, store: OutboxStore) -> None:

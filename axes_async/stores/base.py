@@ -118,10 +118,13 @@ class Store(ABC):
         now: int,
         lease: int,
         extend: bool,
+        again: bool = False,
     ) -> Outcome:
         """Count one failure on each of ``counters``, give back the reservations there and on ``release``, record.
 
         A counter that is locked already stays at its count, so that a lock is one number of failures for all.
+
+        :param again: the attempt has held reservations, and this step may have been done already.
         """
 
     @abstractmethod
@@ -135,10 +138,11 @@ class Store(ABC):
         now: int,
         lease: int,
         always: bool,
+        again: bool = False,
     ) -> Outcome:
         """Give back the reservations on ``counters`` and ``clear``; start ``clear`` over where it is not locked.
 
-        The event is recorded if ``always``, or if a counter was cleared.
+        The event is recorded if ``always``, or if a counter was cleared. See ``fail`` for ``again``.
         """
 
     @abstractmethod

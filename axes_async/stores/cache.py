@@ -120,6 +120,7 @@ class CacheStore(Store):
         now: int,
         lease: int,
         extend: bool,
+        again: bool = False,
     ) -> Outcome:
         """See ``Store.fail``."""
         newly = False
@@ -151,6 +152,7 @@ class CacheStore(Store):
         now: int,
         lease: int,
         always: bool,
+        again: bool = False,
     ) -> Outcome:
         """See ``Store.succeed``."""
         cleared = []

@@ -8,6 +8,7 @@
 -- KEYS[5]  born      string; a name that this outbox was given with its first event, and loses when it is flushed
 -- KEYS[6…] counters  one hash each: e epoch, f failures, g lifted, u expires at (0: never), b blocked attempts,
 --                    t when a prolonged lockout was last told, k the generation in which it was taken from the rows,
+--                    x epoch of the life that a login ended last, known for a day,
 --                    r<token> = end of that reservation's lease. All times are epoch milliseconds.
 -- ARGV[1]  now   ARGV[2] token   ARGV[3] lease in ms   ARGV[4] event body ("" for none)
 -- ARGV[5]  events the outbox holds at most   ARGV[6] ms that a nudge is waited for   ARGV[7] a flag of the script
@@ -20,6 +21,7 @@
 
 local FIRST, OPTIONS, EACH = 6, 9, 4
 local SECONDS_KNOWN = 60
+local ENDED_KNOWN = 86400000
 local now, token, lease = tonumber(ARGV[1]), 'r' .. ARGV[2], tonumber(ARGV[3])
 
 -- The generation of a cold store, nil in a warm one. The first to find a store without warmth begins a generation.
@@ -44,7 +46,7 @@ end
 local function load_counter(i)
   local at = OPTIONS + (i - FIRST) * EACH
   local c = {key = KEYS[i], limit = tonumber(ARGV[at]), window = tonumber(ARGV[at + 1]), bits = ARGV[at + 2],
-             seed = ARGV[at + 3], e = 0, f = 0, g = 0, u = 0, b = 0, t = 0, open = 0, mine = false, stale = {}}
+             seed = ARGV[at + 3], e = 0, f = 0, g = 0, u = 0, b = 0, t = 0, x = 0, open = 0, mine = false, stale = {}}
   local raw = redis.call('HGETALL', KEYS[i])
   for n = 1, #raw, 2 do
     local name, value = raw[n], raw[n + 1]
@@ -76,14 +78,17 @@ local function join(c, gen)
   local e, f, g, u = c.seed:match('^(%d+):(%d+):(-?%d+):(%d+)$')
   if e then
     e, f, g, u = tonumber(e), tonumber(f), tonumber(g), tonumber(u)
-    if c.e == 0 or (e > c.e and e > 0) then
+    if e > 0 and e <= c.x then -- A login has ended that life, and the rows have not heard of it yet.
+    elseif c.e == 0 or (e > c.e and e > 0) then
       c.e, c.f, c.g, c.u = (e > 0 and e or now), f, g, u
     elseif c.e == e or e == 0 then
       c.f, c.g = math.max(c.f, f), g
       c.u = (c.u == 0 or u == 0) and 0 or math.max(c.u, u)
     end
-    redis.call('HSET', c.key, 'e', int(c.e), 'f', int(c.f), 'g', int(c.g), 'u', int(c.u))
-    c.stale = {}
+    if c.e > 0 then
+      redis.call('HSET', c.key, 'e', int(c.e), 'f', int(c.f), 'g', int(c.g), 'u', int(c.u))
+      c.stale = {}
+    end
   end
   redis.call('HSET', c.key, 'k', gen)
   if c.e > 0 then keep_alive(c, c.open > 0 or c.mine)
@@ -111,6 +116,13 @@ local COLD = {err = 'AXESCOLD The rows have to be asked first.'}
 
 local function standing(c) return math.max(0, c.f - c.g) end
 local function locked(c) return c.limit > 0 and standing(c) >= c.limit end
+
+local function any_mine(all)
+  for _, c in ipairs(all) do
+    if c.mine then return true end
+  end
+  return false
+end
 
 -- In portions, since unpack has a limit and a high limit may leave many stale reservations.
 local function forget(c, names)

@@ -1,14 +1,19 @@
 -- Count one failure on each counter, give the attempt's reservations back, append the event.
 -- One step, so that nothing is counted and not recorded, and no place is free between the reservation and the count.
 --
--- Keys and arguments: common.lua. ARGV[7]: two characters; '1' if an attempt during a lockout starts its cool-off anew,
--- then how many counters at the end of KEYS only give a reservation back.
+-- Keys and arguments: common.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew, else '0'; '1' if
+-- this step may have been done already, which it was if no reservation is left; then how many counters at the end of KEYS
+-- only give a reservation back.
 -- Reply: {locked until, whether this step locked a counter, nudge due}
 
-local extend, only_release = ARGV[7]:sub(1, 1) == '1', tonumber(ARGV[7]:sub(2))
+local extend, again, only_release = ARGV[7]:sub(1, 1) == '1', ARGV[7]:sub(2, 2) == '1', tonumber(ARGV[7]:sub(3))
 local all, states, newly = counters(), {}, 0
 local counted = {}
 if not all then return COLD end
+if again and not any_mine(all) then
+  for n = 1, #all - only_release do counted[n] = all[n] end
+  return {locked_until(counted), 0, 0}
+end
 
 for n, c in ipairs(all) do
   if c.mine then c.stale[#c.stale + 1] = token end

@@ -41,6 +41,9 @@ GENERATIONS = 3
 STEPS = ("reserve", "fail", "succeed", "peek", "record", "adjust")
 """The scripts that common.lua is prepended to."""
 
+SCRIPTS = (*STEPS, "release", "trim", "forget", "outbox", "warmth", "rest", "put_back")
+"""All of them."""
+
 
 @cache
 def script(name: str) -> tuple[str, str]:
@@ -130,9 +133,10 @@ class RedisStore(OutboxStore):
         now: int,
         lease: int,
         extend: bool,
+        again: bool = False,
     ) -> Outcome:
         """See ``Store.fail``."""
-        flag = f"{int(extend)}{len(release)}"
+        flag = f"{int(extend)}{int(again)}{len(release)}"
         until, newly, nudge = self._step("fail", [*counters, *release], now, token, lease, event, flag)
         verdict = Verdict.LOCKED if until else Verdict.ALLOWED
         return Outcome(verdict, locked_until=until, newly_locked=bool(newly), nudge=bool(nudge))
@@ -147,10 +151,11 @@ class RedisStore(OutboxStore):
         now: int,
         lease: int,
         always: bool,
+        again: bool = False,
     ) -> Outcome:
         """See ``Store.succeed``."""
         kept = [counter for counter in counters if counter not in clear]
-        flag = f"{int(always)}{len(clear)}"
+        flag = f"{int(always)}{int(again)}{len(clear)}"
         (nudge,) = self._step("succeed", [*kept, *clear], now, token, lease, event, flag)
         return Outcome(nudge=bool(nudge))
 
@@ -332,7 +337,17 @@ class RedisStore(OutboxStore):
                 return self._call(partial(self.line.send, command))
             return self._call(partial(self.client.evalsha, sha, len(keys), *keys, *arguments))
         except NoScriptError:
+            self._get_to_know()
             return self._call(partial(self.client.eval, source, len(keys), *keys, *arguments))
+
+    def _get_to_know(self) -> None:
+        """Give the server all scripts. One that had none was restarted, or took over: its counters may be old ones."""
+        scripts = [script(name) for name in SCRIPTS]
+        known = self._call(lambda: self.client.script_exists(*[sha for _, sha in scripts]))
+        if self.database and not any(known):
+            self._call(lambda: self.client.set(self.warmth_key, f"cold:{token_hex(4)}"))
+        for source, _ in scripts:
+            self._call(partial(self.client.script_load, source))
 
     @staticmethod
     def _call(command: Callable[[], Any]) -> Any:

@@ -1,0 +1,70 @@
+"""What protection adds to a login, request to response, over the same site without it, in round trips to the store.
+
+The unit is two bare ``GET`` through redis-py's default client: what any package must pay that asks the store before a
+password check and tells it after. It is measured in two ways: in the same places of a login request (a backend and a
+signal receiver that do nothing else), and back to back in a loop, where all caches are warm and nothing else runs.
+Sites and loop take turns, so a busy machine slows them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+
+from benchmarks import servers
+from benchmarks.figures import heading, row, spread, verdict
+from benchmarks.sites import SQLITE, Site, overheads, running
+
+TARGET = 3.0
+NUDGED = "{axes}:nudged"
+"""Without this key the next event finds the outbox quiet, and asks a worker to drain it."""
+
+CASES = (
+    ("failed", "failed", None),
+    ("successful", "successful", None),
+    ("denied", "denied", None),
+    ("failed, outbox quiet", "failed", NUDGED),
+)
+WIDTHS = (22, 30, 10, 26, 26)
+
+
+def main() -> None:
+    """Print the overhead of a failed, a successful and a denied login."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40, help="how often each case is measured (default 40)")
+    parser.add_argument("--number", type=int, default=100, help="requests in a row (default 100)")
+    options = parser.parse_args()
+    heading("benchmarks.overhead", "Overhead of a login, over two bare GET through redis-py")
+    together = servers.on_one_core()
+    bare, two_gets, guarded = (Site(name, SQLITE) for name in ("bare", "two_gets", "axes_async"))
+    with running(bare, two_gets, guarded):
+        overheads(bare, [two_gets, guarded], "failed", rounds=3, number=options.number)
+        row("login", "µs", "mean µs", "÷ two GET in place", "÷ two GET in a loop", widths=WIDTHS)
+        trips, in_place = [], []
+        for name, kind, forget in CASES:
+            found, loop = overheads(
+                bare, [two_gets, guarded], kind, rounds=options.rounds, number=options.number, forget=forget
+            )
+            ours, theirs = found["axes_async"], found["two_gets"]
+            trips += loop
+            in_place += theirs.microseconds if name == "failed" else []
+            ways = {"in place": ours.over(theirs), "in a loop": ours.ratios}
+            targets = [f"{way}: {verdict(median(ratios), below=TARGET)}" for way, ratios in ways.items()]
+            row(
+                name,
+                spread(ours.microseconds),
+                f"{median(ours.means):,.0f}",
+                *map(spread, ways.values()),
+                ", ".join(targets) if name == "failed" else "",
+                widths=WIDTHS,
+            )
+        print(
+            f"\ntwo bare GET: {spread(in_place)} µs in place of a failed login, {2 * median(trips):,.2f} µs in a loop"
+        )
+        print(
+            f"medians of {options.rounds} rounds [quartiles]; site and Valkey {'on one core' if together else 'apart'}"
+        )
+
+
+if __name__ == "__main__":
+    main()

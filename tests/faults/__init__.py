@@ -1,0 +1,1 @@
+"""What happens when something breaks: every test here stops, freezes, empties or fills a real server or process."""

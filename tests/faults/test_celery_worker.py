@@ -1,0 +1,69 @@
+"""A real Celery worker is killed with SIGKILL in the middle of its work; the next one goes on where it stood."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection
+
+from axes_async.models import AccessFailureLog
+from axes_async.stores.redis import RedisStore
+from tests.faults.conftest import environment
+from tests.faults.machines import Valkey, until
+from tests.faults.test_worker_killed import check, send
+
+WORKER = [sys.executable, "-m", "celery", "-A", "tests.celery", "worker", "-B", "-P", "prefork", "-c", "2"]
+WORKER += ["--loglevel", "ERROR", "--without-gossip", "--without-mingle"]
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def start_worker(own_valkey: Valkey) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """Return a function that starts a Celery worker in a session of its own, whose broker is the test's Valkey."""
+    started: list[subprocess.Popen[bytes]] = []
+    known = connection.settings_dict
+    database = {name: known[name] for name in ("ENGINE", "NAME", "USER", "HOST", "PORT")}
+
+    def start() -> subprocess.Popen[bytes]:
+        worker = subprocess.Popen(
+            [*WORKER, "-s", f"{own_valkey.server.data_dir}/beat"],
+            env=environment(database, own_valkey.url, f"{own_valkey.url}/1"),
+            start_new_session=True,
+        )
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        if worker.poll() is None:
+            end(worker)
+
+
+def end(worker: subprocess.Popen[bytes]) -> None:
+    """Kill a worker and its children, none of which can tidy anything up."""
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait(10)
+
+
+@pytest.mark.timeout(90)
+def test_a_celery_worker_killed_in_the_middle_loses_and_doubles_nothing(
+    own_valkey: Valkey, own_store: RedisStore, start_worker: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    send(own_store, 8000)
+    first = start_worker()
+    until(AccessFailureLog.objects.exists, seconds=40, what="beat or nudge has started a drain")
+    end(first)
+    written = AccessFailureLog.objects.count()
+    send(own_store, 2000, first=8000)
+    second = start_worker()
+    until(lambda: AccessFailureLog.objects.count() == 10_000, seconds=40, what="the second worker goes on")
+    until(lambda: own_store.client.xlen(own_store.outbox_key) == 0)
+    end(second)
+    assert written < 10_000
+    check(own_store, 10_000)

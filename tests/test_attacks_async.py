@@ -1,0 +1,272 @@
+"""The async side of what an attack has tried once: clients that go away in the middle, and blocks without a request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+import redis
+from asgiref.testing import ApplicationCommunicator
+from celery import current_app
+from django.contrib.auth.models import User
+from django.core.asgi import get_asgi_application
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncClient, AsyncRequestFactory
+from django.urls import path
+
+from axes_async import guard
+from axes_async.clock import now_ms
+from axes_async.decorators import axes_dispatch
+from axes_async.errors import AttemptDenied
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from axes_async.policy import Rule, counters_for
+from axes_async.stores.base import Store
+from axes_async.stores.redis import RedisStore
+from tests.conftest import PASSWORD
+from tests.site import async_sign_in
+from tests.test_async import in_a_loop, last_place, places_held
+from tests.test_attacks import states_left
+
+pytestmark = [pytest.mark.django_db]
+
+PATIENCE = 5
+"""Seconds until what does not happen is not going to."""
+INSIDE: list[asyncio.Event] = []
+"""The event that is set when a password check has begun."""
+
+
+async def _check() -> HttpResponse:
+    INSIDE[0].set()
+    await asyncio.Event().wait()
+    return HttpResponse(status=204)
+
+
+@axes_dispatch
+async def dispatched(request: HttpRequest) -> HttpResponse:
+    """Check for ever."""
+    return await _check()
+
+
+async def in_block(request: HttpRequest) -> HttpResponse:
+    """Check for ever, in a block of its own."""
+    async with guard.attempt(request, {"username": request.POST["username"]}):
+        return await _check()
+
+
+async def in_bare_block(request: HttpRequest) -> HttpResponse:
+    """Check for ever, in a block that is not given the request."""
+    async with guard.attempt(None, {"username": request.POST["username"]}):
+        return await _check()
+
+
+urlpatterns = [
+    path("async-sign-in/", async_sign_in),
+    path("dispatched/", dispatched),
+    path("in-block/", in_block),
+    path("in-bare-block/", in_bare_block),
+]
+
+VIEWS = ["/dispatched/", "/in-block/", "/in-bare-block/"]
+
+
+async def through_a_block_with_a_request(client: AsyncClient) -> None:
+    """Try a password where no middleware is."""
+    async with guard.attempt(AsyncRequestFactory().post("/"), {"username": "alice"}):
+        await _check()
+
+
+async def through_a_block_without_one(client: AsyncClient) -> None:
+    """Try a password outside any request, as a task or a websocket does."""
+    async with guard.attempt(None, {"username": "alice"}):
+        await _check()
+
+
+async def through_a_view_without_middleware(client: AsyncClient) -> None:
+    """Try a password at a view that nothing stands around."""
+    await dispatched(AsyncRequestFactory().post("/", {"username": "alice"}))
+
+
+def through(url: str) -> Callable[[AsyncClient], Awaitable[Any]]:
+    """Return a way to try a password at ``url``."""
+
+    async def way(client: AsyncClient) -> None:
+        await client.post(url, {"username": "alice", "password": PASSWORD})
+
+    return way
+
+
+BARE = [through_a_block_with_a_request, through_a_block_without_one, through_a_view_without_middleware]
+WAYS = [pytest.param(through(url), id=url) for url in ["/async-sign-in/", *VIEWS]]
+WAYS += [pytest.param(way, id=way.__name__) for way in BARE]
+Way = Callable[[AsyncClient], Awaitable[Any]]
+
+
+@pytest.fixture(autouse=True)
+def _site(settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.AXES_LOCKOUT_PARAMETERS = ["ip_address", "username"]
+    INSIDE[:] = [asyncio.Event()]
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel ``task`` and wait for its end."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(PATIENCE):
+            await task
+
+
+@pytest.mark.parametrize("way", WAYS)
+@in_a_loop
+async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_none_behind(
+    alice: User, async_client: AsyncClient, redis_store: RedisStore, valkey: redis.Redis, settings: Any,
+    monkeypatch: pytest.MonkeyPatch, way: Way,
+) -> None:  # fmt: skip
+    settings.AXES_LOCKOUT_PARAMETERS = ["username"]
+    settings.AXES_RESERVE_WAIT = 30
+    waiting, sleep = asyncio.Event(), asyncio.sleep
+    counters = counters_for([Rule(parameters=("username",), limit=3, cooloff=None)], {"username": "alice"})
+    for place in range(3):
+        redis_store.reserve(f"{place:016}", counters, None, now=now_ms(), lease=30_000, extend=False)
+
+    async def pause(seconds: float) -> None:
+        waiting.set()
+        await sleep(seconds)
+
+    monkeypatch.setattr(guard, "asyncio_sleep", pause)
+    task = asyncio.ensure_future(way(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await waiting.wait()
+    await cancelled(task)
+    assert places_held(valkey) == 3
+    for place in range(3):
+        redis_store.release(f"{place:016}", counters, now=now_ms())
+    assert places_held(valkey) == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+@in_a_loop
+async def test_a_client_that_leaves_while_its_place_is_reserved_leaves_none_behind(
+    alice: User, async_client: AsyncClient, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch, way: Way
+) -> None:
+    loop, reserved, left, reserve = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), RedisStore.reserve
+
+    def slow(*args: Any, **options: Any) -> Any:
+        outcome = reserve(*args, **options)
+        loop.call_soon_threadsafe(reserved.set)
+        left.wait(PATIENCE)
+        return outcome
+
+    monkeypatch.setattr(RedisStore, "reserve", slow)
+    task = asyncio.ensure_future(way(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await reserved.wait()
+    assert places_held(valkey) > 0
+    loop.call_later(0.05, left.set)
+    await cancelled(task)
+    async with asyncio.timeout(PATIENCE):
+        while places_held(valkey):  # noqa: ASYNC110  (the answer comes in a thread that nobody waits for)
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+@in_a_loop
+async def test_a_client_that_leaves_while_its_password_is_checked_gives_its_place_back(
+    async_client: AsyncClient, valkey: redis.Redis, way: Way
+) -> None:
+    task = asyncio.ensure_future(way(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await INSIDE[0].wait()
+    assert places_held(valkey) > 0
+    await cancelled(task)
+    assert places_held(valkey) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("url", VIEWS)
+async def test_a_connection_that_is_closed_gives_its_place_back(valkey: redis.Redis, url: str) -> None:
+    body = b"username=alice"
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": url,
+        "raw_path": url.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"testserver"), (b"content-type", b"application/x-www-form-urlencoded")],
+        "client": ("203.0.113.7", 1),
+        "server": ("testserver", 80),
+    }
+    connection: Any = cast("Any", ApplicationCommunicator)(get_asgi_application(), scope)
+    await connection.send_input({"type": "http.request", "body": body})
+    async with asyncio.timeout(PATIENCE):
+        await INSIDE[0].wait()
+    assert places_held(valkey) > 0
+    await connection.send_input({"type": "http.disconnect"})
+    await connection.wait(timeout=PATIENCE)
+    assert places_held(valkey) == 0
+
+
+@in_a_loop
+async def test_of_50_async_blocks_at_once_outside_any_request_5_look_at_the_password(
+    settings: Any, valkey: redis.Redis
+) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS, settings.AXES_FAILURE_LIMIT = ["username"], 5
+    settings.AXES_RESERVE_WAIT = 30
+    looked_at: list[int] = []
+
+    async def guess(number: int) -> list[Any]:
+        try:
+            async with guard.attempt(None, {"username": "alice"}) as attempt:
+                looked_at.append(number)
+                await asyncio.sleep(0.05)
+                await attempt.afailed()
+        except AttemptDenied:
+            pass
+        return states_left()
+
+    left = await asyncio.gather(*(guess(number) for number in range(50)))
+    assert len(looked_at) == 5
+    assert left == [[]] * 50
+    assert places_held(valkey) == 0
+
+
+@pytest.mark.parametrize("without_request", [False, True])
+@pytest.mark.parametrize("cache", ["default", "memory"])
+def test_what_an_async_block_settles_is_counted_and_recorded(
+    settings: Any, drain: Callable[[], int], monkeypatch: pytest.MonkeyPatch, cache: str, without_request: bool
+) -> None:
+    settings.AXES_CACHE, settings.AXES_LOCKOUT_PARAMETERS = cache, ["username"]
+    monkeypatch.setitem(current_app.conf, "task_always_eager", True)
+
+    @in_a_loop
+    async def attempts() -> None:
+        for right in (False, True, False):
+            request = None if without_request else AsyncRequestFactory().post("/")
+            async with guard.attempt(request, {"username": "alice"}) as attempt:
+                await (attempt.alogged_in("alice") if right else attempt.afailed())
+        async with guard.attempt(None, {"username": "alice"}) as attempt:
+            await attempt.afailed()
+        with pytest.raises(AttemptDenied):
+            await guard.attempt(None, {"username": "alice"}).__aenter__()
+
+    attempts()
+    drain()
+    assert AccessFailureLog.objects.filter(repeats=0).count() == 3
+    assert AccessFailureLog.objects.filter(repeats=1).count() == 1
+    assert sum(AccessAttempt.objects.values_list("failures_since_start", flat=True)) == 3
+    assert AccessLog.objects.get().username == "alice"
+
+
+@in_a_loop
+async def test_an_async_block_that_a_signal_has_settled_counts_nothing_more(store: Store) -> None:
+    request = AsyncRequestFactory().post("/")
+    async with guard.attempt(request, {"username": "alice"}) as attempt:
+        await attempt.afailed()
+        await attempt.afailed()
+    (state,) = store.states(last_place(), now=now_ms())
+    assert state.failures == 1
