@@ -31,7 +31,7 @@ class AxesStandaloneBackend:
         _refuse_unfit(credentials)
 
 
-class AxesBackend(AxesStandaloneBackend, ModelBackend):
+class AxesBackend(AxesStandaloneBackend, ModelBackend):  # type: ignore[misc]  # Any credentials, not only these.
     """As ``AxesStandaloneBackend``, with the permission methods of ``ModelBackend`` beside it."""
 
 

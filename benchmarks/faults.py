@@ -203,19 +203,21 @@ def measure(postgres: Postgres, name: str) -> bool:
 
 def report(name: str, site: Site, sent: list[tuple[Any, ...]], slowest: float) -> bool:
     """Wait until everything is written, and print what became of what was ``sent``."""
-    names = Tally(username for username, _, _ in sent) - Tally(site.flushed)
+    names = Tally(username for username, _, _ in sent)
     give_up = time.monotonic() + SETTLED
     while True:
         written = Tally(username for (username,) in site.sql(ROWS))
-        if (not names - written and not site.valkey.client.xlen("{axes}:outbox")) or time.monotonic() > give_up:
+        if (
+            set(names) - set(written) <= set(site.flushed) and not site.valkey.client.xlen("{axes}:outbox")
+        ) or time.monotonic() > give_up:
             break
         time.sleep(0.2)
-    gone = set(site.flushed)
+    gone = set(site.flushed) - set(written)
     guesses = Tally(address for username, address, kind in sent if kind == "failed" and username not in gone)
     over = sum(max(0, count - LIMIT) for count in guesses.values())
-    lost = sum((names - written).values())
+    lost = len(set(names) - set(written) - gone)
     doubled = sum(count - 1 for count in written.values() if count > 1) + site.valkey.client.xlen("{axes}:dead")
-    note = f"{len(gone)} more went with the flush" if gone else ""
+    note = f"{len(gone)} went with the flush" if gone else ""
     figures = (f"{sum(names.values()):,}", f"{sum(written.values()):,}", f"{lost}", f"{doubled}", f"{over}")
     row(name, *figures, f"{slowest * 1000:,.0f} ms", note, widths=WIDTHS)
     return not (lost or doubled or over)

@@ -42,6 +42,7 @@ class Line:
         """Send a packed command, once, and return its reply; raises what redis-py raises, and ``StoreBusy``."""
         if self._pid != os.getpid():
             self._start_over()  # The parent's sockets are the parent's.
+        connection: Any
         connection, used = self._take()
         try:
             if connection is None:
