@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from django.db import DatabaseError, InterfaceError, connections, router
 from django.db.models import Q, QuerySet
 
 from axes_async.clock import as_datetime, now_ms
+from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreCold
 from axes_async.events import CounterState, parameters_of
 
@@ -26,14 +28,16 @@ class Ledger:
     def states(self, digests: Sequence[str]) -> Mapping[str, CounterState]:
         """Return the live counters among ``digests``; raises ``StoreCold`` if none can be read."""
         try:
-            return {row.digest: state_of(row) for row in self._live().filter(digest__in=digests)}
+            with _after_drains():
+                return {row.digest: state_of(row) for row in self._live().filter(digest__in=digests)}
         except (DatabaseError, InterfaceError) as error:
             raise StoreCold(f"Neither the store nor the database knows the counters: {error}") from error
 
     def is_empty(self) -> bool:
         """Return whether no counter is live; raises ``StoreCold`` if that cannot be read."""
         try:
-            return not self._live().exists()
+            with _after_drains():
+                return not self._live().exists()
         except (DatabaseError, InterfaceError) as error:
             raise StoreCold(f"Neither the store nor the database knows the counters: {error}") from error
 
@@ -54,6 +58,19 @@ class Ledger:
         live = Q(expires_at=None) | Q(expires_at__gt=as_datetime(now_ms()))
         using = router.db_for_write(AttemptCounter)
         return AttemptCounter.objects.using(using).filter(live)
+
+
+@contextmanager
+def _after_drains() -> Iterator[None]:
+    """Look only when no drain is at work: it may hold events of a store that has been flushed since it read them.
+
+    In a caller's transaction the cursor would stay held to its end, so there the rows are taken as they are.
+    """
+    if connections[database()].in_atomic_block:
+        yield
+    else:
+        with held_cursor():
+            yield
 
 
 def state_of(row: AttemptCounter) -> CounterState:

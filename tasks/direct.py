@@ -15,12 +15,12 @@ from django.db import close_old_connections, connections
 from django.db.models import Count
 
 from axes_async.clock import as_datetime
+from axes_async.cursor import database, held_cursor
 from axes_async.events import AttemptEvent, CounterState, parameter_bits
 from axes_async.ledger import state_of
 from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter
 from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
-from axes_async.tasks.cursor import database, held_cursor
 from axes_async.tasks.fold import Fold
 from axes_async.tasks.rows import keys_of
 

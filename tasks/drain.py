@@ -23,13 +23,13 @@ from axes_async import outbox
 from axes_async.breaker import Breaker
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, Kind
 from axes_async.ledger import state_of
 from axes_async.models import AccessFailureLog, AccessLog, AccessReset, AttemptCounter, DrainCursor
 from axes_async.store import get_store
 from axes_async.stores.base import Outbox, OutboxStore
-from axes_async.tasks.cursor import database, held_cursor
 from axes_async.tasks.fold import Fold
 from axes_async.tasks.rebuild import rebuild_if_cold
 

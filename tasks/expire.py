@@ -8,8 +8,8 @@ from celery import shared_task
 from django.db.models import F, Model, QuerySet
 
 from axes_async.clock import as_datetime, now_ms
+from axes_async.cursor import OUTBOX, database, held_cursor
 from axes_async.models import AccessAttempt, AttemptCounter, AttemptPlace, DrainCursor
-from axes_async.tasks.cursor import OUTBOX, database, held_cursor
 
 PORTION = 5000
 """Rows per transaction: a drain waits for it."""

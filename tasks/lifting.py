@@ -65,7 +65,8 @@ def _forget_strays(event: AttemptEvent, store: Store, using: str) -> None:
     lease = get_settings().lease_ms
     for digests in store.digests() if event.extra["reach"] == "all" else [_named_by(event)]:
         known = AttemptCounter.objects.using(using).filter(digest__in=digests).values_list("digest", flat=True)
-        store.forget(sorted(set(digests) - set(known)), before=event.time, lease=lease)
+        for part in portions(sorted(set(digests) - set(known)), ADJUSTED):
+            store.forget(part, before=event.time, lease=lease)
 
 
 def _named_by(event: AttemptEvent) -> list[str]:

@@ -10,12 +10,12 @@ from celery import shared_task
 from axes_async import outbox
 from axes_async.client import parse_address, row_text
 from axes_async.clock import now_ms
+from axes_async.cursor import database, held_cursor
 from axes_async.errors import AxesError
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.models import AccessReset
 from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore
-from axes_async.tasks.cursor import database, held_cursor
 from axes_async.tasks.drain import drain_batch
 from axes_async.tasks.fold import Fold
 from axes_async.tasks.lifting import reached_by

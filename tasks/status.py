@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,11 +11,11 @@ from django.db import DatabaseError
 
 from axes_async import outbox
 from axes_async.clock import as_datetime, now_ms
+from axes_async.cursor import OUTBOX, database
 from axes_async.errors import StoreUnavailable
 from axes_async.models import AccessAttempt, DrainCursor
 from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore
-from axes_async.tasks.cursor import OUTBOX, database
 
 LATE = timedelta(minutes=1)
 """How old the first event of the outbox may be: beat drains every few seconds."""
@@ -37,9 +37,13 @@ class Status:
     dead_letters: int | None = None
     overflow: int | None = None
     broker_error: str | None = None
+    breakers: dict[str, str] = field(default_factory=dict)
+    """Of store, broker and database: ``"closed"``, or ``"open"`` where a process that asks now leaves it alone next."""
     database_error: str | None = None
     last_drain: datetime | None = None
     last_expiry: datetime | None = None
+    beat_seen: datetime | None = None
+    """When beat last had something done that nobody else asks for: the expiry."""
     unmerged: bool = False
     expired_waiting: datetime | None = None
     """When the oldest attempt cooled off that is still there."""
@@ -78,6 +82,8 @@ def status() -> Status:
         known |= _rows()
     except DatabaseError as error:
         known["database_error"] = str(error)
+    errors = {name: known.get(f"{name}_error") for name in ("store", "broker", "database")}
+    known["breakers"] = {name: "open" if error else "closed" for name, error in errors.items()}
     return Status(**known)
 
 
@@ -99,4 +105,5 @@ def _rows() -> dict[str, Any]:
     cursor = DrainCursor.objects.using(using).filter(name=OUTBOX).first()
     if cursor is not None:
         known |= {"last_drain": cursor.drained_at, "last_expiry": cursor.expired_at, "unmerged": cursor.unmerged}
+        known["beat_seen"] = cursor.expired_at
     return known

@@ -7,10 +7,10 @@ from uuid import UUID
 from celery import shared_task
 
 from axes_async import outbox
+from axes_async.cursor import database, held_cursor
 from axes_async.events import AttemptEvent
 from axes_async.models import AccessFailureLog, AccessLog
 from axes_async.store import get_store
-from axes_async.tasks.cursor import database, held_cursor
 from axes_async.tasks.fold import Fold
 
 

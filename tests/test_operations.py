@@ -60,7 +60,8 @@ def test_all_is_well_after_a_drain(drain: Drain) -> None:
     assert (status["problems"], code) == ([], 0)
     assert (status["store"], status["cold"], status["dead_letters"], status["overflow"]) == ("redis", False, 0, 0)
     assert status["last_drain"]
-    assert status["last_expiry"]
+    assert status["last_expiry"] == status["beat_seen"]
+    assert status["breakers"] == {"store": "closed", "broker": "closed", "database": "closed"}
 
 
 def test_a_backlog_is_told_and_is_a_problem_when_it_is_old() -> None:
@@ -146,6 +147,7 @@ def test_a_store_that_is_away_is_a_problem_and_no_error() -> None:
     status, code = told()
     assert code == 1
     assert "cannot be reached" in status["problems"][0]
+    assert status["breakers"]["store"] == "open"
 
 
 def test_a_broker_that_is_away_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

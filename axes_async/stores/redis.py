@@ -210,7 +210,10 @@ class RedisStore(OutboxStore):
 
     def probe(self) -> None:
         """See ``OutboxStore.probe``."""
-        self._call(lambda: self.client.set(self.probe_key, 1, px=1000))
+        if self.line is not None:
+            self._call(partial(self.line.send, packed(("SET", self.probe_key, 1, "PX", 1000))))
+        else:
+            self._call(partial(self.client.set, self.probe_key, 1, px=1000))
 
     def eviction(self) -> str:
         """See ``OutboxStore.eviction``."""

@@ -33,6 +33,8 @@ class Command(BaseCommand):
         else:
             for name, value in facts.items():
                 shown = f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else value
+                if isinstance(value, dict):
+                    shown = ", ".join(f"{key} {state}" for key, state in value.items())
                 self.stdout.write(f"{name.replace('_', ' '):16}{'-' if shown is None else shown}")
             for problem in problems:
                 self.stdout.write(self.style.ERROR(problem))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from django.db import router, transaction
 from django.db.models import F
 
-from axes_async.models import DrainCursor
+if TYPE_CHECKING:
+    from axes_async.models import DrainCursor
 
 OUTBOX = "outbox"
 
 
 def database() -> str:
     """Return the alias of the database that our rows are written to."""
+    from axes_async.models import DrainCursor
+
     return router.db_for_write(DrainCursor)
 
 
@@ -25,6 +29,8 @@ def held_cursor() -> Iterator[DrainCursor]:
     The first statement is an UPDATE: it takes the row's lock on every database, and on SQLite the one write lock
     before anything was read, so that no other writer can have come in between.
     """
+    from axes_async.models import DrainCursor
+
     using = database()
     DrainCursor.objects.using(using).get_or_create(name=OUTBOX)
     with transaction.atomic(using=using):
