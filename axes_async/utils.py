@@ -15,7 +15,7 @@ def reset(ip: str | None = None, username: str | None = None, ip_or_username: bo
     :param username: only those of this name; with ``ip``, only those of the name from that address.
     :param ip_or_username: with both, those of either.
     :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
-    :raises StoreUnavailable: if the store cannot be reached; nothing is reset then.
+    :raises StoreUnavailable: if the store cannot be reached, unless ``AXES_ON_STORE_FAILURE`` is ``"database"``.
 
     Without arguments, everything. Writes what the outbox holds first, so that no late row can lock again.
     """

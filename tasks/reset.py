@@ -10,12 +10,14 @@ from celery import shared_task
 from axes_async import outbox
 from axes_async.client import parse_address, row_text
 from axes_async.clock import now_ms
+from axes_async.conf import get_settings
 from axes_async.cursor import database, held_cursor
-from axes_async.errors import AxesError
+from axes_async.errors import AxesError, StoreUnavailable
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.models import AccessReset
 from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore
+from axes_async.tasks.direct import DirectStore
 from axes_async.tasks.drain import drain_batch
 from axes_async.tasks.fold import Fold
 from axes_async.tasks.lifting import reached_by
@@ -35,21 +37,26 @@ def reset(
     :param ip_or_username: with both, those of either.
     :param rows: the ``AccessAttempt.key`` of each that is to go, in place of the others.
     :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
-    :raises StoreUnavailable: if the store cannot be reached; nothing is reset then.
+    :raises StoreUnavailable: if the store cannot be reached, unless ``AXES_ON_STORE_FAILURE`` is ``"database"``.
 
     With no argument at all, everything.
     """
     event = reset_event(ip=ip, username=username, ip_or_username=ip_or_username, rows=rows)
-    store = get_store()
-    store.record(event)
-    using = database()
+    store, using = get_store(), database()
+    try:
+        store.record(event)
+    except StoreUnavailable:
+        if get_settings().on_store_failure != "database":
+            raise
+        store = DirectStore()  # Lifts what counts while the store is away; the store is told when it is back.
+        store.record(event)
     done = AccessReset.objects.using(using).filter(event_id=UUID(event.id))
     if isinstance(store, OutboxStore):
         while drain_batch(store) and not done.exists():
             pass
         if drain_batch(store):
             outbox.nudge()  # A worker goes on with what came in meanwhile.
-    else:
+    elif not isinstance(store, DirectStore):
         with held_cursor():
             Fold(store, using).apply([event])
     result = done.first()

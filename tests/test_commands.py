@@ -178,7 +178,7 @@ def test_a_queued_reset_prints_its_id_and_waits_for_a_worker(
 
 def test_without_a_store_a_reset_fails_clearly_and_changes_nothing(fail: Fail, gets_in: GetsIn) -> None:
     fail("alice", A)
-    with override_settings(CACHES=NO_STORE):
+    with override_settings(CACHES=NO_STORE, AXES_ON_STORE_FAILURE="deny"):
         with pytest.raises(CommandError):
             run("axes_reset")
         with pytest.raises(StoreUnavailable):

@@ -169,14 +169,14 @@ class TestDatabase:
         assert standing() == [0]
         assert not AccessAttempt.objects.exists()
 
-    def test_a_reset_says_that_it_cannot_be_done_and_does_nothing(self) -> None:
+    def test_a_reset_lifts_what_counts_in_the_rows(self) -> None:
         for _ in range(3):
             failure()
-        with pytest.raises(StoreUnavailable):
-            reset()
-        assert standing() == [3]
-        assert not AccessReset.objects.exists()
         assert not failure()
+        assert reset() == 1
+        assert standing() == [0]
+        assert AccessReset.objects.get().attempts == 1
+        assert failure()
 
     def test_a_drain_does_nothing(self, drain: Drain) -> None:
         failure()
