@@ -64,7 +64,7 @@ def measure(store: RedisStore, case: Case, number: int) -> dict[str, float]:
     full = used(valkey)
     stream = valkey.memory_usage(store.outbox_key, samples=0)
     (last, _), *_ = valkey.xrevrange(store.outbox_key, count=1)
-    store.trim(last.decode())
+    store.trim(store.outbox().name, last.decode())
     counters_alone = used(valkey)
     keys = list(valkey.scan_iter(match="*:c:*", count=1000))
     (state, *_) = store.states(counters, now=now_ms())

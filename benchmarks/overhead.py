@@ -33,9 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=40, help="how often each case is measured (default 40)")
     parser.add_argument("--number", type=int, default=100, help="requests in a row (default 100)")
+    parser.add_argument("--apart", action="store_true", help="leave it to the scheduler which cores are used")
     options = parser.parse_args()
     heading("benchmarks.overhead", "Overhead of a login, over two bare GET through redis-py")
-    together = servers.on_one_core()
+    together = not options.apart and servers.on_one_core()
     bare, two_gets, guarded = (Site(name, SQLITE) for name in ("bare", "two_gets", "axes_async"))
     with running(bare, two_gets, guarded):
         overheads(bare, [two_gets, guarded], "failed", rounds=3, number=options.number)

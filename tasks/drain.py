@@ -41,7 +41,7 @@ BATCH = 1000
 LONGEST = 20.0
 """Seconds after which a drain makes room for other tasks and has another one go on."""
 
-LINGER = 2_000
+LINGER = 500
 """Milliseconds for which logins are spared the nudge; the worker looks again at half of that."""
 
 TRIES = 4
@@ -60,7 +60,7 @@ _database = Breaker(rest=1.0, longest=15.0)
 def drain(self: Any) -> int:
     """Write what is in the outbox, and rebuild a cold store; return how many events were written.
 
-    A worker that has written something looks again a second later, and spares the logins until then the nudge.
+    A worker that has written something looks again a moment later, and spares the logins until then the nudge.
 
     While the store or the database is away nothing is written and nothing is lost; after a fault of the database it is
     left alone for one second, then two, up to fifteen.
