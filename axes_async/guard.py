@@ -7,58 +7,36 @@ Everything else in the package calls these and decides nothing of its own.
 from __future__ import annotations
 
 import logging
-import time
-from asyncio import sleep as asyncio_sleep
-from collections.abc import Iterator, Mapping
 from contextvars import Token
-from functools import lru_cache
-from random import uniform
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
 from axes_async import outbox, signals
-from axes_async.client import Client, client_of, identify, username_from
+from axes_async.client import client_of, identify, username_from
 from axes_async.clock import now_ms
-from axes_async.conf import AxesSettings, get_settings
+from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied, StoreUnavailable
-from axes_async.events import AttemptEvent, Kind, new_id
-from axes_async.policy import Counter, Parameter, Rule, counters_for
+from axes_async.events import Kind, new_id
+from axes_async.reservation import (
+    Credentials,
+    arelease,
+    areserve,
+    counters_of,
+    event_of,
+    mark_locked,
+    new_attempt,
+    release,
+    reserve,
+)
 from axes_async.state import Attempt, AxesState, enter_block, is_detached, leave, state_of
 from axes_async.store import get_failover
-from axes_async.stores.base import Verdict
+
+__all__ = ["arelease", "areserve", "attempt", "fail", "log_out", "look", "release", "reserve", "succeed"]
 
 log = logging.getLogger(__name__)
-
-Credentials = Mapping[str, Any] | None
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.05
-"""Seconds between two looks at a busy counter: a password check takes 50 to 300 ms."""
-
-NO_LEASE = 0
-"""Where no request ends, nothing could give a reservation back, so the attempt is only checked."""
-
-
-def reserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
-    """Reserve a place for one try of a password, waiting up to ``AXES_RESERVE_WAIT`` for one.
-
-    Return the attempt, which is ``denied`` if there is none; ``None`` while ``AXES_ENABLED`` is off.
-    """
-    attempt, pauses = _begin(request, credentials)
-    for pause in pauses:
-        time.sleep(pause)
-    return attempt
-
-
-async def areserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
-    """Do as ``reserve``, without holding up the event loop."""
-    attempt, pauses = await sync_to_async(_begin)(request, credentials)
-    look = sync_to_async(_next_pause)
-    while (pause := await look(pauses)) is not None:  # noqa: ASYNC110  (no event crosses hosts)
-        await asyncio_sleep(pause)
-    return attempt
 
 
 def fail(request: HttpRequest | None, credentials: Credentials) -> None:
@@ -77,12 +55,12 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         # Turned away before the password was looked at: it is recorded, and it is no failure.
         state.attempt = None if state.detached else held
         return
-    counters = held.own if held is not None and known else _counters(settings, request, client)
-    attempt = held if held is not None and held.open else _new(client, counters)
+    counters = held.own if held is not None and known else counters_of(settings, request, client)
+    attempt = held if held is not None and held.open else new_attempt(client, counters)
     release = [counter for counter in attempt.counters if counter not in counters]
     state.attempt, state.client = attempt, client
     attempt.settled = True
-    event = _event(Kind.FAILED, attempt.id, client)
+    event = event_of(Kind.FAILED, attempt.id, client)
     try:
         outcome = get_failover().fail(
             attempt.token,
@@ -98,7 +76,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         log.error("Failure not counted, the store is unavailable (%s): %s", error, event.body())
         return
     if outcome.locked_until:
-        _mark_locked(state, counters, outcome.locked_until)
+        mark_locked(state, counters, outcome.locked_until)
     outbox.follow_up(outcome)
     if outcome.newly_locked:
         log.warning("Locked out after repeated failures: %r from %s.", client.username, client.ip_address)
@@ -117,16 +95,16 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
         return ""
     state = state_of(request)
     client = identify(request, {"username": username})
-    counters = _counters(settings, request, client)
+    counters = counters_of(settings, request, client)
     held = state.attempt if state.attempt is not None and state.attempt.open else None
-    attempt = held or _new(client, counters)
+    attempt = held or new_attempt(client, counters)
     attempt.settled = True
     state.client = client
     every = tuple(dict.fromkeys([*attempt.counters, *counters]))
     clear = list(dict.fromkeys([*attempt.clearable, *counters])) if settings.reset_on_success else []
     if settings.reset_on_success == "account":
         clear = [counter for counter in clear if "username" in counter.rule.parameters]
-    event = _event(Kind.LOGGED_IN, attempt.id, client, session=session_hash)
+    event = event_of(Kind.LOGGED_IN, attempt.id, client, session=session_hash)
     if settings.disable_access_log and not clear and held is None:
         return event.id
     try:
@@ -153,19 +131,11 @@ def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "
     if not settings.enabled or settings.disable_access_log:
         return
     client = identify(request, {"username": username})
-    event = _event(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
+    event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
     try:
         outbox.follow_up(get_failover().record(event))
     except StoreUnavailable as error:
         log.error("Logout not recorded, the store is unavailable (%s): %s", error, event.body())
-
-
-def release(state: AxesState) -> None:
-    """Give back what the latest attempt of a request still holds: it was neither a failure nor a login."""
-    attempt = state.attempt
-    if attempt is not None and not attempt.settled:
-        attempt.settled = True  # First, so that a place which comes only now, to a request that has ended, is seen.
-        _give_back(attempt)
 
 
 def look(request: HttpRequest) -> AxesState:
@@ -174,7 +144,7 @@ def look(request: HttpRequest) -> AxesState:
     state = state_of(request)
     if settings.enabled and not state.denied:
         client = identify(request, None)
-        counters = _counters(settings, request, client)
+        counters = counters_of(settings, request, client)
         try:
             outcome = get_failover().peek(counters, now=now_ms())
         except StoreUnavailable as error:
@@ -183,7 +153,7 @@ def look(request: HttpRequest) -> AxesState:
         else:
             if outcome.locked_until:
                 state.client = client
-                _mark_locked(state, counters, outcome.locked_until)
+                mark_locked(state, counters, outcome.locked_until)
     return state
 
 
@@ -276,125 +246,3 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
             self._close_block()
             raise AttemptDenied("This client may not try a password now.")
         return self
-
-
-async def arelease(state: AxesState) -> None:
-    """Do as ``release``, without holding up the event loop."""
-    if state.attempt is not None and not state.attempt.settled:
-        if state.attempt.reserved:
-            await sync_to_async(release)(state)
-        else:
-            release(state)
-
-
-def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attempt | None, Iterator[float]]:
-    """Return the attempt that is to be reserved, a new one or the open one widened, and what reserves it."""
-    settings = get_settings()
-    if not settings.enabled:
-        return None, iter(())
-    state = state_of(request)
-    client = identify(request, credentials)
-    counters = _counters(settings, request, client)
-    state.locked_out = state.busy = state.unavailable = False
-    state.client = client
-    held = state.attempt
-    if held is None or not held.open or state.detached:
-        state.attempt = held = _new(client, counters)
-    else:
-        missing = tuple(counter for counter in counters if counter not in held.counters)
-        held.client, held.counters, held.own = client, held.counters + missing, counters
-        held.verdict = None if missing else held.verdict
-    if credentials is not None:
-        held.clearable = counters
-    return held, _reserving(request, held)
-
-
-def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]:
-    """Ask the store until it gives a clear answer or the wait is over; yield each pause between, in seconds."""
-    if attempt.verdict is not None:
-        return
-    if not any(counter.rule.limit for counter in attempt.counters):
-        attempt.verdict = Verdict.ALLOWED
-        return
-    settings, state = get_settings(), state_of(request)
-    lease = NO_LEASE if state.detached else settings.lease_ms
-    extend = settings.reset_cool_off_on_failure_during_lockout
-    told = settings.enable_access_failure_log or extend
-    blocked = _event(Kind.BLOCKED, attempt.id, attempt.client) if told else None
-    give_up = time.monotonic() + settings.reserve_wait
-    pause = FIRST_PAUSE
-    while True:
-        try:
-            outcome = get_failover().reserve(
-                attempt.token,
-                attempt.counters,
-                blocked,
-                now=now_ms(),
-                lease=lease,
-                extend=extend,
-            )
-        except StoreUnavailable as error:
-            log.error("Attempt turned away, the store is unavailable (%s).", error)
-            state.unavailable = True
-            return
-        if outcome.verdict is not Verdict.BUSY or time.monotonic() + pause > give_up:
-            break
-        yield uniform(pause / 2, pause)  # noqa: S311  (spreads the load, hides nothing)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
-    attempt.verdict = outcome.verdict
-    if outcome.verdict is Verdict.ALLOWED:
-        attempt.reserved = True
-    if attempt.settled or outcome.verdict is not Verdict.ALLOWED:
-        _give_back(attempt)
-    if state.detached and attempt.reserved:
-        state.attempt = None  # Nothing is held, and nothing will end it.
-    state.busy = outcome.verdict is Verdict.BUSY
-    if outcome.verdict is Verdict.LOCKED:
-        _mark_locked(state, attempt.counters, outcome.locked_until)
-    outbox.follow_up(outcome)
-
-
-def _give_back(attempt: Attempt) -> None:
-    if attempt.reserved:
-        try:
-            get_failover().release(attempt.token, attempt.counters, now=now_ms())
-        except StoreUnavailable as error:
-            log.warning("A place is left to its lease, the store is unavailable (%s).", error)
-    attempt.reserved = False
-
-
-def _next_pause(pauses: Iterator[float]) -> float | None:
-    return next(pauses, None)
-
-
-def _new(client: Client, counters: tuple[Counter, ...]) -> Attempt:
-    return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
-
-
-def _counters(settings: AxesSettings, request: HttpRequest | None, client: Client) -> tuple[Counter, ...]:
-    limit = settings.failure_limit if settings.lock_out_at_failure else 0
-    cooloff = settings.cooloff_for(request)
-    return counters_for(_rules(settings.lockout_parameters, limit, cooloff), client.canonical)
-
-
-@lru_cache(maxsize=256)
-def _rules(parameters: tuple[tuple[Parameter, ...], ...], limit: int, cooloff: float | None) -> tuple[Rule, ...]:
-    return tuple(Rule(parameters=together, limit=limit, cooloff=cooloff) for together in parameters)
-
-
-def _event(kind: Kind, event_id: str, client: Client, **extra: str) -> AttemptEvent:
-    return AttemptEvent(
-        kind=kind,
-        id=event_id,
-        username=client.username,
-        ip_address=client.ip_address,
-        user_agent=client.user_agent,
-        http_accept=client.http_accept,
-        path_info=client.path_info,
-        extra={name: value for name, value in {"address": client.not_an_address, **extra}.items() if value},
-    )
-
-
-def _mark_locked(state: AxesState, counters: tuple[Counter, ...], until: int) -> None:
-    state.locked_out, state.locked_until = True, until
-    state.failure_limit = min((counter.rule.limit for counter in counters if counter.rule.limit), default=0)

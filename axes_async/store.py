@@ -93,6 +93,8 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _forget(*, setting: str, **kwargs: object) -> None:
     if setting == "CACHES" or setting.startswith("AXES_"):
+        if get_store.cache_info().currsize and isinstance(store := get_store(), RedisStore):
+            store.close()
         get_store.cache_clear()
         get_failover.cache_clear()
 

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, AsyncRequestFactory
 from django.urls import path
 
-from axes_async import guard
+from axes_async import guard, reservation
 from axes_async.client import identify
 from axes_async.clock import now_ms
 from axes_async.decorators import axes_dispatch
@@ -188,7 +188,7 @@ async def test_a_busy_wait_leaves_the_loop_to_others_and_ends_when_a_place_comes
         waiting.set()
         await sleep(seconds)
 
-    monkeypatch.setattr(guard, "asyncio_sleep", pause)
+    monkeypatch.setattr(reservation, "asyncio_sleep", pause)
     login = asyncio.create_task(post(async_client, password=PASSWORD))
     async with asyncio.timeout(5):
         await waiting.wait()

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, AsyncRequestFactory
 from django.urls import path
 
-from axes_async import guard
+from axes_async import guard, reservation
 from axes_async.clock import now_ms
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
@@ -136,7 +136,7 @@ async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_none_behin
         waiting.set()
         await sleep(seconds)
 
-    monkeypatch.setattr(guard, "asyncio_sleep", pause)
+    monkeypatch.setattr(reservation, "asyncio_sleep", pause)
     task = asyncio.ensure_future(way(async_client))
     async with asyncio.timeout(PATIENCE):
         await waiting.wait()

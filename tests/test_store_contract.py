@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -25,7 +26,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Return each store in turn, empty."""
     if request.param.startswith("redis"):
         client = build_client(servers.valkey_url(), {}, timeout=1)
-        yield RedisStore(client, ours=request.param == "redis")
+        with closing(RedisStore(client, ours=request.param == "redis")) as store:
+            yield store
         client.close()
         return
     if request.param == "table":

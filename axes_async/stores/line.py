@@ -62,6 +62,17 @@ class Line:
         finally:
             self._free.append((connection, time.monotonic()))
 
+    def close(self) -> None:
+        """Close the connections that nobody is using now; the next command opens one again."""
+        for _ in range(self._size):
+            try:
+                connection, used = self._free.pop()
+            except IndexError:
+                break
+            if connection is not None:
+                connection.disconnect()
+            self._free.appendleft((None, used))
+
     def _start_over(self) -> None:
         self._free: deque[tuple[Any, float]] = deque([(None, 0.0)] * self._size)
         self._pid = os.getpid()

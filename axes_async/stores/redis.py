@@ -109,6 +109,12 @@ class RedisStore(OutboxStore):
         self.warmth_key, self.born_key = f"{tag}:warmth", f"{tag}:born"
         self._fixed_keys = (self.outbox_key, self.nudged_key, self.overflow_key, self.warmth_key, self.born_key)
 
+    def close(self) -> None:
+        """Close the connections that are our own and not in use now."""
+        if self.line is not None:
+            self.line.close()
+            self.client.close()
+
     def reserve(
         self,
         token: str,

@@ -1,0 +1,130 @@
+"""What the value of a setting may be: one reader for each kind, which returns it in its final type.
+
+A value that a reader does not take raises ``ImproperlyConfigured``, naming the setting, what it got and what it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal, NoReturn, cast
+
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+
+from axes_async.policy import PARAMETERS, Parameter
+
+CoolOff = timedelta | Callable[[HttpRequest | None], timedelta | float | None] | None
+LONGEST_COOLOFF = timedelta(days=36_500)
+LONGEST_WAIT = 1_000_000
+MOST = 2**31 - 1
+"""What an integer column holds."""
+
+
+def refuse(name: str, value: object, takes: str) -> NoReturn:
+    """Raise ``ImproperlyConfigured``: the setting ``name`` is ``value``, and takes something else."""
+    raise ImproperlyConfigured(f"{name} is {value!r}; it takes {takes}.")
+
+
+def boolean(name: str, value: object) -> bool:
+    """Read a truth value."""
+    return value if isinstance(value, bool) else refuse(name, value, "True or False")
+
+
+def integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """Read a whole number from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        refuse(name, value, f"a whole number from {least}" + ("" if most is None else f" to {most}"))
+    return value
+
+
+def seconds(name: str, value: object, *, positive: bool) -> float:
+    """Read a number of seconds."""
+    takes = f"a number of seconds, {'more than 0' if positive else '0 or more'} and at most {LONGEST_WAIT:,}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        refuse(name, value, takes)
+    if not 0 <= value <= LONGEST_WAIT or (positive and value == 0):
+        refuse(name, value, takes)
+    return float(value)
+
+
+def text(name: str, value: object) -> str:
+    """Read a text that is not empty."""
+    return value if isinstance(value, str) and value else refuse(name, value, "a text that is not empty")
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """Read a text that is not empty, or ``None``."""
+    return None if value is None else text(name, value)
+
+
+def duration(
+    name: str, value: object, takes: str = "None, a timedelta, a number of hours, or a callable or its dotted path"
+) -> timedelta | None:
+    """Read a timedelta, a number of hours, or ``None``; ``takes`` is what the error says."""
+    if value is None:
+        return None
+    length: object = value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        hours_at_most = LONGEST_COOLOFF.total_seconds() / 3600
+        length = timedelta(hours=value) if 0 < value <= hours_at_most else None
+    if not isinstance(length, timedelta) or not timedelta(milliseconds=1) <= length <= LONGEST_COOLOFF:
+        refuse(name, value, f"{takes}; a duration is more than 0 and at most {LONGEST_COOLOFF.days} days")
+    return length
+
+
+def dotted(name: str, value: object) -> Callable[..., Any]:
+    """Read a callable, or the dotted path of one."""
+    found = value
+    if isinstance(value, str):
+        try:
+            found = import_string(value)
+        except (ImportError, ValueError, TypeError) as error:
+            takes = "it takes a callable or the dotted path of one"
+            raise ImproperlyConfigured(f"{name} is {value!r}, which cannot be imported ({error}); {takes}.") from error
+    return found if callable(found) else refuse(name, value, "a callable or the dotted path of one")
+
+
+def optional_dotted(name: str, value: object) -> Callable[..., Any] | None:
+    """Read a callable, the dotted path of one, or ``None``."""
+    return None if value is None else dotted(name, value)
+
+
+def cooloff(name: str, value: object) -> CoolOff:
+    """Read a cool-off: a duration, or what returns one for a request."""
+    if isinstance(value, str) or callable(value):
+        return dotted(name, value)
+    return duration(name, value)
+
+
+def reset_on_success(name: str, value: object) -> bool | Literal["account"]:
+    """Read what a login clears."""
+    if value == "account":
+        return "account"
+    return value if isinstance(value, bool) else refuse(name, value, 'False, "account" or True')
+
+
+def on_store_failure(name: str, value: object) -> str:
+    """Read what happens to logins while the store is away."""
+    if isinstance(value, str) and value in {"database", "deny", "allow"}:
+        return value
+    refuse(name, value, '"database", "deny" or "allow"')
+
+
+def rules(name: str, value: object) -> tuple[tuple[Parameter, ...], ...]:
+    """Read what is counted: the parameters of each rule, in the order of ``PARAMETERS``."""
+    takes = f"a list of {', '.join(PARAMETERS)}, or of lists of these to use them together"
+    if isinstance(value, str) or not isinstance(value, list | tuple) or not value:
+        refuse(name, value, takes)
+    read: list[tuple[Parameter, ...]] = []
+    for item in value:
+        together = [item] if isinstance(item, str) else item
+        if not isinstance(together, list | tuple | set | frozenset) or not together:
+            refuse(name, value, takes)
+        if not all(isinstance(parameter, str) and parameter in PARAMETERS for parameter in together):
+            refuse(name, value, takes)
+        rule = cast("tuple[Parameter, ...]", tuple(parameter for parameter in PARAMETERS if parameter in together))
+        if rule not in read:
+            read.append(rule)
+    return tuple(read)

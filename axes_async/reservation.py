@@ -1,0 +1,192 @@
+"""Places for attempts: taken before a password is looked at, and given back if nothing else settles them.
+
+``guard`` is what the rest of the package calls; what a settled attempt counts for is decided there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from asyncio import sleep as asyncio_sleep
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from random import uniform
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+
+from axes_async import outbox
+from axes_async.client import Client, identify
+from axes_async.clock import now_ms
+from axes_async.conf import AxesSettings, get_settings
+from axes_async.errors import StoreUnavailable
+from axes_async.events import AttemptEvent, Kind, new_id
+from axes_async.policy import Counter, Parameter, Rule, counters_for
+from axes_async.state import Attempt, AxesState, state_of
+from axes_async.store import get_failover
+from axes_async.stores.base import Verdict
+
+log = logging.getLogger(__name__)
+
+Credentials = Mapping[str, Any] | None
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.05
+"""Seconds between two looks at a busy counter: a password check takes 50 to 300 ms."""
+
+NO_LEASE = 0
+"""Where no request ends, nothing could give a reservation back, so the attempt is only checked."""
+
+
+def reserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
+    """Reserve a place for one try of a password, waiting up to ``AXES_RESERVE_WAIT`` for one.
+
+    Return the attempt, which is ``denied`` if there is none; ``None`` while ``AXES_ENABLED`` is off.
+    """
+    attempt, pauses = _begin(request, credentials)
+    for pause in pauses:
+        time.sleep(pause)
+    return attempt
+
+
+async def areserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
+    """Do as ``reserve``, without holding up the event loop."""
+    attempt, pauses = await sync_to_async(_begin)(request, credentials)
+    look = sync_to_async(_next_pause)
+    while (pause := await look(pauses)) is not None:  # noqa: ASYNC110  (no event crosses hosts)
+        await asyncio_sleep(pause)
+    return attempt
+
+
+def release(state: AxesState) -> None:
+    """Give back what the latest attempt of a request still holds: it was neither a failure nor a login."""
+    attempt = state.attempt
+    if attempt is not None and not attempt.settled:
+        attempt.settled = True  # First, so that a place which comes only now, to a request that has ended, is seen.
+        _give_back(attempt)
+
+
+async def arelease(state: AxesState) -> None:
+    """Do as ``release``, without holding up the event loop."""
+    if state.attempt is not None and not state.attempt.settled:
+        if state.attempt.reserved:
+            await sync_to_async(release)(state)
+        else:
+            release(state)
+
+
+def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
+    """Return an attempt of now that holds nothing yet."""
+    return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
+
+
+def counters_of(settings: AxesSettings, request: HttpRequest | None, client: Client) -> tuple[Counter, ...]:
+    """Return the counters that an attempt of ``client`` belongs to, under the rules that ``settings`` make."""
+    limit = settings.failure_limit if settings.lock_out_at_failure else 0
+    cooloff = settings.cooloff_for(request)
+    return counters_for(_rules(settings.lockout_parameters, limit, cooloff), client.canonical)
+
+
+@lru_cache(maxsize=256)
+def _rules(parameters: tuple[tuple[Parameter, ...], ...], limit: int, cooloff: float | None) -> tuple[Rule, ...]:
+    return tuple(Rule(parameters=together, limit=limit, cooloff=cooloff) for together in parameters)
+
+
+def event_of(kind: Kind, event_id: str, client: Client, **extra: str) -> AttemptEvent:
+    """Return the event that tells of ``client``; of ``extra``, what is empty is left out."""
+    return AttemptEvent(
+        kind=kind,
+        id=event_id,
+        username=client.username,
+        ip_address=client.ip_address,
+        user_agent=client.user_agent,
+        http_accept=client.http_accept,
+        path_info=client.path_info,
+        extra={name: value for name, value in {"address": client.not_an_address, **extra}.items() if value},
+    )
+
+
+def mark_locked(state: AxesState, counters: tuple[Counter, ...], until: int) -> None:
+    """Note in the state of a request that its client is locked out ``until`` (epoch milliseconds; -1 for ever)."""
+    state.locked_out, state.locked_until = True, until
+    state.failure_limit = min((counter.rule.limit for counter in counters if counter.rule.limit), default=0)
+
+
+def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attempt | None, Iterator[float]]:
+    """Return the attempt that is to be reserved, a new one or the open one widened, and what reserves it."""
+    settings = get_settings()
+    if not settings.enabled:
+        return None, iter(())
+    state = state_of(request)
+    client = identify(request, credentials)
+    counters = counters_of(settings, request, client)
+    state.locked_out = state.busy = state.unavailable = False
+    state.client = client
+    held = state.attempt
+    if held is None or not held.open or state.detached:
+        state.attempt = held = new_attempt(client, counters)
+    else:
+        missing = tuple(counter for counter in counters if counter not in held.counters)
+        held.client, held.counters, held.own = client, held.counters + missing, counters
+        held.verdict = None if missing else held.verdict
+    if credentials is not None:
+        held.clearable = counters
+    return held, _reserving(request, held)
+
+
+def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]:
+    """Ask the store until it gives a clear answer or the wait is over; yield each pause between, in seconds."""
+    if attempt.verdict is not None:
+        return
+    if not any(counter.rule.limit for counter in attempt.counters):
+        attempt.verdict = Verdict.ALLOWED
+        return
+    settings, state = get_settings(), state_of(request)
+    lease = NO_LEASE if state.detached else settings.lease_ms
+    extend = settings.reset_cool_off_on_failure_during_lockout
+    told = settings.enable_access_failure_log or extend
+    blocked = event_of(Kind.BLOCKED, attempt.id, attempt.client) if told else None
+    give_up = time.monotonic() + settings.reserve_wait
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            outcome = get_failover().reserve(
+                attempt.token,
+                attempt.counters,
+                blocked,
+                now=now_ms(),
+                lease=lease,
+                extend=extend,
+            )
+        except StoreUnavailable as error:
+            log.error("Attempt turned away, the store is unavailable (%s).", error)
+            state.unavailable = True
+            return
+        if outcome.verdict is not Verdict.BUSY or time.monotonic() + pause > give_up:
+            break
+        yield uniform(pause / 2, pause)  # noqa: S311  (spreads the load, hides nothing)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+    attempt.verdict = outcome.verdict
+    if outcome.verdict is Verdict.ALLOWED:
+        attempt.reserved = True
+    if attempt.settled or outcome.verdict is not Verdict.ALLOWED:
+        _give_back(attempt)
+    if state.detached and attempt.reserved:
+        state.attempt = None  # Nothing is held, and nothing will end it.
+    state.busy = outcome.verdict is Verdict.BUSY
+    if outcome.verdict is Verdict.LOCKED:
+        mark_locked(state, attempt.counters, outcome.locked_until)
+    outbox.follow_up(outcome)
+
+
+def _give_back(attempt: Attempt) -> None:
+    if attempt.reserved:
+        try:
+            get_failover().release(attempt.token, attempt.counters, now=now_ms())
+        except StoreUnavailable as error:
+            log.warning("A place is left to its lease, the store is unavailable (%s).", error)
+    attempt.reserved = False
+
+
+def _next_pause(pauses: Iterator[float]) -> float | None:
+    return next(pauses, None)
