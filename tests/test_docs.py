@@ -1,0 +1,26 @@
+"""What the documentation says of settings is what the code has."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from axes_async.conf import AxesSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def documented() -> dict[str, list[str]]:
+    """Return the cells of each row of the settings tables, by the name of the setting."""
+    rows = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows if row.startswith("| `AXES_")]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
+    assert set(documented()) == {f"AXES_{field.name.upper()}" for field in fields(AxesSettings)}
+
+
+def test_every_row_tells_type_default_meaning_and_what_differs() -> None:
+    assert {name: row for name, row in documented().items() if len(row) != 4 or not all(row)} == {}
