@@ -17,6 +17,7 @@ from axes_async.backends import AxesStandaloneBackend
 from axes_async.conf import get_settings
 from axes_async.errors import AxesError
 from axes_async.middleware import AxesMiddleware
+from axes_async.rules import may_be_permanent
 from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore
 
@@ -115,7 +116,7 @@ def check_beat(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 def check_cooloff(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report that lockouts last for ever."""
-    if _is_off() or get_settings().cooloff_time is not None:
+    if _is_off() or not may_be_permanent(get_settings()):
         return []
     forever = "AXES_COOLOFF_TIME is not set: failures and lockouts last until somebody resets them, and pile up."
     return [checks.Warning(forever, hint="Set it to a timedelta, if that is not what you want.", id="axes_async.W008")]

@@ -14,22 +14,26 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.http import HttpRequest
 
-from axes_async import readers
-from axes_async.policy import Parameter
+from axes_async import readers, rule_readers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AxesSettings:
-    """Every setting of axes_async, checked and in its final type; field ``name`` is the setting ``AXES_NAME``."""
+    """Every setting of axes_async, checked and in its final type; field ``name`` is the setting ``AXES_NAME``.
+
+    Compared and hashed as the object it is, so that what is worked out from settings can be kept for as long as them.
+    """
 
     enabled: bool = True
     """``False`` makes the whole package inert."""
-    failure_limit: int = 3
-    """Failures after which a counter locks."""
+    failure_limit: rule_readers.Limit = 3
+    """Failures after which a counter locks, or what returns them for a request and credentials."""
     lock_out_at_failure: bool = True
     """``False`` counts and logs, and never locks."""
-    lockout_parameters: tuple[tuple[Parameter, ...], ...] = (("ip_address",),)
-    """What is counted: one counter per inner tuple."""
+    lockout_parameters: rule_readers.Parameters = (("ip_address",),)
+    """What is counted: one counter per inner tuple; or what returns that for a request and credentials."""
+    lockout_rules: tuple[rule_readers.RuleSetting, ...] | None = None
+    """What is counted, each with a limit and a cool-off of its own; used in place of ``lockout_parameters``."""
     cooloff_time: readers.CoolOff = None
     """How long failures and lockouts last after the last failure; ``None`` until a reset."""
     reset_on_success: bool | Literal["account"] = False
@@ -71,17 +75,15 @@ class AxesSettings:
 
         Raises ``ImproperlyConfigured`` when a callable ``AXES_COOLOFF_TIME`` returns something else.
         """
-        value = self.cooloff_time
-        if callable(value):
-            value = readers.duration("AXES_COOLOFF_TIME", value(request), takes="a callable that returns one of those")
-        return value.total_seconds() if value else None
+        return readers.seconds_of("AXES_COOLOFF_TIME", self.cooloff_time, request)
 
 
 _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "enabled": readers.boolean,
-    "failure_limit": partial(readers.integer, least=1, most=readers.MOST),
+    "failure_limit": rule_readers.limit,
     "lock_out_at_failure": readers.boolean,
-    "lockout_parameters": readers.rules,
+    "lockout_parameters": rule_readers.parameters,
+    "lockout_rules": rule_readers.rules,
     "cooloff_time": readers.cooloff,
     "reset_on_success": readers.reset_on_success,
     "reset_cool_off_on_failure_during_lockout": readers.boolean,

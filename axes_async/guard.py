@@ -20,17 +20,19 @@ from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied, StoreUnavailable
 from axes_async.events import Kind, new_id
+from axes_async.policy import Counter
 from axes_async.reservation import (
-    Credentials,
     arelease,
     areserve,
-    counters_of,
     event_of,
     mark_locked,
     new_attempt,
     release,
     reserve,
+    without,
 )
+from axes_async.rule_readers import Credentials
+from axes_async.rules import counters_of
 from axes_async.state import Attempt, AxesState, enter_block, is_detached, leave, state_of
 from axes_async.store import get_failover
 
@@ -55,9 +57,9 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         # Turned away before the password was looked at: it is recorded, and it is no failure.
         state.attempt = None if state.detached else held
         return
-    counters = held.own if held is not None and known else counters_of(settings, request, client)
+    counters = held.own if held is not None and known else counters_of(settings, request, credentials, client)
     attempt = held if held is not None and held.open else new_attempt(client, counters)
-    release = [counter for counter in attempt.counters if counter not in counters]
+    release = without(attempt.counters, counters)
     state.attempt, state.client = attempt, client
     attempt.settled = True
     event = event_of(Kind.FAILED, attempt.id, client)
@@ -94,16 +96,20 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
     if not settings.enabled:
         return ""
     state = state_of(request)
-    client = identify(request, {"username": username})
-    counters = counters_of(settings, request, client)
+    credentials = {"username": username}
+    client = identify(request, credentials)
     held = state.attempt if state.attempt is not None and state.attempt.open else None
+    known = held is not None and held.client.given == username
+    counters = held.own if held is not None and known else counters_of(settings, request, credentials, client)
     attempt = held or new_attempt(client, counters)
     attempt.settled = True
     state.client = client
-    every = tuple(dict.fromkeys([*attempt.counters, *counters]))
-    clear = list(dict.fromkeys([*attempt.clearable, *counters])) if settings.reset_on_success else []
+    every = (*attempt.counters, *without(counters, attempt.counters))
+    clear: tuple[Counter, ...] = ()
+    if settings.reset_on_success:
+        clear = without(every, without(every, (*attempt.clearable, *counters)))
     if settings.reset_on_success == "account":
-        clear = [counter for counter in clear if "username" in counter.rule.parameters]
+        clear = tuple(counter for counter in clear if "username" in counter.rule.parameters)
     event = event_of(Kind.LOGGED_IN, attempt.id, client, session=session_hash)
     if settings.disable_access_log and not clear and held is None:
         return event.id
@@ -144,7 +150,7 @@ def look(request: HttpRequest) -> AxesState:
     state = state_of(request)
     if settings.enabled and not state.denied:
         client = identify(request, None)
-        counters = counters_of(settings, request, client)
+        counters = counters_of(settings, request, None, client)
         try:
             outcome = get_failover().peek(counters, now=now_ms())
         except StoreUnavailable as error:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
-
-from axes_async.policy import PARAMETERS, Parameter
 
 CoolOff = timedelta | Callable[[HttpRequest | None], timedelta | float | None] | None
 LONGEST_COOLOFF = timedelta(days=36_500)
@@ -98,6 +96,13 @@ def cooloff(name: str, value: object) -> CoolOff:
     return duration(name, value)
 
 
+def seconds_of(name: str, value: CoolOff, request: HttpRequest | None) -> float | None:
+    """Return a cool-off in seconds, having called what is callable; ``None`` when only a reset ends a lockout."""
+    if callable(value):
+        value = duration(name, value(request), takes="a callable that returns one of those")
+    return value.total_seconds() if value else None
+
+
 def reset_on_success(name: str, value: object) -> bool | Literal["account"]:
     """Read what a login clears."""
     if value == "account":
@@ -110,21 +115,3 @@ def on_store_failure(name: str, value: object) -> str:
     if isinstance(value, str) and value in {"database", "deny", "allow"}:
         return value
     refuse(name, value, '"database", "deny" or "allow"')
-
-
-def rules(name: str, value: object) -> tuple[tuple[Parameter, ...], ...]:
-    """Read what is counted: the parameters of each rule, in the order of ``PARAMETERS``."""
-    takes = f"a list of {', '.join(PARAMETERS)}, or of lists of these to use them together"
-    if isinstance(value, str) or not isinstance(value, list | tuple) or not value:
-        refuse(name, value, takes)
-    read: list[tuple[Parameter, ...]] = []
-    for item in value:
-        together = [item] if isinstance(item, str) else item
-        if not isinstance(together, list | tuple | set | frozenset) or not together:
-            refuse(name, value, takes)
-        if not all(isinstance(parameter, str) and parameter in PARAMETERS for parameter in together):
-            refuse(name, value, takes)
-        rule = cast("tuple[Parameter, ...]", tuple(parameter for parameter in PARAMETERS if parameter in together))
-        if rule not in read:
-            read.append(rule)
-    return tuple(read)

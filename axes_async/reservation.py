@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import sleep as asyncio_sleep
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from random import uniform
-from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
@@ -19,17 +17,17 @@ from django.http import HttpRequest
 from axes_async import outbox
 from axes_async.client import Client, identify
 from axes_async.clock import now_ms
-from axes_async.conf import AxesSettings, get_settings
+from axes_async.conf import get_settings
 from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, Kind, new_id
-from axes_async.policy import Counter, Parameter, Rule, counters_for
+from axes_async.policy import Counter
+from axes_async.rule_readers import Credentials
+from axes_async.rules import counters_of
 from axes_async.state import Attempt, AxesState, state_of
 from axes_async.store import get_failover
 from axes_async.stores.base import Verdict
 
 log = logging.getLogger(__name__)
-
-Credentials = Mapping[str, Any] | None
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.05
 """Seconds between two looks at a busy counter: a password check takes 50 to 300 ms."""
@@ -80,18 +78,6 @@ def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
     return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
 
 
-def counters_of(settings: AxesSettings, request: HttpRequest | None, client: Client) -> tuple[Counter, ...]:
-    """Return the counters that an attempt of ``client`` belongs to, under the rules that ``settings`` make."""
-    limit = settings.failure_limit if settings.lock_out_at_failure else 0
-    cooloff = settings.cooloff_for(request)
-    return counters_for(_rules(settings.lockout_parameters, limit, cooloff), client.canonical)
-
-
-@lru_cache(maxsize=256)
-def _rules(parameters: tuple[tuple[Parameter, ...], ...], limit: int, cooloff: float | None) -> tuple[Rule, ...]:
-    return tuple(Rule(parameters=together, limit=limit, cooloff=cooloff) for together in parameters)
-
-
 def event_of(kind: Kind, event_id: str, client: Client, **extra: str) -> AttemptEvent:
     """Return the event that tells of ``client``; of ``extra``, what is empty is left out."""
     return AttemptEvent(
@@ -104,6 +90,12 @@ def event_of(kind: Kind, event_id: str, client: Client, **extra: str) -> Attempt
         path_info=client.path_info,
         extra={name: value for name, value in {"address": client.not_an_address, **extra}.items() if value},
     )
+
+
+def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Counter, ...]:
+    """Return those of ``counters`` that are none of ``others``; under whatever limit, a digest names one counter."""
+    known = {counter.digest for counter in others}
+    return tuple(counter for counter in counters if counter.digest not in known)
 
 
 def mark_locked(state: AxesState, counters: tuple[Counter, ...], until: int) -> None:
@@ -119,16 +111,16 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
         return None, iter(())
     state = state_of(request)
     client = identify(request, credentials)
-    counters = counters_of(settings, request, client)
+    counters = counters_of(settings, request, credentials, client)
     state.locked_out = state.busy = state.unavailable = False
     state.client = client
     held = state.attempt
     if held is None or not held.open or state.detached:
         state.attempt = held = new_attempt(client, counters)
     else:
-        missing = tuple(counter for counter in counters if counter not in held.counters)
-        held.client, held.counters, held.own = client, held.counters + missing, counters
-        held.verdict = None if missing else held.verdict
+        if not set(counters) <= set(held.counters):
+            held.verdict = None
+        held.client, held.counters, held.own = client, (*without(held.counters, counters), *counters), counters
     if credentials is not None:
         held.clearable = counters
     return held, _reserving(request, held)

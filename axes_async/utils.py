@@ -6,6 +6,7 @@ from django.http import HttpRequest
 
 from axes_async.client import identify
 from axes_async.conf import get_settings
+from axes_async.rules import rules_for
 
 
 def reset(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:
@@ -33,8 +34,9 @@ def reset_request(request: HttpRequest) -> int:
     """
     client = identify(request, None)
     username = client.username or request.GET.get("username") or None
-    rules = get_settings().lockout_parameters
-    together = any({"ip_address", "username"} <= set(rule) for rule in rules)
+    credentials = {"username": username} if username else None
+    rules = [set(rule.parameters) for rule in rules_for(get_settings(), request, credentials)]
+    together = any({"ip_address", "username"} <= rule for rule in rules)
     ip = client.ip_address if any("ip_address" in rule for rule in rules) else None
     username = username if any("username" in rule for rule in rules) else None
     if not ip and not (username and username.strip()):

@@ -15,6 +15,7 @@ from axes_async.clock import as_datetime
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits, parameters_of, worth_a_row
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
+from axes_async.rules import longest_cooloff
 from axes_async.stores.base import Store
 from axes_async.tasks.lifting import Keys, apply_reset, counters_of, keys_under, portions
 from axes_async.tasks.rows import PORTION, attempt_key, keys_of, upsert
@@ -126,8 +127,8 @@ class Fold:
         """Return when the last of the event's counters starts over; ``None`` if one does so only by a reset."""
         ends = [state.expires_at for state in event.counters]
         if not ends:
-            cooloff = self.settings.cooloff_time
-            return None if cooloff is None or callable(cooloff) else as_datetime(event.time) + cooloff
+            cooloff = longest_cooloff(self.settings)
+            return None if cooloff is None else as_datetime(event.time) + cooloff
         return None if 0 in ends else as_datetime(max(ends))
 
     def _counters(self, events: list[AttemptEvent]) -> None:

@@ -70,17 +70,15 @@ def _forget_strays(event: AttemptEvent, store: Store, using: str) -> None:
 
 
 def _named_by(event: AttemptEvent) -> list[str]:
-    """Return the counters whose values are all named by the reset."""
+    """Return the counters whose values are all named by the reset, whatever rules there are, or have been."""
     values: dict[Parameter, str | None] = {
         "ip_address": canonical_address(event.ip_address or ""),
         "username": canonical_username(event.username),
     }
-    together = event.extra["reach"] == "both" and all(values.values())
-    rules = [
-        Rule(parameters=parameters, limit=0, cooloff=None)
-        for parameters in get_settings().lockout_parameters
-        if set(parameters) <= set(values) and (not together or len(parameters) == len(values))
-    ]
+    combinations: list[tuple[Parameter, ...]] = [("ip_address", "username")]
+    if event.extra["reach"] == "either" or not all(values.values()):
+        combinations += [("ip_address",), ("username",)]
+    rules = [Rule(parameters=together, limit=0, cooloff=None) for together in combinations]
     return [counter.digest for counter in counters_for(rules, values)]
 
 

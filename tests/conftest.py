@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import redis
+from celery import current_app
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.test import Client
 
 from axes_async.ledger import database_name
-from axes_async.store import get_store
+from axes_async.store import get_failover, get_store
 from axes_async.stores.base import Store
 from axes_async.stores.redis import RedisStore
 from tests import servers
@@ -79,3 +80,22 @@ def drain() -> Callable[[], int]:
     from axes_async.tasks.drain import drain
 
     return drain
+
+
+@pytest.fixture(params=["redis", "memory", "rows"])
+def any_store(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have the counters on Valkey, in a local cache, or in the rows because the store is away; return which."""
+    monkeypatch.setitem(current_app.conf, "task_always_eager", request.param == "memory")
+    if request.param == "memory":
+        settings.AXES_CACHE = "memory"
+    if request.param != "rows":
+        yield request.param
+        return
+    location = f"redis://127.0.0.1:{servers.free_port()}/0"
+    settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": location}}
+    settings.AXES_STORE_REST = 0.02
+    failover = get_failover()
+    yield request.param
+    failover.is_away = False
+    if failover._watcher is not None:
+        failover._watcher.join(10)

@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
 from axes_async.conf import AxesSettings, get_settings
+from axes_async.rule_readers import RuleSetting
 
 SEEN: list[HttpRequest | None] = []
 
@@ -24,11 +25,17 @@ def an_hour(request: HttpRequest | None) -> float:
     return 1
 
 
+def seven(request: HttpRequest | None, credentials: Any) -> int:
+    """Return a limit."""
+    return 7
+
+
 DEFAULTS: dict[str, Any] = {
     "enabled": True,
     "failure_limit": 3,
     "lock_out_at_failure": True,
     "lockout_parameters": (("ip_address",),),
+    "lockout_rules": None,
     "cooloff_time": None,
     "reset_on_success": False,
     "reset_cool_off_on_failure_during_lockout": False,
@@ -54,10 +61,14 @@ BOOLEANS = (
 )
 REFUSED: dict[str, list[object]] = {
     **{name: [None, 1, 0, "True", ""] for name in BOOLEANS},
-    "AXES_FAILURE_LIMIT": [None, 0, -1, 2.0, "3", True, float("nan"), lambda request, credentials: 3],
+    "AXES_FAILURE_LIMIT": [None, 0, -1, 2.0, "3", True, float("nan"), "", "no.such.module", "os.path", [3]],
     "AXES_LOCKOUT_PARAMETERS": [
         None, "ip_address", [], [[]], ["ip"], ["username", 1], [["username", "Ip_address"]], [None], {"username"},
-        [["username", ["ip_address"]]], [[["username"]]],
+        [["username", ["ip_address"]]], [[["username"]]], "no.such.module", "os.path", "", 3,
+    ],
+    "AXES_LOCKOUT_RULES": [
+        [], {}, "username", ["username"], [{}], [{"limit": 3}], [{"parameters": ["username"], "failures": 3}],
+        {"parameters": ["username"]}, [None], "no.such.module", lambda request, credentials: [],
     ],
     "AXES_COOLOFF_TIME": [
         True, 0, -1, 0.0, -0.5, float("nan"), float("inf"), 1e300, 10**400, timedelta(0), timedelta(seconds=-1),
@@ -77,7 +88,7 @@ REFUSED: dict[str, list[object]] = {
 }  # fmt: skip
 TAKEN: dict[str, list[tuple[object, object]]] = {
     **{name: [(True, True), (False, False)] for name in BOOLEANS},
-    "AXES_FAILURE_LIMIT": [(1, 1), (1000, 1000)],
+    "AXES_FAILURE_LIMIT": [(1, 1), (1000, 1000), (seven, seven), ("tests.test_conf.seven", seven)],
     "AXES_LOCKOUT_PARAMETERS": [
         (["username"], (("username",),)),
         (("ip_address", "username"), (("ip_address",), ("username",))),
@@ -87,6 +98,24 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
         ([["username", "ip_address"], ["ip_address", "username"]], (("ip_address", "username"),)),
         ([["username", "username"], "username"], (("username",),)),
         ([{"username", "ip_address"}], (("ip_address", "username"),)),
+        ("tests.test_conf.seven", seven),
+        (seven, seven),
+    ],
+    "AXES_LOCKOUT_RULES": [
+        (None, None),
+        ([{"parameters": "username"}], (RuleSetting(parameters=("username",)),)),
+        (
+            ({"parameters": ["username", "ip_address"], "limit": 5, "cooloff": 2}, {"parameters": ["username"]}),
+            (
+                RuleSetting(parameters=("ip_address", "username"), limit=5, cooloff=timedelta(hours=2)),
+                RuleSetting(parameters=("username",)),
+            ),
+        ),
+        (
+            [{"parameters": ("user_agent",), "limit": "tests.test_conf.seven", "cooloff": "tests.test_conf.an_hour"}],
+            (RuleSetting(parameters=("user_agent",), limit=seven, cooloff=an_hour),),
+        ),
+        ([{"parameters": {"username"}, "cooloff": None}], (RuleSetting(parameters=("username",), cooloff=None),)),
     ],
     "AXES_COOLOFF_TIME": [
         (None, None),
@@ -156,6 +185,25 @@ def test_an_unknown_lockout_parameter_is_told_the_known_ones() -> None:
     with override_settings(AXES_LOCKOUT_PARAMETERS=["email"]), pytest.raises(ImproperlyConfigured) as refusal:
         get_settings()
     assert all(name in str(refusal.value) for name in ("email", "ip_address", "username", "user_agent"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([{"parameters": ["username"]}, {"parameters": ["email"]}], "[1]['parameters'] is ['email']"),
+        ([{"parameters": []}], "[0]['parameters'] is []"),
+        ([{"parameters": ["username"], "limit": 0}], "[0]['limit'] is 0"),
+        ([{"parameters": ["username"], "limit": None}], "[0]['limit'] is None"),
+        ([{"parameters": ["username"], "cooloff": -1}], "[0]['cooloff'] is -1"),
+        ([{"parameters": ["username"], "cooloff": "default"}], "[0]['cooloff'] is 'default'"),
+        ([{"parameters": "username"}, {"parameters": ["username"]}], "parameters that no other rule has"),
+    ],
+)
+def test_a_bad_part_of_a_rule_is_named(rules: object, said: str) -> None:
+    with override_settings(AXES_LOCKOUT_RULES=rules), pytest.raises(ImproperlyConfigured) as refusal:
+        get_settings()
+    assert str(refusal.value).startswith("AXES_LOCKOUT_RULES[")
+    assert said in str(refusal.value)
 
 
 def test_settings_are_read_when_first_asked_for_and_kept() -> None:

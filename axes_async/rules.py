@@ -1,0 +1,92 @@
+"""Which rules an attempt is counted under: the settings, asked for this request and these credentials.
+
+What a rule is, and which counters it makes, is told in ``policy``; what the settings may be, in ``rule_readers``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache, lru_cache
+
+from django.http import HttpRequest
+
+from axes_async.client import Client
+from axes_async.conf import AxesSettings
+from axes_async.policy import Counter, Rule, counters_for
+from axes_async.readers import CoolOff, seconds_of
+from axes_async.rule_readers import RETURNED, Credentials, Limit, RuleSetting, combinations, whole_limit
+
+
+def counters_of(
+    settings: AxesSettings, request: HttpRequest | None, credentials: Credentials, client: Client
+) -> tuple[Counter, ...]:
+    """Return the counters that an attempt of ``client`` belongs to; see ``rules_for``."""
+    return counters_for(rules_for(settings, request, credentials), client.canonical)
+
+
+def rules_for(settings: AxesSettings, request: HttpRequest | None, credentials: Credentials) -> tuple[Rule, ...]:
+    """Return the rules for one attempt.
+
+    Of the callables among the settings, those that a rule needs are called, once each. Raises
+    ``ImproperlyConfigured``, naming the setting, for one that returns something it does not take.
+    """
+    fixed = _fixed(settings)
+    return _asked(settings, request, credentials) if fixed is None else fixed
+
+
+def longest_cooloff(settings: AxesSettings) -> timedelta | None:
+    """Return the longest cool-off of all rules; ``None`` if one has none, or is only known with a request."""
+    cooloffs = [cooloff for cooloff in _cooloffs(settings) if isinstance(cooloff, timedelta)]
+    return max(cooloffs) if len(cooloffs) == len(_cooloffs(settings)) else None
+
+
+def may_be_permanent(settings: AxesSettings) -> bool:
+    """Return whether a rule has no cool-off, so that only a reset ends its lockouts."""
+    return None in _cooloffs(settings)
+
+
+def _cooloffs(settings: AxesSettings) -> list[CoolOff]:
+    if settings.lockout_rules is None:
+        return [settings.cooloff_time]
+    return [settings.cooloff_time if rule.cooloff == "default" else rule.cooloff for rule in settings.lockout_rules]
+
+
+@lru_cache(maxsize=8)
+def _fixed(settings: AxesSettings) -> tuple[Rule, ...] | None:
+    """Return the rules if they are the same for every attempt, else ``None``."""
+    given: list[object] = [settings.failure_limit, settings.lockout_parameters, settings.cooloff_time]
+    for rule in settings.lockout_rules or ():
+        given += [rule.limit, rule.cooloff]
+    return None if any(callable(value) for value in given) else _asked(settings, None, None)
+
+
+def _asked(settings: AxesSettings, request: HttpRequest | None, credentials: Credentials) -> tuple[Rule, ...]:
+    @cache
+    def limit_for_all() -> int:
+        return limit("AXES_FAILURE_LIMIT", settings.failure_limit)
+
+    @cache
+    def cooloff_for_all() -> float | None:
+        return settings.cooloff_for(request)
+
+    def limit(name: str, value: Limit) -> int:
+        return whole_limit(name, value(request, credentials), takes=RETURNED) if callable(value) else value
+
+    given = settings.lockout_rules
+    if given is None:
+        named = settings.lockout_parameters
+        if callable(named):
+            named = combinations("AXES_LOCKOUT_PARAMETERS", named(request, credentials), takes=RETURNED)
+        given = tuple(RuleSetting(parameters=together) for together in named)
+    rules = []
+    for place, rule in enumerate(given):
+        failures, cooloff = 0, None
+        name = f"AXES_LOCKOUT_RULES[{place}]"
+        if settings.lock_out_at_failure:
+            failures = limit_for_all() if rule.limit == "default" else limit(f"{name}['limit']", rule.limit)
+        if rule.cooloff == "default":
+            cooloff = cooloff_for_all()
+        else:
+            cooloff = seconds_of(f"{name}['cooloff']", rule.cooloff, request)
+        rules.append(Rule(parameters=rule.parameters, limit=failures, cooloff=cooloff))
+    return tuple(rules)
