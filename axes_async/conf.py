@@ -15,6 +15,9 @@ from django.core.signals import setting_changed
 from django.http import HttpRequest
 
 from axes_async import readers, rule_readers
+from axes_async.policy import LockoutTier
+
+__all__ = ["AxesSettings", "LockoutTier", "get_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,8 +37,12 @@ class AxesSettings:
     """What is counted: one counter per inner tuple; or what returns that for a request and credentials."""
     lockout_rules: tuple[rule_readers.RuleSetting, ...] | None = None
     """What is counted, each with a limit and a cool-off of its own; used in place of ``lockout_parameters``."""
+    lockout_tiers: tuple[LockoutTier, ...] | None = None
+    """A lockout that is the longer the more failures there were; used in place of limit and cool-off."""
     cooloff_time: readers.CoolOff = None
     """How long failures and lockouts last after the last failure; ``None`` until a reset."""
+    use_attempt_expiration: bool = False
+    """Whether each failure ends alone, a cool-off after it was made, and not all of them after the last one."""
     reset_on_success: bool | Literal["account"] = False
     """What a login clears: nothing, counters whose rule holds the username, or all of the attempt's counters."""
     reset_cool_off_on_failure_during_lockout: bool = False
@@ -84,7 +91,9 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "lock_out_at_failure": readers.boolean,
     "lockout_parameters": rule_readers.parameters,
     "lockout_rules": rule_readers.rules,
+    "lockout_tiers": rule_readers.tiers,
     "cooloff_time": readers.cooloff,
+    "use_attempt_expiration": readers.boolean,
     "reset_on_success": readers.reset_on_success,
     "reset_cool_off_on_failure_during_lockout": readers.boolean,
     "http_response_code": partial(readers.integer, least=100, most=599),

@@ -43,6 +43,10 @@ def parameters_of(bits: int) -> tuple[Parameter, ...]:
     return tuple(name for place, name in enumerate(PARAMETERS) if bits >> place & 1)
 
 
+_CLEARED, _ALONE, _ALIKE = 1, 2, 4
+"""Flags of a counter's wire form: the life was ended; each failure ends alone; all of them at the same time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterState:
     """A counter as the store saw it in the step that made an event."""
@@ -58,9 +62,13 @@ class CounterState:
     expires_at: int
     """When the counter starts over, in epoch milliseconds; 0: only by a reset."""
     limit: int
-    """Failures at which it locks; 0: never."""
+    """Failures at which it locks, of tiers the limit that was in force; 0: never."""
     cleared: bool = False
     """Whether the step ended this life."""
+    locked_until: int = 0
+    """When the lockout of a tier that is in force ends, in epoch milliseconds; 0 without one."""
+    ends: tuple[int, ...] = ()
+    """When each failure ends, where each does so alone. The wire form has the last end, or that all are the same."""
 
     @property
     def standing(self) -> int:
@@ -76,20 +84,29 @@ class CounterState:
     def parse(cls, text: str) -> Self:
         """Return the state in ``text``, as ``common.lua`` and ``CounterState.text`` write it."""
         digest, *numbers = text.split(":")
-        bits, epoch, failures, lifted, lasts, limit, *cleared = map(int, numbers)
+        bits, epoch, failures, lifted, lasts, limit, *more = map(int, numbers)
+        flags, lock = (*more, 0, 0)[:2]
+        expires_at = epoch + lasts if lasts else 0
+        alike = max(1, failures - lifted) if flags & _ALIKE else 1
         return cls(
             digest=digest,
             parameters=parameters_of(bits),
             epoch=epoch,
             failures=failures,
             lifted=lifted,
-            expires_at=epoch + lasts if lasts else 0,
+            expires_at=expires_at,
             limit=limit,
-            cleared=bool(cleared),
+            cleared=bool(flags & _CLEARED),
+            locked_until=epoch + lock if lock else 0,
+            ends=(expires_at,) * alike if flags & _ALONE else (),
         )
 
     def text(self) -> str:
-        """Return the wire form: the end as its distance from the epoch, and a last 1 only where the life was ended."""
+        """Return the wire form: ends as their distance from the epoch, then flags and a lockout's end where needed."""
+        flags = _CLEARED if self.cleared else 0
+        if self.ends:
+            flags |= _ALONE | (_ALIKE if len(self.ends) > 1 and self.ends[0] == self.ends[-1] else 0)
+        more = [flags, self.locked_until - self.epoch] if self.locked_until else [flags] if flags else []
         numbers = (
             parameter_bits(self.parameters),
             self.epoch,
@@ -97,8 +114,9 @@ class CounterState:
             self.lifted,
             (self.expires_at - self.epoch or 1) if self.expires_at else 0,
             self.limit,
+            *more,
         )
-        return ":".join([self.digest, *map(str, numbers)]) + (":1" if self.cleared else "")
+        return ":".join([self.digest, *map(str, numbers)])
 
 
 def untouched(counter: Counter) -> CounterState:

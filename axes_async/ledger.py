@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from axes_async.clock import as_datetime, as_ms, now_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreCold
 from axes_async.events import CounterState, parameters_of
+from axes_async.life import Life
 
 if TYPE_CHECKING:
     from axes_async.models import AttemptCounter
@@ -74,16 +75,55 @@ def _after_drains() -> Iterator[None]:
 
 
 def state_of(row: AttemptCounter) -> CounterState:
-    """Return a row of the table of counters as a store takes it."""
+    """Return a row of the table of counters as a store takes it; a tier's lockout only while failures stand for it."""
+    life = life_of(row)
     return CounterState(
         digest=row.digest,
         parameters=parameters_of(row.parameters),
+        epoch=life.epoch,
+        failures=life.failures,
+        lifted=life.lifted,
+        expires_at=life.expires_at,
+        limit=row.limit,
+        locked_until=life.locked_until if life.standing >= row.limit else 0,
+        ends=tuple(life.ends),
+    )
+
+
+def life_of(row: AttemptCounter) -> Life:
+    """Return the life of a counter as its row has it."""
+    return Life(
         epoch=row.epoch,
         failures=row.failures,
         lifted=row.lifted,
         expires_at=0 if row.expires_at is None else as_ms(row.expires_at),
-        limit=row.limit,
+        locked_until=0 if row.locked_until is None else as_ms(row.locked_until),
+        ends=ends_of(row),
     )
+
+
+def keep(life: Life, row: AttemptCounter) -> None:
+    """Have ``row`` hold ``life``."""
+    row.epoch, row.failures, row.lifted = life.epoch, life.failures, life.lifted
+    row.expires_at = as_datetime(life.expires_at) if life.expires_at else None
+    row.locked_until = as_datetime(life.locked_until) if life.locked_until else None
+    row.ends = ends_text(life.ends)
+
+
+def ends_of(row: AttemptCounter) -> list[int]:
+    """Return when each failure ends, where each does so alone; in epoch milliseconds, in order."""
+    return [int(end) for end in row.ends.split(",")] if row.ends else []
+
+
+def ends_text(ends: Iterable[int]) -> str:
+    """Return what ``ends_of`` reads."""
+    return ",".join(map(str, ends))
+
+
+def standing_of(row: AttemptCounter, now: int) -> int:
+    """Return the failures that count at ``now`` (epoch milliseconds)."""
+    standing = max(0, row.failures - row.lifted)
+    return min(standing, sum(end > now for end in ends_of(row))) if row.ends else standing
 
 
 def database_name() -> str:

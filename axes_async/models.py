@@ -120,6 +120,10 @@ class AttemptCounter(models.Model):
     lifted = models.IntegerField(default=0)
     limit = models.PositiveIntegerField()
     expires_at = models.DateTimeField(null=True, db_index=True)
+    locked_until = models.DateTimeField(null=True, help_text="When a tier's lockout ends.")
+    ends = models.TextField(
+        default="", help_text="When each failure ends, in epoch milliseconds, where each does so alone."
+    )
     updated_at = models.DateTimeField()
     blocked = models.PositiveIntegerField(default=0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Literal
 
@@ -21,6 +22,19 @@ DIGEST_LENGTH = 22
 """Characters of a digest: 128 bits in URL-safe base64 without padding."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class LockoutTier:
+    """One step of a progressive lockout: so many failures lock for so long."""
+
+    failures: int
+    cooloff: timedelta
+
+    @property
+    def lasts_ms(self) -> int:
+        """How long it locks, in milliseconds."""
+        return max(1, round(self.cooloff.total_seconds() * 1000))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """What is counted together, how far, and for how long."""
@@ -28,14 +42,36 @@ class Rule:
     parameters: tuple[Parameter, ...]
     """The values that make one counter, in the order of ``PARAMETERS``."""
     limit: int
-    """Failures that lock the counter; 0 never locks."""
+    """Failures that lock the counter, with tiers those of the first; 0 never locks."""
     cooloff: float | None
-    """Seconds after the last failure at which the counter starts over; ``None``: only a reset ends it."""
+    """Seconds after which the counter starts over, ``None``: only a reset ends it.
+
+    They run from the last failure, and with tiers from the end of the last lockout.
+    """
+    tiers: tuple[LockoutTier, ...] = ()
+    """Steps of a progressive lockout, from the fewest failures to the most; beyond the last, each failure locks."""
+    rolling: bool = False
+    """Whether each failure ends alone, a cool-off after it was made; needs a limit and a cool-off, and no tiers."""
 
     @property
     def window_ms(self) -> int:
         """The cool-off in milliseconds; 0 where only a reset ends it."""
         return 0 if self.cooloff is None else max(1, round(self.cooloff * 1000))
+
+    def limit_at(self, standing: int, *, locked: bool) -> int:
+        """Return the limit in force at so many failures: in a tier's lockout the one reached, else the next one."""
+        if not self.tiers:
+            return self.limit
+        reached = 0
+        for tier in self.tiers:
+            if tier.failures > standing:
+                return reached if locked and reached else tier.failures
+            reached = tier.failures
+        return standing if locked else standing + 1
+
+    def lockout_ms(self, limit: int) -> int:
+        """Return how long reaching ``limit``, one of the tiers or beyond, locks; in milliseconds."""
+        return next((tier.lasts_ms for tier in reversed(self.tiers) if tier.failures <= limit), 0)
 
 
 @dataclass(frozen=True, slots=True)

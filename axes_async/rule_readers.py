@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from django.http import HttpRequest
 
 from axes_async import readers
-from axes_async.policy import PARAMETERS, Parameter
+from axes_async.policy import PARAMETERS, LockoutTier, Parameter
 
 Credentials = Mapping[str, Any] | None
 Combinations = tuple[tuple[Parameter, ...], ...]
@@ -31,6 +31,7 @@ class RuleSetting:
     parameters: tuple[Parameter, ...]
     limit: Limit | Literal["default"] = "default"
     cooloff: readers.CoolOff | Literal["default"] = "default"
+    tiers: tuple[LockoutTier, ...] | None = None
 
 
 def whole_limit(name: str, value: object, takes: str = "a callable or its dotted path") -> int:
@@ -68,15 +69,18 @@ def parameters(name: str, value: object) -> Parameters:
 
 
 def rules(name: str, value: object) -> tuple[RuleSetting, ...] | None:
-    """Read rules, each a mapping with ``parameters`` and, where they are its own, ``limit`` and ``cooloff``."""
+    """Read rules, each a mapping with ``parameters`` and, as its own, ``limit`` and ``cooloff``, or ``tiers``."""
     if value is None:
         return None
-    takes = "None, or a list of dicts with 'parameters', and if they are the rule's own, 'limit' and 'cooloff'"
+    takes = "None, or a list of dicts with 'parameters', and as the rule's own 'limit' and 'cooloff', or 'tiers'"
     if not isinstance(value, list | tuple) or not value:
         readers.refuse(name, value, takes)
     read: dict[tuple[Parameter, ...], RuleSetting] = {}
     for place, item in enumerate(value):
-        if not isinstance(item, Mapping) or not {"parameters"} <= item.keys() <= {"parameters", "limit", "cooloff"}:
+        keys = item.keys() if isinstance(item, Mapping) else set()
+        if "parameters" not in keys or not (
+            keys <= {"parameters", "limit", "cooloff"} or (len(keys) == 2 and "tiers" in keys)
+        ):
             readers.refuse(name, value, takes)
         part = f"{name}[{place}]"
         together = _together(item["parameters"])
@@ -89,8 +93,32 @@ def rules(name: str, value: object) -> tuple[RuleSetting, ...] | None:
             own["limit"] = limit(f"{part}['limit']", item["limit"])
         if "cooloff" in item:
             own["cooloff"] = readers.cooloff(f"{part}['cooloff']", item["cooloff"])
+        if "tiers" in item:
+            own["tiers"] = tiers(f"{part}['tiers']", item["tiers"])
         read[together] = RuleSetting(parameters=together, **own)
     return tuple(read.values())
+
+
+def tiers(name: str, value: object) -> tuple[LockoutTier, ...] | None:
+    """Read the steps of a progressive lockout: ``LockoutTier`` objects, or pairs of failures and a cool-off."""
+    if value is None:
+        return None
+    takes = (
+        "None, or a list of LockoutTier(failures, cooloff) or (failures, cooloff), from the fewest failures to the "
+        "most, each with a cool-off that is a timedelta or a number of hours"
+    )
+    if not isinstance(value, list | tuple) or not value:
+        readers.refuse(name, value, takes)
+    read: list[LockoutTier] = []
+    for item in value:
+        pair = (item.failures, item.cooloff) if isinstance(item, LockoutTier) else item
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[1] is None:
+            readers.refuse(name, value, takes)
+        failures, lasts = whole_limit(name, pair[0], takes), readers.duration(name, pair[1], takes)
+        if lasts is None or (read and read[-1].failures >= failures):
+            readers.refuse(name, value, takes)
+        read.append(LockoutTier(failures, lasts))
+    return tuple(read)
 
 
 def _together(item: object) -> tuple[Parameter, ...] | None:

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from axes_async.client import Client
 from axes_async.conf import AxesSettings
-from axes_async.policy import Counter, Rule, counters_for
+from axes_async.policy import Counter, LockoutTier, Rule, counters_for
 from axes_async.readers import CoolOff, seconds_of
 from axes_async.rule_readers import RETURNED, Credentials, Limit, RuleSetting, combinations, whole_limit
 
@@ -45,16 +45,35 @@ def may_be_permanent(settings: AxesSettings) -> bool:
     return None in _cooloffs(settings)
 
 
+def _given(settings: AxesSettings) -> tuple[RuleSetting, ...]:
+    """Return the rules as the settings have them; one without parameters stands for ``AXES_LOCKOUT_PARAMETERS``."""
+    return (RuleSetting(parameters=()),) if settings.lockout_rules is None else settings.lockout_rules
+
+
+def _tiers(settings: AxesSettings, rule: RuleSetting) -> tuple[LockoutTier, ...]:
+    """Return the tiers of a rule: its own, or those for all if it has neither a limit nor a cool-off of its own."""
+    if rule.tiers is None and rule.limit == rule.cooloff == "default":
+        return settings.lockout_tiers or ()
+    return rule.tiers or ()
+
+
 def _cooloffs(settings: AxesSettings) -> list[CoolOff]:
-    if settings.lockout_rules is None:
-        return [settings.cooloff_time]
-    return [settings.cooloff_time if rule.cooloff == "default" else rule.cooloff for rule in settings.lockout_rules]
+    return [
+        _longest(tiers)
+        if (tiers := _tiers(settings, rule))
+        else (settings.cooloff_time if rule.cooloff == "default" else rule.cooloff)
+        for rule in _given(settings)
+    ]
+
+
+def _longest(tiers: tuple[LockoutTier, ...]) -> timedelta:
+    return max(tier.cooloff for tier in tiers)
 
 
 @lru_cache(maxsize=8)
 def _fixed(settings: AxesSettings) -> tuple[Rule, ...] | None:
     """Return the rules if they are the same for every attempt, else ``None``."""
-    given: list[object] = [settings.failure_limit, settings.lockout_parameters, settings.cooloff_time]
+    given: list[object] = [settings.lockout_parameters, settings.failure_limit, settings.cooloff_time]
     for rule in settings.lockout_rules or ():
         given += [rule.limit, rule.cooloff]
     return None if any(callable(value) for value in given) else _asked(settings, None, None)
@@ -72,21 +91,29 @@ def _asked(settings: AxesSettings, request: HttpRequest | None, credentials: Cre
     def limit(name: str, value: Limit) -> int:
         return whole_limit(name, value(request, credentials), takes=RETURNED) if callable(value) else value
 
-    given = settings.lockout_rules
-    if given is None:
+    given = _given(settings)
+    if settings.lockout_rules is None:
         named = settings.lockout_parameters
         if callable(named):
             named = combinations("AXES_LOCKOUT_PARAMETERS", named(request, credentials), takes=RETURNED)
         given = tuple(RuleSetting(parameters=together) for together in named)
     rules = []
     for place, rule in enumerate(given):
-        failures, cooloff = 0, None
-        name = f"AXES_LOCKOUT_RULES[{place}]"
+        name, failures = f"AXES_LOCKOUT_RULES[{place}]", 0
+        if tiers := _tiers(settings, rule):
+            level = _longest(tiers).total_seconds()
+            if settings.lock_out_at_failure:
+                failures = tiers[0].failures
+            rules.append(
+                Rule(parameters=rule.parameters, limit=failures, cooloff=level, tiers=tiers if failures else ())
+            )
+            continue
         if settings.lock_out_at_failure:
             failures = limit_for_all() if rule.limit == "default" else limit(f"{name}['limit']", rule.limit)
         if rule.cooloff == "default":
             cooloff = cooloff_for_all()
         else:
             cooloff = seconds_of(f"{name}['cooloff']", rule.cooloff, request)
-        rules.append(Rule(parameters=rule.parameters, limit=failures, cooloff=cooloff))
+        rolling = settings.use_attempt_expiration and failures > 0 and cooloff is not None
+        rules.append(Rule(parameters=rule.parameters, limit=failures, cooloff=cooloff, rolling=rolling))
     return tuple(rules)

@@ -14,10 +14,11 @@ from typing import Any, TypeVar, cast
 from django.db import close_old_connections, connections
 from django.db.models import Count
 
-from axes_async.clock import as_datetime, as_ms
+from axes_async.clock import as_datetime
 from axes_async.cursor import database, held_cursor
 from axes_async.events import AttemptEvent, CounterState, parameter_bits
-from axes_async.ledger import state_of
+from axes_async.ledger import keep, life_of
+from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter
 from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
@@ -77,15 +78,15 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.reserve``."""
         with held_cursor():
-            rows = self._rows(counters, now)
-            locked = [(counter, rows[counter.digest]) for counter in counters if _is_locked(counter, rows)]
+            rows = self._rows(counters)
+            lives = _lives(counters, rows, now)
+            locked = [(counter, life) for counter, life in lives if life.is_locked(counter.rule, now)]
             if locked:
-                self._turn_away(locked, event, now=now, extend=extend)
-                return Outcome(Verdict.LOCKED, _locked_until(locked))
+                self._turn_away(locked, rows, event, now=now, extend=extend)
+                return Outcome(Verdict.LOCKED, _locked_until(locked, now))
             taken = self._taken(token, counters, now)
-            for counter in counters:
-                standing = _standing(rows.get(counter.digest))
-                if 0 < counter.rule.limit <= standing + taken.get(counter.digest, 0):
+            for counter, life in lives:
+                if 0 < life.limit(counter.rule, now) <= life.standing + taken.get(counter.digest, 0):
                     return Outcome(Verdict.BUSY)
             self.release_places(token)
             if lease:
@@ -110,25 +111,23 @@ class DirectStore(Store):
         """See ``Store.fail``."""
         newly = False
         with held_cursor() as cursor:
-            rows = self._rows(counters, now)
-            for counter in counters:
+            rows = self._rows(counters)
+            lives = _lives(counters, rows, now)
+            for counter, life in lives:
                 row = rows.get(counter.digest) or self._new_row(counter, event)
-                rows[counter.digest] = row
-                if not _is_locked(counter, rows):
-                    row.lifted -= 1
-                    row.limit = counter.rule.limit
-                    row.expires_at = as_datetime(now + counter.rule.window_ms) if counter.rule.window_ms else None
-                    newly = newly or _is_locked(counter, rows)
-                elif extend and counter.rule.window_ms:
-                    row.expires_at = as_datetime(now + counter.rule.window_ms)
-                row.updated_at = as_datetime(now)
+                if life.is_locked(counter.rule, now):
+                    if extend:
+                        life.prolong(counter.rule, now)
+                elif life.count(counter.rule, now, in_rows=True):
+                    newly, row.blocked = True, 0
+                keep(life, row)
+                row.limit, row.updated_at = life.limit(counter.rule, now), as_datetime(now)
                 row.save(using=self.using)
             self.release_places(token)
             cursor.unmerged = True
             cursor.save(update_fields=["unmerged"])
-            counted = [(counter, rows[counter.digest]) for counter in counters]
-            self._write(event.seen(state_of(row) for _, row in counted))
-            until = _locked_until([(counter, row) for counter, row in counted if _is_locked(counter, rows)])
+            self._write(event.seen(life.state(counter, now) for counter, life in lives))
+            until = _locked_until(lives, now)
         return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until, newly)
 
     @apart
@@ -146,14 +145,16 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.succeed``."""
         with held_cursor() as cursor:
-            rows = self._rows(clear, now)
+            rows = self._rows(clear)
             cleared = []
-            for counter in clear:
-                row = rows.get(counter.digest)
-                if row is not None and _standing(row) and not _is_locked(counter, rows):
-                    row.lifted, row.updated_at = row.failures, as_datetime(now)
+            for counter, life in _lives(clear, rows, now):
+                if life.standing and not life.is_locked(counter.rule, now):
+                    life.lifted, life.locked_until, life.ends = life.failures, 0, []
+                    row = rows[counter.digest]
+                    keep(life, row)
+                    row.updated_at = as_datetime(now)
                     row.save(using=self.using)
-                    cleared.append(state_of(row))
+                    cleared.append(life.state(counter, now))
             self.release_places(token)
             if cleared:
                 cursor.unmerged = True
@@ -170,8 +171,7 @@ class DirectStore(Store):
     @apart
     def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
         """See ``Store.peek``."""
-        rows = self._rows(counters, now)
-        until = _locked_until([(c, rows[c.digest]) for c in counters if _is_locked(c, rows)])
+        until = _locked_until(_lives(counters, self._rows(counters), now), now)
         return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until)
 
     @apart
@@ -188,21 +188,15 @@ class DirectStore(Store):
 
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
-        rows = self._rows(counters, now)
-        return [state_of(rows.get(counter.digest) or self._new_row(counter, None)) for counter in counters]
+        return [life.state(counter, now) for counter, life in _lives(counters, self._rows(counters), now)]
 
     def release_places(self, token: str) -> None:
         """Give back whatever is held under ``token``."""
         AttemptPlace.objects.using(self.using).filter(token=token).delete()
 
-    def _rows(self, counters: Sequence[Counter], now: int) -> dict[str, AttemptCounter]:
-        """Return the rows of ``counters``; one that has expired starts a life that the store has not seen."""
+    def _rows(self, counters: Sequence[Counter]) -> dict[str, AttemptCounter]:
         digests = [counter.digest for counter in counters]
-        rows = {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=digests)}
-        for row in rows.values():
-            if row.expires_at is not None and row.expires_at <= as_datetime(now):
-                row.epoch = row.failures = row.lifted = row.blocked = 0
-        return rows
+        return {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=digests)}
 
     def _taken(self, token: str, counters: Sequence[Counter], now: int) -> dict[str, int]:
         """Return how many places others hold on each of ``counters``."""
@@ -213,18 +207,19 @@ class DirectStore(Store):
 
     def _turn_away(
         self,
-        locked: list[tuple[Counter, AttemptCounter]],
+        locked: list[tuple[Counter, Life]],
+        rows: dict[str, AttemptCounter],
         event: AttemptEvent | None,
         *,
         now: int,
         extend: bool,
     ) -> None:
-        for counter, row in locked:
-            if extend and counter.rule.window_ms:
-                row.expires_at = as_datetime(now + counter.rule.window_ms)
-                row.save(using=self.using, update_fields=["expires_at"])
+        for counter, life in locked if extend else ():
+            life.prolong(counter.rule, now)
+            keep(life, rows[counter.digest])
+            rows[counter.digest].save(using=self.using, update_fields=["expires_at", "locked_until", "ends"])
         if event is not None:
-            first = locked[0][1]
+            first = rows[locked[0][0].digest]
             first.blocked += 1
             first.save(using=self.using, update_fields=["blocked"])
             self._write(event.seen((), repeats=first.blocked))
@@ -244,14 +239,20 @@ class DirectStore(Store):
         Fold(self, self.using, counters=False).apply([event])
 
 
-def _standing(row: AttemptCounter | None) -> int:
-    return 0 if row is None else max(0, row.failures - row.lifted)
+def _lives(counters: Sequence[Counter], rows: dict[str, AttemptCounter], now: int) -> list[tuple[Counter, Life]]:
+    """Return the life of each counter; one that has expired starts another, which the store has not seen."""
+    lives = []
+    for counter in counters:
+        row = rows.get(counter.digest)
+        life = Life() if row is None else life_of(row)
+        life.settle(counter.rule, now)
+        if row is not None and not life.standing:
+            row.blocked = 0
+        lives.append((counter, life))
+    return lives
 
 
-def _is_locked(counter: Counter, rows: dict[str, AttemptCounter]) -> bool:
-    return 0 < counter.rule.limit <= _standing(rows.get(counter.digest))
-
-
-def _locked_until(locked: Sequence[tuple[Counter, AttemptCounter]]) -> int:
-    ends = [0 if row.expires_at is None else as_ms(row.expires_at) for _, row in locked]
+def _locked_until(lives: Sequence[tuple[Counter, Life]], now: int) -> int:
+    rules = [(counter.rule, life) for counter, life in lives]
+    ends = [life.lock_ends(rule) for rule, life in rules if life.is_locked(rule, now)]
     return PERMANENT if 0 in ends else max(ends, default=0)

@@ -14,6 +14,7 @@ from django.db.models import Q
 from axes_async.clock import as_datetime
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits, parameters_of, worth_a_row
+from axes_async.ledger import ends_of, ends_text
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
 from axes_async.rules import longest_cooloff
 from axes_async.stores.base import Store
@@ -28,7 +29,7 @@ ATTEMPT_FIELDS = (
     "path_info",
     "http_accept",
 )
-COUNTER_FIELDS = ("epoch", "failures", "lifted", "limit", "expires_at", "updated_at")
+COUNTER_FIELDS = ("epoch", "failures", "lifted", "limit", "expires_at", "locked_until", "ends", "updated_at")
 
 
 class Fold:
@@ -133,14 +134,19 @@ class Fold:
 
     def _counters(self, events: list[AttemptEvent]) -> None:
         latest: dict[str, tuple[AttemptEvent, CounterState]] = {}
+        alone: dict[str, list[tuple[int, CounterState]]] = {}
         for event in events:
             for state in event.counters:
                 latest[state.digest] = event, state
+                if state.ends:
+                    alone.setdefault(state.digest, []).append((event.time, state))
         known = AttemptCounter.objects.using(self.using).filter(digest__in=latest)
-        before = {row.digest: row for row in known.only("epoch", "failures", "lifted", "expires_at")}
+        before = {
+            row.digest: row for row in known.only("epoch", "failures", "lifted", "locked_until", "expires_at", "ends")
+        }
         # An event may come late, out of the dead letters say: it takes nothing back of what later ones have told.
         rows = [
-            _counter_row(event, state, before.get(digest))
+            _counter_row(event, state, before.get(digest), alone.get(digest, []))
             for digest, (event, state) in latest.items()
             if not _outlived(state, before.get(digest), event.time)
         ]
@@ -182,8 +188,18 @@ class Fold:
             AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
 
 
-def _counter_row(event: AttemptEvent, state: CounterState, before: AttemptCounter | None) -> AttemptCounter:
-    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted."""
+def _counter_row(
+    event: AttemptEvent,
+    state: CounterState,
+    before: AttemptCounter | None,
+    alone: list[tuple[int, CounterState]],
+) -> AttemptCounter:
+    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted.
+
+    :param alone: the times and states from which it follows when each failure ends, where each does so alone.
+    """
+    if before is not None and before.epoch not in {0, state.epoch}:
+        before = None
     keys = keys_of(event)
     row = AttemptCounter(
         digest=state.digest,
@@ -196,13 +212,35 @@ def _counter_row(event: AttemptEvent, state: CounterState, before: AttemptCounte
         lifted=state.lifted,
         limit=state.limit,
         expires_at=as_datetime(state.expires_at) if state.expires_at else None,
+        locked_until=as_datetime(state.locked_until) if state.locked_until else None,
         updated_at=as_datetime(event.time),
     )
-    if before is not None and before.epoch in {0, state.epoch}:
+    if state.ends:
+        row.ends = ends_text(_ends(before, [told for told in alone if told[1].epoch == state.epoch]))
+    if before is not None:
         row.lifted, row.failures = before.lifted, max(before.failures, row.failures)
+        if before.locked_until is not None and (row.locked_until is None or row.locked_until < before.locked_until):
+            row.locked_until = before.locked_until
         if row.expires_at is not None and (before.expires_at is None or before.expires_at > row.expires_at):
             row.expires_at = before.expires_at
     return row
+
+
+def _ends(before: AttemptCounter | None, told: list[tuple[int, CounterState]]) -> list[int]:
+    """Return when each failure of a life ends: those known before, and each that was told, with the end that was told.
+
+    Where an event got lost, its failures end with the one that tells of them.
+    """
+    failures, ends = (0, []) if before is None else (before.failures, ends_of(before))
+    for time, state in told:
+        ends = [end for end in ends if end > time]
+        if len(state.ends) > 1:
+            ends = [state.expires_at] * max(len(ends), state.standing)
+        else:
+            ends = sorted([*ends, *state.ends * min(state.failures - failures, state.standing)])
+        failures = max(failures, state.failures)
+        ends = ends[-max(state.limit, state.standing) :]
+    return ends
 
 
 def _outlived(state: CounterState, row: AttemptCounter | None, time: int) -> bool:

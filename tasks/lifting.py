@@ -20,7 +20,7 @@ from axes_async.client import canonical_address, canonical_username
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.events import AttemptEvent, parameters_of
-from axes_async.ledger import state_of
+from axes_async.ledger import standing_of, state_of
 from axes_async.models import AccessAttempt, AccessReset, AttemptCounter
 from axes_async.policy import PARAMETERS, Parameter, Rule, counters_for
 from axes_async.stores.base import OutboxStore, Store
@@ -42,7 +42,7 @@ def apply_reset(event: AttemptEvent, store: Store, using: str) -> None:
     lifted: Tally[str] = Tally()
     if event.extra["reach"] != "all":
         for row, amount in _standing_for(attempts, using):
-            lifted[row.digest] = min(row.failures, row.lifted + amount)
+            lifted[row.digest] = min(row.failures, row.failures - standing_of(row, event.time) + amount)
     whole = counters.filter(lifted__lt=F("failures")).values_list("digest", flat=True)
     for digests in portions(list(whole)):
         _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), {}, event, store, using)
@@ -145,14 +145,17 @@ def _lift(
     rows = [row for row in counters if row.lifted < lifted.get(row.digest, row.failures)]
     now, lease = now_ms(), get_settings().lease_ms
     for row in rows:
-        before, row.lifted = row.failures - row.lifted, lifted.get(row.digest, row.failures)
+        before, row.lifted = standing_of(row, event.time), lifted.get(row.digest, row.failures)
         row.updated_at = as_datetime(event.time)
-        live = row.expires_at is None or row.expires_at > row.updated_at
-        if live and 0 < row.limit <= before and row.failures - row.lifted < row.limit:
-            _announce(row, using)
+        ends = row.locked_until or row.expires_at
+        live = ends is None or ends > row.updated_at
+        if standing_of(row, event.time) < row.limit:
+            row.locked_until = None
+            if live and row.limit <= before:
+                _announce(row, using)
     for part in portions(rows, ADJUSTED):
         store.adjust([state_of(row) for row in part], now=now, lease=lease)
-    upsert(AttemptCounter, rows, key="digest", fields=["lifted", "updated_at"], using=using)
+    upsert(AttemptCounter, rows, key="digest", fields=["lifted", "locked_until", "updated_at"], using=using)
 
 
 def _announce(row: AttemptCounter, using: str) -> None:

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
-from axes_async.conf import AxesSettings, get_settings
+from axes_async.conf import AxesSettings, LockoutTier, get_settings
 from axes_async.rule_readers import RuleSetting
 
 SEEN: list[HttpRequest | None] = []
@@ -36,7 +36,9 @@ DEFAULTS: dict[str, Any] = {
     "lock_out_at_failure": True,
     "lockout_parameters": (("ip_address",),),
     "lockout_rules": None,
+    "lockout_tiers": None,
     "cooloff_time": None,
+    "use_attempt_expiration": False,
     "reset_on_success": False,
     "reset_cool_off_on_failure_during_lockout": False,
     "http_response_code": 429,
@@ -54,6 +56,7 @@ DEFAULTS: dict[str, Any] = {
 }
 BOOLEANS = (
     "AXES_ENABLED",
+    "AXES_USE_ATTEMPT_EXPIRATION",
     "AXES_LOCK_OUT_AT_FAILURE",
     "AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT",
     "AXES_ENABLE_ACCESS_FAILURE_LOG",
@@ -68,7 +71,12 @@ REFUSED: dict[str, list[object]] = {
     ],
     "AXES_LOCKOUT_RULES": [
         [], {}, "username", ["username"], [{}], [{"limit": 3}], [{"parameters": ["username"], "failures": 3}],
-        {"parameters": ["username"]}, [None], "no.such.module", lambda request, credentials: [],
+        [{"parameters": "username", "tiers": [(3, 1)], "limit": 3}], {"parameters": ["username"]}, [None],
+        "no.such.module", lambda request, credentials: [],
+    ],
+    "AXES_LOCKOUT_TIERS": [
+        [], {}, 3, "3", [3], [(3,)], [(3, None)], [(3, 1), (3, 2)], [(6, 1), (3, 2)], [{"failures": 3, "cooloff": 1}],
+        [(3, 1, 2)], [None], "no.such.module", lambda request, credentials: [],
     ],
     "AXES_COOLOFF_TIME": [
         True, 0, -1, 0.0, -0.5, float("nan"), float("inf"), 1e300, 10**400, timedelta(0), timedelta(seconds=-1),
@@ -115,7 +123,23 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
             [{"parameters": ("user_agent",), "limit": "tests.test_conf.seven", "cooloff": "tests.test_conf.an_hour"}],
             (RuleSetting(parameters=("user_agent",), limit=seven, cooloff=an_hour),),
         ),
+        (
+            [{"parameters": "username", "tiers": [(3, 1)]}],
+            (RuleSetting(parameters=("username",), tiers=(LockoutTier(3, timedelta(hours=1)),)),),
+        ),
         ([{"parameters": {"username"}, "cooloff": None}], (RuleSetting(parameters=("username",), cooloff=None),)),
+    ],
+    "AXES_LOCKOUT_TIERS": [
+        (None, None),
+        ([(3, 0.25)], (LockoutTier(3, timedelta(minutes=15)),)),
+        (
+            [LockoutTier(failures=3, cooloff=timedelta(minutes=5)), (6, timedelta(hours=1)), [7, 24]],
+            (
+                LockoutTier(3, timedelta(minutes=5)),
+                LockoutTier(6, timedelta(hours=1)),
+                LockoutTier(7, timedelta(days=1)),
+            ),
+        ),
     ],
     "AXES_COOLOFF_TIME": [
         (None, None),
@@ -196,6 +220,8 @@ def test_an_unknown_lockout_parameter_is_told_the_known_ones() -> None:
         ([{"parameters": ["username"], "limit": None}], "[0]['limit'] is None"),
         ([{"parameters": ["username"], "cooloff": -1}], "[0]['cooloff'] is -1"),
         ([{"parameters": ["username"], "cooloff": "default"}], "[0]['cooloff'] is 'default'"),
+        ([{"parameters": "username", "tiers": [(0, 1)]}], "[0]['tiers'] is 0"),
+        ([{"parameters": "username", "tiers": [(3, -1)]}], "[0]['tiers'] is -1"),
         ([{"parameters": "username"}, {"parameters": ["username"]}], "parameters that no other rule has"),
     ],
 )

@@ -87,6 +87,13 @@ class Migration(migrations.Migration):
                 ("lifted", models.IntegerField(default=0)),
                 ("limit", models.PositiveIntegerField()),
                 ("expires_at", models.DateTimeField(db_index=True, null=True)),
+                ("locked_until", models.DateTimeField(help_text="When a tier's lockout ends.", null=True)),
+                (
+                    "ends",
+                    models.TextField(
+                        default="", help_text="When each failure ends, in epoch milliseconds, where each does so alone."
+                    ),
+                ),
                 ("updated_at", models.DateTimeField()),
                 ("blocked", models.PositiveIntegerField(default=0)),
             ],

@@ -17,8 +17,10 @@ for i = FIRST, #KEYS do
     local e, _, g = c.seed:match('^(%d+):(%d+):(-?%d+):')
     if e and c.e > 0 and (c.e == tonumber(e) or tonumber(e) == 0) then
       c.g = tonumber(g)
+      settle(c)
       redis.call('HSET', c.key, 'g', int(c.g))
       redis.call('HDEL', c.key, 'b')
+      if c.l > 0 and not locked(c) then redis.call('HDEL', c.key, 'l') end
     end
   end
   if c.e > 0 and standing(c) == 0 then

@@ -17,7 +17,8 @@ from django.core.cache.backends.base import BaseCache
 
 from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, worth_a_row
-from axes_async.policy import Counter
+from axes_async.life import Life
+from axes_async.policy import Counter, Rule
 from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
 
 LOCK_LASTS = 2
@@ -27,29 +28,20 @@ _lock = RLock()
 
 
 @dataclass(slots=True)
-class _Life:
+class _Kept(Life):
     """One counter as the cache holds it; ``reservations`` maps a token to the end of its lease."""
 
-    epoch: int = 0
-    failures: int = 0
-    lifted: int = 0
-    expires_at: int = 0
     blocked: int = 0
     told_at: int = 0
     reservations: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def standing(self) -> int:
-        return max(0, self.failures - self.lifted)
-
     def clear(self) -> None:
-        self.epoch = self.failures = self.lifted = self.expires_at = self.blocked = self.told_at = 0
+        Life.clear(self)
+        self.blocked = self.told_at = 0
 
-    def without_expired(self, now: int) -> _Life:
-        if self.failures and 0 < self.expires_at <= now:
-            self.clear()
+    def settle(self, rule: Rule, now: int) -> None:
+        Life.settle(self, rule, now)
         self.reservations = {token: end for token, end in self.reservations.items() if end > now}
-        return self
 
 
 class CacheStore(Store):
@@ -80,12 +72,12 @@ class CacheStore(Store):
     ) -> Outcome:
         """See ``Store.reserve``."""
         with self._open(counters, now) as lives:
-            locked = [(counter, life) for counter, life in lives if self._is_locked(counter, life)]
+            locked = [(counter, life) for counter, life in lives if life.is_locked(counter.rule, now)]
             if locked:
                 return self._blocked(locked, event, now=now, extend=extend)
             for counter, life in lives:
                 others = len(life.reservations.keys() - {token})
-                if 0 < counter.rule.limit <= life.standing + others:
+                if 0 < life.limit(counter.rule, now) <= life.standing + others:
                     return Outcome(Verdict.BUSY)
             for counter, life in lives if lease else ():
                 life.reservations[token] = now + lease
@@ -93,22 +85,22 @@ class CacheStore(Store):
         return Outcome()
 
     def _blocked(
-        self, locked: list[tuple[Counter, _Life]], event: AttemptEvent | None, *, now: int, extend: bool
+        self, locked: list[tuple[Counter, _Kept]], event: AttemptEvent | None, *, now: int, extend: bool
     ) -> Outcome:
         changed = []
         for counter, life in locked:
             if extend and counter.rule.window_ms:
-                life.expires_at = now + counter.rule.window_ms
+                life.prolong(counter.rule, now)
                 if now - life.told_at >= 1000:
                     life.told_at = now
-                    changed.append(self._state(counter, life))
+                    changed.append(life.state(counter, now))
         if event is not None:
             first = locked[0][1]
             first.blocked += 1
             event = event.seen(changed, repeats=first.blocked) if worth_a_row(first.blocked) or changed else None
         for counter, life in locked:
             self._save(counter.digest, life, now)
-        return Outcome(Verdict.LOCKED, locked_until=self._locked_until(locked), event=event)
+        return Outcome(Verdict.LOCKED, locked_until=self._locked_until(locked, now), event=event)
 
     def fail(
         self,
@@ -128,18 +120,15 @@ class CacheStore(Store):
             for counter, life in lives:
                 life.reservations.pop(token, None)
                 if counter in counters:
-                    window = counter.rule.window_ms
-                    if not self._is_locked(counter, life):
-                        life.epoch = life.epoch if life.failures else now
-                        life.failures += 1
-                        life.expires_at = now + window if window else 0
-                        newly = newly or self._is_locked(counter, life)
-                    elif extend and window:
-                        life.expires_at = now + window
+                    if life.is_locked(counter.rule, now):
+                        if extend:
+                            life.prolong(counter.rule, now)
+                    elif life.count(counter.rule, now):
+                        newly, life.blocked = True, 0
                 self._save(counter.digest, life, now)
             counted = [(counter, life) for counter, life in lives if counter in counters]
-            until = self._locked_until(counted)
-            seen = event.seen(self._state(counter, life) for counter, life in counted)
+            until = self._locked_until(counted, now)
+            seen = event.seen(life.state(counter, now) for counter, life in counted)
         return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until, newly, event=seen)
 
     def succeed(
@@ -159,8 +148,8 @@ class CacheStore(Store):
         with self._open([*(counter for counter in counters if counter not in clear), *clear], now) as lives:
             for counter, life in lives:
                 life.reservations.pop(token, None)
-                if counter in clear and life.failures and not self._is_locked(counter, life):
-                    cleared.append(self._state(counter, life, cleared=True))
+                if counter in clear and life.standing and not life.is_locked(counter.rule, now):
+                    cleared.append(life.state(counter, now, cleared=True))
                     life.clear()
                 self._save(counter.digest, life, now)
         return Outcome(event=event.seen(cleared) if always or cleared else None)
@@ -174,8 +163,8 @@ class CacheStore(Store):
 
     def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
         """See ``Store.peek``."""
-        locked = [(counter, life) for counter, life in self._load(counters, now) if self._is_locked(counter, life)]
-        return Outcome(Verdict.LOCKED if locked else Verdict.ALLOWED, self._locked_until(locked))
+        until = self._locked_until(self._load(counters, now), now)
+        return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until)
 
     def record(self, event: AttemptEvent) -> Outcome:
         """See ``Store.record``."""
@@ -186,50 +175,38 @@ class CacheStore(Store):
         for state in states:
             with self._held([state.digest]):
                 life = self._call("get", self._key(state.digest))
-                if not isinstance(life, _Life) or life.epoch != state.epoch:
+                if not isinstance(life, _Kept) or life.epoch != state.epoch:
                     continue
-                life.lifted, life.blocked = state.lifted, 0
+                life.lift(state.lifted, state.limit)
+                life.blocked = 0
                 if not life.standing:
                     life.clear()
                 self._save(state.digest, life, now)
 
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
-        return [self._state(counter, life) for counter, life in self._load(counters, now)]
+        return [life.state(counter, now) for counter, life in self._load(counters, now)]
 
     @staticmethod
-    def _is_locked(counter: Counter, life: _Life) -> bool:
-        return 0 < counter.rule.limit <= life.standing
-
-    def _locked_until(self, lives: Sequence[tuple[Counter, _Life]]) -> int:
-        ends = [life.expires_at for counter, life in lives if self._is_locked(counter, life)]
+    def _locked_until(lives: Sequence[tuple[Counter, _Kept]], now: int) -> int:
+        rules = [(counter.rule, life) for counter, life in lives]
+        ends = [life.lock_ends(rule) for rule, life in rules if life.is_locked(rule, now)]
         return PERMANENT if 0 in ends else max(ends, default=0)
-
-    @staticmethod
-    def _state(counter: Counter, life: _Life, *, cleared: bool = False) -> CounterState:
-        return CounterState(
-            digest=counter.digest,
-            parameters=counter.rule.parameters,
-            epoch=life.epoch,
-            failures=life.failures,
-            lifted=life.lifted,
-            expires_at=life.expires_at,
-            limit=counter.rule.limit,
-            cleared=cleared,
-        )
 
     def _key(self, digest: str) -> str:
         return f"{self.namespace}:c:{digest}"
 
-    def _load(self, counters: Sequence[Counter], now: int) -> list[tuple[Counter, _Life]]:
+    def _load(self, counters: Sequence[Counter], now: int) -> list[tuple[Counter, _Kept]]:
         found = self._call("get_many", [self._key(counter.digest) for counter in counters])
         lives = []
         for counter in counters:
-            life = found.get(self._key(counter.digest))
-            lives.append((counter, (life if isinstance(life, _Life) else _Life()).without_expired(now)))
+            kept = found.get(self._key(counter.digest))
+            life = kept if isinstance(kept, _Kept) else _Kept()
+            life.settle(counter.rule, now)
+            lives.append((counter, life))
         return lives
 
-    def _save(self, digest: str, life: _Life, now: int) -> None:
+    def _save(self, digest: str, life: _Kept, now: int) -> None:
         """Write a counter, to live as long as its count or its last reservation; drop it where it holds nothing."""
         ends = [*life.reservations.values(), *([life.expires_at] if life.failures else [])]
         if not ends:
@@ -240,7 +217,7 @@ class CacheStore(Store):
             self._call("set", self._key(digest), life, timeout=max(0, max(ends) - now) // 1000 + 1)
 
     @contextmanager
-    def _open(self, counters: Sequence[Counter], now: int) -> Iterator[list[tuple[Counter, _Life]]]:
+    def _open(self, counters: Sequence[Counter], now: int) -> Iterator[list[tuple[Counter, _Kept]]]:
         with self._held([counter.digest for counter in counters]):
             yield self._load(counters, now)
 

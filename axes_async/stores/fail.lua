@@ -24,11 +24,26 @@ for n, c in ipairs(all) do
       if c.e == 0 then c.e = now end
       c.f = c.f + 1
       c.u = c.window > 0 and now + c.window or 0
-      redis.call('HSET', c.key, 'e', int(c.e), 'f', int(c.f), 'u', int(c.u))
-      if locked(c) then newly = 1 end
+      if c.rolling then
+        c.ends = c.ends or {}
+        c.ends[#c.ends + 1] = c.u
+        table.sort(c.ends)
+        c.u = c.ends[#c.ends]
+      elseif c.ends then
+        c.ends = nil
+        redis.call('HDEL', c.key, 'w')
+      end
+      if locked(c) then
+        newly = 1
+        if c.tiers then
+          c.l = now + lockout(c)
+          c.u = c.l + c.window
+        end
+        if c.b > 0 then redis.call('HDEL', c.key, 'b') end
+      end
+      save(c)
     elseif extend and c.window > 0 then
-      c.u = now + c.window
-      redis.call('HSET', c.key, 'u', int(c.u))
+      prolong(c)
     end
     keep_alive(c, c.open > 0)
     states[#states + 1] = state(c)

@@ -7,7 +7,7 @@ local gone = 0
 for _, key in ipairs(KEYS) do
   local epoch = tonumber(redis.call('HGET', key, 'e'))
   if epoch and epoch < tonumber(ARGV[1]) then
-    redis.call('HDEL', key, 'e', 'f', 'g', 'u', 'b', 't')
+    redis.call('HDEL', key, 'e', 'f', 'g', 'u', 'l', 'w', 'b', 't')
     redis.call('PEXPIRE', key, ARGV[2])
     gone = gone + 1
   end

@@ -373,10 +373,13 @@ class RedisStore(OutboxStore):
 
 
 @lru_cache(maxsize=1024)
-def _of_rule(rule: Rule) -> tuple[int, int, int, str]:
+def _of_rule(rule: Rule) -> tuple[int | str, int, int, str]:
     """Return what the scripts are told of a counter under ``rule``, of which the rows have not been asked."""
-    return rule.limit, rule.window_ms, parameter_bits(rule.parameters), ""
+    tiers = ",".join(f"{tier.failures}/{tier.lasts_ms}" for tier in rule.tiers)
+    window = -rule.window_ms if rule.rolling else rule.window_ms
+    return tiers or rule.limit, window, parameter_bits(rule.parameters), ""
 
 
 def _seed(state: CounterState) -> str:
-    return f"{state.epoch}:{state.failures}:{state.lifted}:{state.expires_at}"
+    ends = ",".join(map(str, state.ends))
+    return f"{state.epoch}:{state.failures}:{state.lifted}:{state.expires_at}:{state.locked_until}:{ends}"

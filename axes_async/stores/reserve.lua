@@ -26,8 +26,7 @@ if blocking then
   if ARGV[7] == '1' then
     for _, c in ipairs(all) do
       if locked(c) and c.window > 0 then
-        c.u = now + c.window
-        redis.call('HSET', c.key, 'u', int(c.u))
+        prolong(c)
         keep_alive(c, false)
         -- A flood prolongs its lockout with every attempt; once a second is often enough to tell the rows.
         if now - c.t >= 1000 then
