@@ -6,24 +6,26 @@ Each is one short transaction that holds the cursor, so that decisions stay exac
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
 from django.db import close_old_connections, connections
 from django.db.models import Count
 
-from axes_async.clock import as_datetime
+from axes_async.clock import as_datetime, now_ms
 from axes_async.cursor import database, held_cursor
+from axes_async.errors import StoreReturned
 from axes_async.events import AttemptEvent, CounterState, parameter_bits
 from axes_async.heard import Answer, Heard
 from axes_async.ledger import state_of
-from axes_async.models import AttemptCounter, AttemptPlace
+from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
-from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
-from axes_async.tasks.fold import Fold
-from axes_async.tasks.rows import keys_of
+from axes_async.stores.base import PERMANENT, OutboxStore, Outcome, Store, Verdict
+from axes_async.tasks.fold import COUNTER_FIELDS, Fold
+from axes_async.tasks.rows import keys_of, upsert
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -78,7 +80,7 @@ class DirectStore(Store):
         extend: bool,
     ) -> Outcome:
         """See ``Store.reserve``."""
-        with held_cursor():
+        with self._held():
             rows = self._rows(counters, now, event)
             locked = [(counter, rows[counter.digest]) for counter in counters if _is_locked(counter, rows)]
             if locked:
@@ -88,6 +90,8 @@ class DirectStore(Store):
             for counter in counters:
                 standing = _standing(rows.get(counter.digest))
                 if 0 < counter.rule.limit <= standing + taken.get(counter.digest, 0):
+                    return Outcome(Verdict.BUSY)
+                if counter.rule.limit and self.heard.unsure(counter.digest, now=now):
                     return Outcome(Verdict.BUSY)
             self.release_places(token)
             if lease:
@@ -111,10 +115,10 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.fail``."""
         newly = False
-        with held_cursor() as cursor:
+        with self._held() as cursor:
             rows = self._rows(counters, now, event)
             for counter in counters:
-                row = rows.get(counter.digest) or self._new_row(counter, event)
+                row = rows.get(counter.digest) or _new_row(counter, event)
                 rows[counter.digest] = row
                 if not _is_locked(counter, rows):
                     row.lifted -= 1
@@ -147,7 +151,7 @@ class DirectStore(Store):
         again: bool = False,
     ) -> Outcome:
         """See ``Store.succeed``."""
-        with held_cursor() as cursor:
+        with self._held() as cursor:
             rows = self._rows(clear, now)
             cleared = []
             for counter in clear:
@@ -179,11 +183,21 @@ class DirectStore(Store):
     @apart
     def record(self, event: AttemptEvent) -> Outcome:
         """See ``Store.record``; a reset is applied at once."""
-        with held_cursor() as cursor:
+        with self._held() as cursor:
             Fold(self, self.using).apply([event])
             cursor.unmerged = True
             cursor.save(update_fields=["unmerged"])
         return Outcome()
+
+    @apart
+    def hand_back(self, store: OutboxStore) -> None:
+        """Have ``store`` take over what was counted here, and every process that is still deciding here leave it."""
+        with held_cursor() as cursor:
+            cursor.returns += 1
+            if cursor.unmerged:
+                store.cool()
+                cursor.unmerged = False
+            cursor.save(update_fields=["returns", "unmerged"])
 
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
         """Do nothing: the rows are what the store is going to be told."""
@@ -191,11 +205,35 @@ class DirectStore(Store):
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
         rows = self._rows(counters, now)
-        return [state_of(rows.get(counter.digest) or self._new_row(counter, None)) for counter in counters]
+        return [state_of(rows.get(counter.digest) or _new_row(counter, None)) for counter in counters]
 
     def release_places(self, token: str) -> None:
         """Give back whatever is held under ``token``."""
         AttemptPlace.objects.using(self.using).filter(token=token).delete()
+
+    @contextmanager
+    def _held(self) -> Iterator[DrainCursor]:
+        """Hold the cursor, unless the store is in use again; the first time, tell the rows what was heard last."""
+        with held_cursor() as cursor:
+            if self.heard.returns is None:
+                self._tell()
+                self.heard.returns = cursor.returns
+            elif self.heard.returns != cursor.returns:
+                raise StoreReturned("Other processes use the store again.")
+            yield cursor
+
+    def _tell(self) -> None:
+        now = now_ms()
+        answers = {digest: answer for digest in self.heard.recent() if (answer := self.heard.of(digest, now=now))}
+        known = AttemptCounter.objects.using(self.using).filter(digest__in=answers)
+        rows = {row.digest: row for row in known}
+        more = []
+        for digest, answer in answers.items():
+            row = rows.get(digest) or _new_row(answer.state, answer.event)
+            before = row.epoch, row.failures
+            if answer.event is not None and before != (_joined(row, answer).epoch, row.failures):
+                more.append(row)
+        upsert(AttemptCounter, more, key="digest", fields=COUNTER_FIELDS, using=self.using)
 
     def _rows(
         self, counters: Sequence[Counter], now: int, event: AttemptEvent | None = None
@@ -212,7 +250,7 @@ class DirectStore(Store):
         for counter in counters:
             answer = self.heard.of(counter.digest, now=now)
             if answer is not None and answer.state.epoch:
-                rows[counter.digest] = _joined(rows.get(counter.digest) or self._new_row(counter, event), answer)
+                rows[counter.digest] = _joined(rows.get(counter.digest) or _new_row(counter, event), answer)
         return rows
 
     def _taken(self, token: str, counters: Sequence[Counter], now: int) -> dict[str, int]:
@@ -245,19 +283,21 @@ class DirectStore(Store):
             first.save(using=self.using)
             self._write(event.seen((), repeats=first.blocked))
 
-    def _new_row(self, counter: Counter, event: AttemptEvent | None) -> AttemptCounter:
-        row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=counter.rule.limit)
-        row.parameters = parameter_bits(counter.rule.parameters)
-        if event is not None:
-            keys = keys_of(event)
-            for name in counter.rule.parameters:
-                setattr(row, f"{name}_key", keys[name])
-            row.username = event.username if "username" in counter.rule.parameters else None
-            row.ip_address = event.ip_address if "ip_address" in counter.rule.parameters else None
-        return row
-
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
+
+
+def _new_row(counter: Counter | CounterState, event: AttemptEvent | None) -> AttemptCounter:
+    rule = counter.rule if isinstance(counter, Counter) else counter
+    row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=rule.limit)
+    row.parameters = parameter_bits(rule.parameters)
+    if event is not None:
+        keys = keys_of(event)
+        for name in rule.parameters:
+            setattr(row, f"{name}_key", keys[name])
+        row.username = event.username if "username" in rule.parameters else None
+        row.ip_address = event.ip_address if "ip_address" in rule.parameters else None
+    return row
 
 
 def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:

