@@ -21,6 +21,10 @@ class StoreCold(StoreUnavailable):
     """The store answers, and has lost counters that could not be taken from the rows."""
 
 
+class StoreReturned(AxesError):
+    """The store is in use again by others, so that what the rows say is not the whole any more."""
+
+
 class AttemptDenied(AxesError, PermissionDenied):
     """The client may not try a password now.
 

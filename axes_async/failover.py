@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 from django.db import DatabaseError, InterfaceError
 
-from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
+from axes_async.clock import now_ms
+from axes_async.errors import StoreBusy, StoreCold, StoreReturned, StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState
+from axes_async.heard import Heard
 from axes_async.policy import Counter
 from axes_async.stores.base import OutboxStore, Outcome, Store
 
@@ -48,11 +50,13 @@ class FailoverStore:
         self.is_away = False
         self._lock = threading.Lock()
         self._watcher: threading.Thread | None = None
-        self._wrote_rows = False
+        self._answers_again = False
+        self.heard = Heard()
 
     def reserve(self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, **options: Any) -> Outcome:
         """See ``Store.reserve``."""
         outcome: Outcome = self._step("reserve", token, counters, event, **options)
+        self.heard.note(counters, outcome.told, event, now=options["now"])
         return outcome
 
     def fail(
@@ -60,6 +64,7 @@ class FailoverStore:
     ) -> Outcome:
         """See ``Store.fail``."""
         outcome: Outcome = self._step("fail", token, counters, release, event, **options)
+        self.heard.note(counters, outcome.told, event, now=options["now"])
         return outcome
 
     def succeed(
@@ -87,8 +92,7 @@ class FailoverStore:
         """Do a step on the primary, or else what ``on_failure`` says; ``held``: the attempt has reservations there."""
         reason = StoreUnavailable("The store is away.")
         for repeated in range(REPEATS):
-            if self.is_away:
-                self._watch()
+            if not self.is_there():
                 break
             try:
                 return getattr(self.primary, name)(*args, **options)
@@ -118,6 +122,8 @@ class FailoverStore:
             log.error("Let through without a store (%s): %s %s", reason, name, [*_events(args)])
             return Outcome()
         options.pop("again", None)
+        if held:
+            self.heard.settle(counter.digest for counter in args[1])
         return self._in_rows(name, *args, **options)
 
     def _answers(self) -> bool:
@@ -133,19 +139,50 @@ class FailoverStore:
 
     def _in_rows(self, name: str, *args: Any, **options: Any) -> Any:
         """Do the step on the rows; the code for that is the worker's, and imported when it is first needed."""
-        direct: Store = import_module("axes_async.tasks.direct").DirectStore()
         try:
-            outcome = getattr(direct, name)(*args, **options)
+            return getattr(self._direct(), name)(*args, **options)
+        except StoreReturned:
+            self.is_away = False  # For others it is there; should it not be for us, the next step finds that out.
+            return self._step(name, *args, **options)
         except (DatabaseError, InterfaceError) as error:
             raise StoreUnavailable(f"Neither the store nor the database can be used: {error}") from error
-        self._wrote_rows = True
-        return outcome
+
+    def _direct(self) -> Any:
+        return import_module("axes_async.tasks.direct").DirectStore(self.heard)
 
     def _lose(self, error: StoreUnavailable) -> None:
-        if not self.is_away:
-            log.error("The store is away (%s); logins are handled as AXES_ON_STORE_FAILURE says.", error)
-        self.is_away = True
+        with self._lock:
+            if not self.is_away:
+                log.error("The store is away (%s); logins are handled as AXES_ON_STORE_FAILURE says.", error)
+                self.heard.lose(now=now_ms())
+            self.is_away, self._answers_again = True, False
         self._watch()
+
+    def is_there(self) -> bool:
+        """Return whether the store is in use; one that has been seen to answer again is from here on.
+
+        It takes over first what rows have counted meanwhile: here, in a login, since the thread that looks after the
+        store has no business with the database.
+        """
+        if not self.is_away:
+            return True
+        if not self._answers_again:
+            self._watch()
+            return False
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self.on_failure == "database" and isinstance(self.primary, OutboxStore):
+                self._direct().hand_back(self.primary)
+            self.is_away = False
+        except (StoreUnavailable, DatabaseError, InterfaceError) as error:
+            log.warning("The store is yet to be told of what was counted without it (%s).", error)
+            return False
+        finally:
+            self._answers_again = False
+            self._lock.release()
+        log.warning("The store is back.")
+        return True
 
     def _watch(self) -> None:
         """Have a thread look after the store; a forked process has to start its own."""
@@ -157,18 +194,10 @@ class FailoverStore:
                 self._watcher.start()
 
     def _wait_for_it(self) -> None:
-        """Look until the store can be written to; if rows were written here meanwhile, it has to take them over."""
-        while self.is_away:
+        """Look until the store can be written to."""
+        while self.is_away and not self._answers_again:
             time.sleep(self.rest)
-            if not self._answers():
-                continue
-            try:
-                if self._wrote_rows and isinstance(self.primary, OutboxStore):
-                    self.primary.cool()
-            except StoreUnavailable:
-                continue
-            self._wrote_rows = self.is_away = False
-            log.warning("The store is back.")
+            self._answers_again = self._answers()
 
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""

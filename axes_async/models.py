@@ -171,6 +171,7 @@ class DrainCursor(models.Model):
     moved_at = models.DateTimeField(null=True)
     drained_at = models.DateTimeField(null=True)
     expired_at = models.DateTimeField(null=True)
+    returns = models.PositiveIntegerField(default=0, help_text="How often the store has been used again after a loss.")
     unmerged = models.BooleanField(
         default=False, help_text="Whether the store has yet to be told of what was counted here."
     )

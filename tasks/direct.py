@@ -6,24 +6,27 @@ Each is one short transaction that holds the cursor, so that decisions stay exac
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
 from django.db import close_old_connections, connections
 from django.db.models import Count
 
-from axes_async.clock import as_datetime
+from axes_async.clock import as_datetime, now_ms
 from axes_async.cursor import database, held_cursor
+from axes_async.errors import StoreReturned
 from axes_async.events import AttemptEvent, CounterState, parameter_bits
-from axes_async.ledger import keep, life_of
+from axes_async.heard import Answer, Heard
+from axes_async.ledger import ends_text, keep, life_of
 from axes_async.life import Life
-from axes_async.models import AttemptCounter, AttemptPlace
+from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
-from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
-from axes_async.tasks.fold import Fold
-from axes_async.tasks.rows import keys_of
+from axes_async.stores.base import PERMANENT, OutboxStore, Outcome, Store, Verdict
+from axes_async.tasks.fold import COUNTER_FIELDS, Fold, ends_after
+from axes_async.tasks.rows import keys_of, upsert
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -61,9 +64,10 @@ class DirectStore(Store):
 
     has_outbox = False
 
-    def __init__(self) -> None:
-        """Use the database that our rows are routed to."""
+    def __init__(self, heard: Heard | None = None) -> None:
+        """Use the database that our rows are routed to, and what this process has heard of the store before."""
         self.using = database()
+        self.heard = heard or Heard()
 
     @apart
     def reserve(
@@ -77,8 +81,8 @@ class DirectStore(Store):
         extend: bool,
     ) -> Outcome:
         """See ``Store.reserve``."""
-        with held_cursor():
-            rows = self._rows(counters)
+        with self._held():
+            rows = self._rows(counters, now, event)
             lives = _lives(counters, rows, now)
             locked = [(counter, life) for counter, life in lives if life.is_locked(counter.rule, now)]
             if locked:
@@ -87,6 +91,8 @@ class DirectStore(Store):
             taken = self._taken(token, counters, now)
             for counter, life in lives:
                 if 0 < life.limit(counter.rule, now) <= life.standing + taken.get(counter.digest, 0):
+                    return Outcome(Verdict.BUSY)
+                if counter.rule.limit and self.heard.unsure(counter.digest, now=now):
                     return Outcome(Verdict.BUSY)
             self.release_places(token)
             if lease:
@@ -110,11 +116,11 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.fail``."""
         newly = False
-        with held_cursor() as cursor:
-            rows = self._rows(counters)
+        with self._held() as cursor:
+            rows = self._rows(counters, now, event)
             lives = _lives(counters, rows, now)
             for counter, life in lives:
-                row = rows.get(counter.digest) or self._new_row(counter, event)
+                row = rows.get(counter.digest) or _new_row(counter, event)
                 if life.is_locked(counter.rule, now):
                     if extend:
                         life.prolong(counter.rule, now)
@@ -144,8 +150,8 @@ class DirectStore(Store):
         again: bool = False,
     ) -> Outcome:
         """See ``Store.succeed``."""
-        with held_cursor() as cursor:
-            rows = self._rows(clear)
+        with self._held() as cursor:
+            rows = self._rows(clear, now)
             cleared = []
             for counter, life in _lives(clear, rows, now):
                 if life.standing and not life.is_locked(counter.rule, now):
@@ -171,39 +177,93 @@ class DirectStore(Store):
     @apart
     def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
         """See ``Store.peek``."""
-        until = _locked_until(_lives(counters, self._rows(counters), now), now)
+        until = _locked_until(_lives(counters, self._rows(counters, now), now), now)
         return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until)
 
     @apart
     def record(self, event: AttemptEvent) -> Outcome:
         """See ``Store.record``; a reset is applied at once."""
-        with held_cursor() as cursor:
+        with self._held() as cursor:
             Fold(self, self.using).apply([event])
             cursor.unmerged = True
             cursor.save(update_fields=["unmerged"])
         return Outcome()
+
+    @apart
+    def hand_back(self, store: OutboxStore) -> None:
+        """Have ``store`` take over what was counted here, and every process that is still deciding here leave it."""
+        with held_cursor() as cursor:
+            cursor.returns += 1
+            if cursor.unmerged:
+                store.cool()
+                cursor.unmerged = False
+            cursor.save(update_fields=["returns", "unmerged"])
 
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
         """Do nothing: the rows are what the store is going to be told."""
 
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
-        return [life.state(counter, now) for counter, life in _lives(counters, self._rows(counters), now)]
+        return [life.state(counter, now) for counter, life in _lives(counters, self._rows(counters, now), now)]
 
     def release_places(self, token: str) -> None:
         """Give back whatever is held under ``token``."""
         AttemptPlace.objects.using(self.using).filter(token=token).delete()
 
-    def _rows(self, counters: Sequence[Counter]) -> dict[str, AttemptCounter]:
+    @contextmanager
+    def _held(self) -> Iterator[DrainCursor]:
+        """Hold the cursor, unless the store is in use again; the first time, tell the rows what was heard last."""
+        with held_cursor() as cursor:
+            if self.heard.returns is None:
+                self._tell()
+                self.heard.returns = cursor.returns
+            elif self.heard.returns != cursor.returns:
+                raise StoreReturned("Other processes use the store again.")
+            yield cursor
+
+    def _tell(self) -> None:
+        now = now_ms()
+        answers = {digest: answer for digest in self.heard.recent() if (answer := self.heard.of(digest, now=now))}
+        known = AttemptCounter.objects.using(self.using).filter(digest__in=answers)
+        rows = {row.digest: row for row in known}
+        more = []
+        for digest, answer in answers.items():
+            row = rows.get(digest) or _new_row(answer.state, answer.event)
+            before = row.epoch, row.failures
+            if answer.event is not None and before != (_joined(row, answer).epoch, row.failures):
+                more.append(row)
+        upsert(AttemptCounter, more, key="digest", fields=COUNTER_FIELDS, using=self.using)
+
+    def _rows(
+        self, counters: Sequence[Counter], now: int, event: AttemptEvent | None = None
+    ) -> dict[str, AttemptCounter]:
+        """Return the rows of ``counters``, with what the store has told this process before anybody wrote it.
+
+        One that has expired starts a life that the store has not seen.
+        """
         digests = [counter.digest for counter in counters]
-        return {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=digests)}
+        rows = {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=digests)}
+        for row in rows.values():
+            if row.expires_at is not None and row.expires_at <= as_datetime(now):
+                keep(Life(), row)
+                row.blocked = 0
+        for counter in counters:
+            answer = self.heard.of(counter.digest, now=now)
+            if answer is not None and answer.state.epoch:
+                rows[counter.digest] = _joined(rows.get(counter.digest) or _new_row(counter, event), answer)
+        return rows
 
     def _taken(self, token: str, counters: Sequence[Counter], now: int) -> dict[str, int]:
         """Return how many places others hold on each of ``counters``."""
         places = AttemptPlace.objects.using(self.using).filter(
             digest__in=[counter.digest for counter in counters], ends_at__gt=as_datetime(now)
         )
-        return dict(places.exclude(token=token).values_list("digest").annotate(Count("id")))
+        taken = dict(places.exclude(token=token).values_list("digest").annotate(Count("id")))
+        for counter in counters:
+            answer = self.heard.of(counter.digest, now=now)
+            if answer is not None and answer.open:
+                taken[counter.digest] = taken.get(counter.digest, 0) + answer.open
+        return taken
 
     def _turn_away(
         self,
@@ -217,30 +277,57 @@ class DirectStore(Store):
         for counter, life in locked if extend else ():
             life.prolong(counter.rule, now)
             keep(life, rows[counter.digest])
-            rows[counter.digest].save(using=self.using, update_fields=["expires_at", "locked_until", "ends"])
+            rows[counter.digest].save(using=self.using)
         if event is not None:
             first = rows[locked[0][0].digest]
             first.blocked += 1
-            first.save(using=self.using, update_fields=["blocked"])
+            first.save(using=self.using)
             self._write(event.seen((), repeats=first.blocked))
-
-    def _new_row(self, counter: Counter, event: AttemptEvent | None) -> AttemptCounter:
-        row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=counter.rule.limit)
-        row.parameters = parameter_bits(counter.rule.parameters)
-        if event is not None:
-            keys = keys_of(event)
-            for name in counter.rule.parameters:
-                setattr(row, f"{name}_key", keys[name])
-            row.username = event.username if "username" in counter.rule.parameters else None
-            row.ip_address = event.ip_address if "ip_address" in counter.rule.parameters else None
-        return row
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
 
 
+def _new_row(counter: Counter | CounterState, event: AttemptEvent | None) -> AttemptCounter:
+    rule = counter.rule if isinstance(counter, Counter) else counter
+    row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=rule.limit)
+    row.parameters = parameter_bits(rule.parameters)
+    if event is not None:
+        keys = keys_of(event)
+        for name in rule.parameters:
+            setattr(row, f"{name}_key", keys[name])
+        row.username = event.username if "username" in rule.parameters else None
+        row.ip_address = event.ip_address if "ip_address" in rule.parameters else None
+    return row
+
+
+def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:
+    """Return ``row`` with the failures that the store has counted and no worker has written.
+
+    Not where somebody has taken all of it back since: that was about these failures, too.
+    """
+    state = answer.state
+    taken_back = 0 < row.failures <= row.lifted and row.updated_at > as_datetime(answer.time)
+    if row.epoch > state.epoch or taken_back:
+        return row
+    if row.epoch == state.epoch and row.failures >= state.failures:
+        return row
+    if row.epoch not in {0, state.epoch}:
+        keep(Life(), row)
+    ends = ends_after(row, [(answer.time, state)])
+    if row.epoch == 0:
+        row.lifted += state.lifted
+        row.epoch, row.limit, row.updated_at = state.epoch, state.limit, as_datetime(answer.time)
+    row.failures = state.failures
+    row.expires_at = as_datetime(state.expires_at) if state.expires_at else None
+    if state.locked_until and (row.locked_until is None or row.locked_until < as_datetime(state.locked_until)):
+        row.locked_until = as_datetime(state.locked_until)
+    row.ends = ends_text(ends) if state.ends else ""
+    return row
+
+
 def _lives(counters: Sequence[Counter], rows: dict[str, AttemptCounter], now: int) -> list[tuple[Counter, Life]]:
-    """Return the life of each counter; one that has expired starts another, which the store has not seen."""
+    """Return the life of each counter as its row has it; none of what has ended by ``now``."""
     lives = []
     for counter in counters:
         row = rows.get(counter.digest)

@@ -216,7 +216,7 @@ def _counter_row(
         updated_at=as_datetime(event.time),
     )
     if state.ends:
-        row.ends = ends_text(_ends(before, [told for told in alone if told[1].epoch == state.epoch]))
+        row.ends = ends_text(ends_after(before, [told for told in alone if told[1].epoch == state.epoch]))
     if before is not None:
         row.lifted, row.failures = before.lifted, max(before.failures, row.failures)
         if before.locked_until is not None and (row.locked_until is None or row.locked_until < before.locked_until):
@@ -226,7 +226,7 @@ def _counter_row(
     return row
 
 
-def _ends(before: AttemptCounter | None, told: list[tuple[int, CounterState]]) -> list[int]:
+def ends_after(before: AttemptCounter | None, told: list[tuple[int, CounterState]]) -> list[int]:
     """Return when each failure of a life ends: those known before, and each that was told, with the end that was told.
 
     Where an event got lost, its failures end with the one that tells of them.

@@ -68,10 +68,10 @@ def insert(model: type[Row], rows: Sequence[Row], *, using: str) -> None:
     much, most of it in writing the statement.
     """
     connection = connections[using]
-    columns = [field for field in model._meta.concrete_fields if not field.primary_key]
-    names = ", ".join(connection.ops.quote_name(field.column) for field in columns)
+    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    names = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
     table = connection.ops.quote_name(model._meta.db_table)
-    values = attrgetter(*(field.attname for field in columns))
+    values = attrgetter(*(field.attname for field in fields))
     with connection.cursor() as cursor:
         if not rows or connection.vendor != "postgresql" or not hasattr(cursor, "copy"):
             model._default_manager.using(using).bulk_create(rows, batch_size=PORTION)

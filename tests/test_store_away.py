@@ -89,7 +89,7 @@ def come_back(port: int) -> Iterator[Callable[[], RedisStore]]:
 
     def come_back() -> RedisStore:
         server.start()
-        until(lambda: not get_failover().is_away)
+        until(get_failover().is_there)
         store = get_store()
         assert isinstance(store, RedisStore)
         return store
@@ -276,7 +276,7 @@ class TestAgain:
 
     def back(self, server: ValkeyServer) -> RedisStore:
         server.start()
-        until(lambda: not get_failover().is_away)
+        until(get_failover().is_there)
         store = get_store()
         assert isinstance(store, RedisStore)
         return store
@@ -324,7 +324,7 @@ class TestAgain:
         drain()
         self.away(server)
         assert [failure() for _ in range(3)] == [True, True, False]
-        get_failover()._wrote_rows = False  # As a new process has it.
+        get_failover.cache_clear()  # As a new process has it.
         store = self.back(server)
         drain()
         assert not success()
@@ -377,7 +377,7 @@ class TestFrozen:
                     attempt.failed()
                 finally:
                     os.kill(pid_of(server), signal.SIGCONT)
-            until(lambda: not get_failover().is_away)
+            until(get_failover().is_there)
             drain()
             drain()
             store = get_store()

@@ -230,6 +230,9 @@ local function state(c, cleared)
                        (flags > 0 or lock) and flags or nil, lock and int(lock)}, ':')
 end
 
+-- What the caller is told of a counter, to know when the store is away: its state, and how many are looked at.
+local function told(c, open) return state(c) .. ':' .. int(open) end
+
 -- Append the event, if there is room or it must be taken; returns 1 if a nudge is due.
 local function append(repeats, states, always)
   if ARGV[4] == '' then return 0 end

@@ -86,7 +86,7 @@ def test_without_the_store_the_rows_decide_and_go_on_where_it_stood(
     assert AccessAttempt.objects.get(username="alice").failures_since_start == 3
 
     mended(own_valkey)
-    until(lambda: not failover.is_away, what="the store is used again")
+    until(failover.is_there, what="the store is used again")
     assert own_store.is_cold(), "what it holds is not what the rows say"
     assert not failure("alice", "192.0.2.1")
     assert [failure("bob", "192.0.2.2"), failure("bob", "192.0.2.2")] == [True, True]
@@ -192,7 +192,7 @@ def test_deny_and_allow_do_as_ever_once_the_store_is_back(own_valkey: Valkey, se
         own_valkey.freeze()
         assert failure("alice", f"{mode}.invalid") is (mode == "allow")
         own_valkey.thaw()
-        until(lambda: not get_failover().is_away)
+        until(get_failover().is_there)
         address = f"192.0.2.{len(mode)}"
         assert [failure("alice", address) for _ in range(4)] == [True, True, True, False]
 
@@ -228,7 +228,7 @@ def test_a_failure_that_was_on_its_way_when_the_store_froze_is_counted_once(
     guard.fail(request, {"username": "alice"})
     assert failed_rows() == 2
     own_valkey.thaw()
-    until(lambda: not failover.is_away)
+    until(failover.is_there)
     assert own_store.client.xlen(own_store.outbox_key) == 1, "the step was carried out late"
     drain()
     drain()
@@ -250,7 +250,7 @@ def test_a_login_that_was_on_its_way_when_the_store_froze_is_recorded_once(
     own_valkey.freeze()
     guard.succeed(request, "alice")
     own_valkey.thaw()
-    until(lambda: not failover.is_away)
+    until(failover.is_there)
     assert own_store.client.xlen(own_store.outbox_key) == 1, "the step was carried out late"
     drain()
     assert AccessLog.objects.filter(username="alice").count() == 1
@@ -269,7 +269,7 @@ def test_a_full_store_is_drained_so_that_it_has_room_again(
     assert failover.is_away, "the store is full"
     assert drain() == 3001
     assert own_store.client.xlen(own_store.outbox_key) == 0
-    until(lambda: not failover.is_away, what="what was drained has made room")
+    until(failover.is_there, what="what was drained has made room")
     drain()
     assert failed_rows() == 3002
 
@@ -295,7 +295,7 @@ def test_the_count_of_a_cool_off_that_began_without_the_store_ends_with_it(
     own_valkey.freeze()
     assert [failure("alice", "192.0.2.1") for _ in range(4)] == [True, True, True, False]
     own_valkey.thaw()
-    until(lambda: not get_failover().is_away)
+    until(get_failover().is_there)
     drain()
     assert not failure("alice", "192.0.2.1")
     until(lambda: failure("alice", "192.0.2.1"), seconds=10, what="the cool-off is over")
