@@ -235,7 +235,8 @@ def ends_after(before: AttemptCounter | None, told: list[tuple[int, CounterState
     for time, state in told:
         ends = [end for end in ends if end > time]
         if len(state.ends) > 1:
-            ends = [state.expires_at] * max(len(ends), state.standing)
+            missing = [0] * (state.standing - len(ends))
+            ends = [max(end, state.expires_at) for end in [*missing, *ends]]
         else:
             ends = sorted([*ends, *state.ends * min(state.failures - failures, state.standing)])
         failures = max(failures, state.failures)

@@ -19,6 +19,7 @@ from django.test import Client
 
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.models import AccessAttempt, AttemptCounter
 from axes_async.policy import Counter, LockoutTier, Rule, counters_for
@@ -627,25 +628,71 @@ def test_rows_go_when_level_and_window_are_forgotten_and_not_before(
     assert AccessAttempt.objects.count() == AttemptCounter.objects.count() == 0
 
 
-def test_what_was_counted_while_the_store_was_away_is_taken_over(
-    how: str, settings: Any, drain: Drain, clock: time_machine.Coordinates
-) -> None:
+@pytest.fixture
+def lose(clock: time_machine.Coordinates) -> Iterator[Callable[[], None]]:
+    """Return a function that has the store be away, and a while pass in which all have noticed."""
     failover = get_failover()
-    guesses(2)
-    drain()
-    failover.is_away, watch = True, failover._watch
+    watch = failover._watch
     failover._watch = lambda: None  # type: ignore[method-assign]
-    try:
-        clock.shift(60)
-        assert guesses(2) == 1
-    finally:
-        failover.is_away, failover._watch = False, watch  # type: ignore[method-assign]
+
+    def lose() -> None:
+        failover._lose(StoreUnavailable("gone"))
+        clock.shift(1)
+
+    yield lose
+    failover.is_away, failover._watch = False, watch  # type: ignore[method-assign]
+
+
+Lose = Callable[[], None]
+
+
+def come_back() -> None:
+    """Have the store be in use again."""
+    failover = get_failover()
+    failover._answers_again = True
+    assert failover.is_there()
+
+
+@pytest.mark.parametrize("drained", [True, False])
+def test_what_was_counted_while_the_store_was_away_is_taken_over(
+    how: str, drained: bool, lose: Lose, drain: Drain, clock: time_machine.Coordinates
+) -> None:
+    guesses(2)
+    if drained:
+        drain()
+    lose()
+    clock.shift(10)
+    assert guesses(2) == 1
+    come_back()
     drain()
     assert guesses(2) == 0
-    clock.shift(542)
+    clock.shift(592)
     assert guesses(5) == (2 if how == "window" else 3)
     drain()
     assert guesses(1) == 0
+
+
+@pytest.mark.parametrize("drained", [True, False])
+def test_a_lockout_and_a_level_go_on_while_the_store_is_away(
+    how: str, drained: bool, lose: Lose, drain: Drain, clock: time_machine.Coordinates
+) -> None:
+    assert guesses(4) == 3
+    if drained:
+        drain()
+    lose()
+    assert guesses(2) == 0
+    clock.shift(298)
+    assert guesses(1) == 0
+    clock.shift(302)
+    assert guesses(5) == 3
+    clock.shift(302)
+    assert guesses(1) == 0
+    come_back()
+    assert guesses(1) == 0
+    drain()
+    assert guesses(1) == 0
+    clock.shift(3700)
+    assert guesses(5) >= 1
 
 
 def test_the_tiers_of_a_site_come_from_its_settings_module() -> None:
