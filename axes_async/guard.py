@@ -78,7 +78,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         log.error("Failure not counted, the store is unavailable (%s): %s", error, event.body())
         return
     if outcome.locked_until:
-        mark_locked(state, counters, outcome.locked_until)
+        mark_locked(state, outcome)
     outbox.follow_up(outcome)
     if outcome.newly_locked:
         log.warning("Locked out after repeated failures: %r from %s.", client.username, client.ip_address)
@@ -159,7 +159,7 @@ def look(request: HttpRequest) -> AxesState:
         else:
             if outcome.locked_until:
                 state.client = client
-                mark_locked(state, counters, outcome.locked_until)
+                mark_locked(state, outcome)
     return state
 
 

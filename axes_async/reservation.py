@@ -25,7 +25,7 @@ from axes_async.rule_readers import Credentials
 from axes_async.rules import counters_of
 from axes_async.state import Attempt, AxesState, state_of
 from axes_async.store import get_failover
-from axes_async.stores.base import Verdict
+from axes_async.stores.base import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +98,9 @@ def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Cou
     return tuple(counter for counter in counters if counter.digest not in known)
 
 
-def mark_locked(state: AxesState, counters: tuple[Counter, ...], until: int) -> None:
-    """Note in the state of a request that its client is locked out ``until`` (epoch milliseconds; -1 for ever)."""
-    state.locked_out, state.locked_until = True, until
-    state.failure_limit = min((counter.rule.limit for counter in counters if counter.rule.limit), default=0)
+def mark_locked(state: AxesState, outcome: Outcome) -> None:
+    """Note in the state of a request that its client is locked out."""
+    state.locked_out, state.locked_until, state.failure_limit = True, outcome.locked_until, outcome.limit
 
 
 def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attempt | None, Iterator[float]]:
@@ -167,7 +166,7 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
         state.attempt = None  # Nothing is held, and nothing will end it.
     state.busy = outcome.verdict is Verdict.BUSY
     if outcome.verdict is Verdict.LOCKED:
-        mark_locked(state, attempt.counters, outcome.locked_until)
+        mark_locked(state, outcome)
     outbox.follow_up(outcome)
 
 

@@ -67,7 +67,7 @@ class AxesState:
     locked_until: int = 0
     """When the lockout ends, in epoch milliseconds; -1 if only a reset ends it."""
     failure_limit: int = 0
-    """The limit of the rule that locked; 0 while not locked out."""
+    """The limit that was reached, the lowest of several; 0 while not locked out."""
     detached: bool = False
     """Whether there is no request at whose end a reservation could be given back."""
 

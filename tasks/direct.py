@@ -24,7 +24,7 @@ from axes_async.ledger import ends_text, keep, life_of
 from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
-from axes_async.stores.base import PERMANENT, OutboxStore, Outcome, Store, Verdict
+from axes_async.stores.base import OutboxStore, Outcome, Store, Verdict, outcome_of
 from axes_async.tasks.fold import COUNTER_FIELDS, Fold, ends_after
 from axes_async.tasks.rows import keys_of, upsert
 
@@ -87,7 +87,7 @@ class DirectStore(Store):
             locked = [(counter, life) for counter, life in lives if life.is_locked(counter.rule, now)]
             if locked:
                 self._turn_away(locked, rows, event, now=now, extend=extend)
-                return Outcome(Verdict.LOCKED, _locked_until(locked, now))
+                return outcome_of(locked, now)
             taken = self._taken(token, counters, now)
             for counter, life in lives:
                 if 0 < life.limit(counter.rule, now) <= life.standing + taken.get(counter.digest, 0):
@@ -133,8 +133,7 @@ class DirectStore(Store):
             cursor.unmerged = True
             cursor.save(update_fields=["unmerged"])
             self._write(event.seen(life.state(counter, now) for counter, life in lives))
-            until = _locked_until(lives, now)
-        return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until, newly)
+        return outcome_of(lives, now, newly=newly)
 
     @apart
     def succeed(
@@ -177,8 +176,7 @@ class DirectStore(Store):
     @apart
     def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
         """See ``Store.peek``."""
-        until = _locked_until(_lives(counters, self._rows(counters, now), now), now)
-        return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until)
+        return outcome_of(_lives(counters, self._rows(counters, now), now), now)
 
     @apart
     def record(self, event: AttemptEvent) -> Outcome:
@@ -337,9 +335,3 @@ def _lives(counters: Sequence[Counter], rows: dict[str, AttemptCounter], now: in
             row.blocked = 0
         lives.append((counter, life))
     return lives
-
-
-def _locked_until(lives: Sequence[tuple[Counter, Life]], now: int) -> int:
-    rules = [(counter.rule, life) for counter, life in lives]
-    ends = [life.lock_ends(rule) for rule, life in rules if life.is_locked(rule, now)]
-    return PERMANENT if 0 in ends else max(ends, default=0)

@@ -166,6 +166,19 @@ def test_each_rule_locks_at_its_own_limit(any_store: str, settings: Any) -> None
     assert failure("user0", C)
 
 
+def test_a_locked_client_is_told_the_limit_that_it_has_reached(
+    alice: User, any_store: str, post: Post, settings: Any, rf: RequestFactory
+) -> None:
+    settings.AXES_LOCKOUT_RULES = [{"parameters": "username", "limit": 2}, {"parameters": "ip_address", "limit": 3}]
+    json = {"HTTP_ACCEPT": "application/json"}
+    post("bob")
+    post("carol")
+    assert post("dave", **json).json()["failure_limit"] == 3
+    assert post("erin", **json).json()["failure_limit"] == 3
+    request = request_from("127.0.0.1")
+    assert guard.look(request).failure_limit == 3
+
+
 def test_each_rule_ends_by_its_own_cool_off(any_store: str, settings: Any, clock: time_machine.Coordinates) -> None:
     settings.AXES_FAILURE_LIMIT, settings.AXES_COOLOFF_TIME = 2, timedelta(minutes=1)
     settings.AXES_LOCKOUT_RULES = [

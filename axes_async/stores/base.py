@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import ClassVar, Protocol
 
 from axes_async.events import AttemptEvent, CounterState
+from axes_async.life import Life
 from axes_async.policy import Counter
 
 
@@ -34,6 +35,8 @@ class Outcome:
     verdict: Verdict = Verdict.ALLOWED
     locked_until: int = 0
     """When the longest of the lockouts met ends, in epoch milliseconds; ``PERMANENT``; 0 without one."""
+    limit: int = 0
+    """The limit that was reached, the lowest where several were; 0 without a lockout, or where it is not known."""
     newly_locked: bool = False
     """Whether this very step locked a counter."""
     nudge: bool = False
@@ -42,6 +45,18 @@ class Outcome:
     """The event to deliver, from a store that has no outbox of its own."""
     told: Sequence[bytes] = ()
     """How each counter stands after the step, as ``Heard`` takes it, from a store that may go away."""
+
+
+def outcome_of(
+    lives: Iterable[tuple[Counter, Life]], now: int, *, newly: bool = False, event: AttemptEvent | None = None
+) -> Outcome:
+    """Return the answer where counters have these lives at ``now``: whether one is locked, and until when."""
+    locked = [(counter.rule, life) for counter, life in lives if life.is_locked(counter.rule, now)]
+    if not locked:
+        return Outcome(event=event)
+    ends = [life.lock_ends(rule) for rule, life in locked]
+    until = PERMANENT if 0 in ends else max(ends)
+    return Outcome(Verdict.LOCKED, until, min(life.limit(rule, now) for rule, life in locked), newly, event=event)
 
 
 class Rows(Protocol):

@@ -19,7 +19,7 @@ from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, worth_a_row
 from axes_async.life import Life
 from axes_async.policy import Counter, Rule
-from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
+from axes_async.stores.base import Outcome, Store, Verdict, outcome_of
 
 LOCK_LASTS = 2
 """Seconds after which a lock whose holder died is free again."""
@@ -100,7 +100,7 @@ class CacheStore(Store):
             event = event.seen(changed, repeats=first.blocked) if worth_a_row(first.blocked) or changed else None
         for counter, life in locked:
             self._save(counter.digest, life, now)
-        return Outcome(Verdict.LOCKED, locked_until=self._locked_until(locked, now), event=event)
+        return outcome_of(locked, now, event=event)
 
     def fail(
         self,
@@ -127,9 +127,8 @@ class CacheStore(Store):
                         newly, life.blocked = True, 0
                 self._save(counter.digest, life, now)
             counted = [(counter, life) for counter, life in lives if counter in counters]
-            until = self._locked_until(counted, now)
             seen = event.seen(life.state(counter, now) for counter, life in counted)
-        return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until, newly, event=seen)
+        return outcome_of(counted, now, newly=newly, event=seen)
 
     def succeed(
         self,
@@ -163,8 +162,7 @@ class CacheStore(Store):
 
     def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
         """See ``Store.peek``."""
-        until = self._locked_until(self._load(counters, now), now)
-        return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, until)
+        return outcome_of(self._load(counters, now), now)
 
     def record(self, event: AttemptEvent) -> Outcome:
         """See ``Store.record``."""
@@ -186,12 +184,6 @@ class CacheStore(Store):
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
         return [life.state(counter, now) for counter, life in self._load(counters, now)]
-
-    @staticmethod
-    def _locked_until(lives: Sequence[tuple[Counter, _Kept]], now: int) -> int:
-        rules = [(counter.rule, life) for counter, life in lives]
-        ends = [life.lock_ends(rule) for rule, life in rules if life.is_locked(rule, now)]
-        return PERMANENT if 0 in ends else max(ends, default=0)
 
     def _key(self, digest: str) -> str:
         return f"{self.namespace}:c:{digest}"

@@ -128,7 +128,8 @@ class RedisStore(OutboxStore):
         """See ``Store.reserve``."""
         flag = "1" if extend else "0"
         verdict, until, nudge, *told = self._step("reserve", counters, now, token, lease, event, flag)
-        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge), told=told)
+        limit = _limit_reached(text.rpartition(b":")[0] for text in told) if until else 0
+        return Outcome(Verdict(verdict), until, limit, nudge=bool(nudge), told=told)
 
     def fail(
         self,
@@ -146,7 +147,8 @@ class RedisStore(OutboxStore):
         flag = f"{int(extend)}{int(again)}{len(release)}"
         until, newly, nudge, *told = self._step("fail", [*counters, *release], now, token, lease, event, flag)
         verdict = Verdict.LOCKED if until else Verdict.ALLOWED
-        return Outcome(verdict, locked_until=until, newly_locked=bool(newly), nudge=bool(nudge), told=told)
+        limit = _limit_reached(text.rpartition(b":")[0] for text in told) if until else 0
+        return Outcome(verdict, until, limit, newly_locked=bool(newly), nudge=bool(nudge), told=told)
 
     def succeed(
         self,
@@ -172,8 +174,10 @@ class RedisStore(OutboxStore):
 
     def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
         """See ``Store.peek``."""
-        until = int(self._step("peek", counters, now, "", 0, None, "")[0])
-        return Outcome(Verdict.LOCKED if until else Verdict.ALLOWED, locked_until=until)
+        ends, *texts = self._step("peek", counters, now, "", 0, None, "")
+        if not int(ends):
+            return Outcome()
+        return Outcome(Verdict.LOCKED, int(ends), _limit_reached(texts))
 
     def record(self, event: AttemptEvent) -> Outcome:
         """See ``Store.record``."""
@@ -379,6 +383,12 @@ def _of_rule(rule: Rule) -> tuple[int | str, int, int, str]:
     tiers = ",".join(f"{tier.failures}/{tier.lasts_ms}" for tier in rule.tiers)
     window = -rule.window_ms if rule.rolling else rule.window_ms
     return tiers or rule.limit, window, parameter_bits(rule.parameters), ""
+
+
+def _limit_reached(texts: Iterable[bytes]) -> int:
+    """Return the lowest limit that one of the counters has reached, each given by its wire form."""
+    states = [CounterState.parse(text.decode()) for text in texts]
+    return min((state.limit for state in states if state.locked), default=0)
 
 
 def _seed(state: CounterState) -> str:
