@@ -122,14 +122,14 @@ local function load_counter(i)
   return c
 end
 
--- Write what failures have made of the counter.
+-- Write what failures have made of the counter; where failures end alone, that lifts some, too.
 local function save(c)
-  redis.call('HSET', c.key, 'e', int(c.e), 'f', int(c.f), 'g', int(c.g), 'u', int(c.u))
+  redis.call('HSET', c.key, 'e', int(c.e), 'f', int(c.f), 'u', int(c.u))
   if c.l > now then redis.call('HSET', c.key, 'l', int(c.l)) end
   if c.ends then
     local texts = {}
     for n, time in ipairs(c.ends) do texts[n] = int(time) end
-    redis.call('HSET', c.key, 'w', table.concat(texts, ','))
+    redis.call('HSET', c.key, 'g', int(c.g), 'w', table.concat(texts, ','))
   end
 end
 
@@ -178,6 +178,7 @@ local function join(c, gen)
     if c.e > 0 then
       redis.call('HDEL', c.key, 'l', 'w')
       settle(c)
+      redis.call('HSET', c.key, 'g', int(c.g))
       save(c)
       c.stale = {}
     end

@@ -32,6 +32,7 @@ for n, c in ipairs(all) do
       elseif c.ends then
         c.ends = nil
         redis.call('HDEL', c.key, 'w')
+        redis.call('HSET', c.key, 'g', int(c.g))
       end
       if locked(c) then
         newly = 1
