@@ -76,7 +76,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         log.error("Failure not counted, the store is unavailable (%s): %s", error, event.body())
         return
     if outcome.locked_until:
-        mark_locked(state, counters, outcome.locked_until)
+        mark_locked(state, counters, outcome.locked_until, request)
     outbox.follow_up(outcome)
     if outcome.newly_locked:
         log.warning("Locked out after repeated failures: %r from %s.", client.username, client.ip_address)
@@ -153,7 +153,7 @@ def look(request: HttpRequest) -> AxesState:
         else:
             if outcome.locked_until:
                 state.client = client
-                mark_locked(state, counters, outcome.locked_until)
+                mark_locked(state, counters, outcome.locked_until, request)
     return state
 
 
