@@ -16,7 +16,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
-from axes_async import outbox
+from axes_async import audit, outbox
 from axes_async.client import Client, identify
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
@@ -183,6 +183,8 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
     state.busy = outcome.verdict is Verdict.BUSY
     if outcome.verdict is Verdict.LOCKED:
         mark_locked(state, attempt.counters, outcome.locked_until, request)
+        if outcome.repeats:
+            audit.turned_away(attempt.client, attempt.id, limit=state.failure_limit, repeats=outcome.repeats)
     outbox.follow_up(outcome)
 
 

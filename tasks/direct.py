@@ -16,7 +16,7 @@ from django.db.models import Count
 
 from axes_async.clock import as_datetime
 from axes_async.cursor import database, held_cursor
-from axes_async.events import AttemptEvent, CounterState, parameter_bits
+from axes_async.events import AttemptEvent, CounterState, parameter_bits, worth_a_row
 from axes_async.ledger import state_of
 from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter
@@ -80,8 +80,8 @@ class DirectStore(Store):
             rows = self._rows(counters, now)
             locked = [(counter, rows[counter.digest]) for counter in counters if _is_locked(counter, rows)]
             if locked:
-                self._turn_away(locked, event, now=now, extend=extend)
-                return Outcome(Verdict.LOCKED, _locked_until(locked))
+                repeats = self._turn_away(locked, event, now=now, extend=extend)
+                return Outcome(Verdict.LOCKED, _locked_until(locked), repeats=repeats)
             taken = self._taken(token, counters, now)
             for counter in counters:
                 standing = _standing(rows.get(counter.digest))
@@ -146,7 +146,8 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.succeed``."""
         with held_cursor() as cursor:
-            rows = self._rows(clear, now)
+            rows = self._rows([*counters, *clear], now)
+            standing = {digest: _standing(row) for digest, row in rows.items()}
             cleared = []
             for counter in clear:
                 row = rows.get(counter.digest)
@@ -160,7 +161,7 @@ class DirectStore(Store):
                 cursor.save(update_fields=["unmerged"])
             if always or cleared:
                 self._write(event.seen(cleared))
-        return Outcome()
+        return Outcome(standing=standing if any(standing.values()) else None)
 
     @apart
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
@@ -218,16 +219,18 @@ class DirectStore(Store):
         *,
         now: int,
         extend: bool,
-    ) -> None:
+    ) -> int:
+        """Record the attempt; return how many were turned away by now, or 0 where that is not worth telling."""
         for counter, row in locked:
             if extend and counter.rule.window_ms:
                 row.expires_at = as_datetime(now + counter.rule.window_ms)
                 row.save(using=self.using, update_fields=["expires_at"])
+        first = locked[0][1]
+        first.blocked += 1
+        first.save(using=self.using, update_fields=["blocked"])
         if event is not None:
-            first = locked[0][1]
-            first.blocked += 1
-            first.save(using=self.using, update_fields=["blocked"])
             self._write(event.seen((), repeats=first.blocked))
+        return first.blocked if worth_a_row(first.blocked) else 0
 
     def _new_row(self, counter: Counter, event: AttemptEvent | None) -> AttemptCounter:
         row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=counter.rule.limit)

@@ -40,6 +40,10 @@ class Outcome:
     """Whether the outbox went from quiet to busy with this step."""
     event: AttemptEvent | None = None
     """The event to deliver, from a store that has no outbox of its own."""
+    repeats: int = 0
+    """How many attempts the lockout has turned away by now, where that is worth telling (``events.worth_a_row``)."""
+    standing: Mapping[str, int] | None = None
+    """The failures that a login found on its counters, by their digests; ``None`` without any."""
 
 
 class Rows(Protocol):

@@ -126,8 +126,9 @@ class RedisStore(OutboxStore):
         extend: bool,
     ) -> Outcome:
         """See ``Store.reserve``."""
-        verdict, until, nudge = self._step("reserve", counters, now, token, lease, event, "1" if extend else "0")
-        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge))
+        flag = "1" if extend else "0"
+        verdict, until, nudge, repeats = self._step("reserve", counters, now, token, lease, event, flag)
+        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge), repeats=repeats)
 
     def fail(
         self,
@@ -162,8 +163,12 @@ class RedisStore(OutboxStore):
         """See ``Store.succeed``."""
         kept = [counter for counter in counters if counter not in clear]
         flag = f"{int(always)}{int(again)}{len(clear)}"
-        (nudge,) = self._step("succeed", [*kept, *clear], now, token, lease, event, flag)
-        return Outcome(nudge=bool(nudge))
+        every = [*kept, *clear]
+        nudge, *standing = self._step("succeed", every, now, token, lease, event, flag)
+        found = (
+            {counter.digest: failures for counter, failures in zip(every, standing, strict=True)} if standing else None
+        )
+        return Outcome(nudge=bool(nudge), standing=found)
 
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
         """See ``Store.release``."""
