@@ -105,10 +105,10 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
         attempts: QuerySet[AccessAttempt] = super().get_queryset(request)
         return attempts.annotate(is_locked=_is_locked())
 
-    @admin.display(description=_("locked out"), boolean=True, ordering="is_locked")
-    def locked_out(self, attempt: Any) -> bool:
-        """Return whether the client is locked out, by these failures or by others that share a counter."""
-        return bool(attempt.is_locked)
+    @admin.display(description=_("locked out"), ordering="is_locked")
+    def locked_out(self, attempt: Any) -> Any:
+        """Return yes if the client is locked out, by these failures or by others that share a counter, or nothing."""
+        return _("Yes") if attempt.is_locked else None
 
     def delete_model(self, request: HttpRequest, obj: AccessAttempt) -> None:
         """Reset one attempt."""
