@@ -156,12 +156,12 @@ def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "
         log.error("Logout not recorded, the store is unavailable (%s): %s", error, event.line())
 
 
-def look(request: HttpRequest) -> AxesState:
+def look(request: HttpRequest, credentials: Credentials = None) -> AxesState:
     """Return the state of ``request``, marked as locked out if its client is; counts and records nothing."""
     settings = get_settings()
     state = state_of(request)
     if settings.enabled and not state.denied:
-        client = identify(request, None)
+        client = identify(request, credentials)
         counters = counters_of(settings, request, client)
         try:
             outcome = get_failover().peek(counters, now=now_ms())
