@@ -314,3 +314,21 @@ class TestAsync:
 
     def test_json_for_scripts(self) -> None:
         assert self.locked_out({"X-Requested-With": "XMLHttpRequest"}).json()["failure_limit"] == 3
+
+
+def test_the_flag_is_seen_through_the_wrapped_request_of_django_rest_framework(post: Post) -> None:
+    views = pytest.importorskip("rest_framework.views", reason="djangorestframework is not installed")
+    seen: list[tuple[bool, bool]] = []
+
+    class Token(views.APIView):  # type: ignore[misc, name-defined]
+        authentication_classes = ()
+        permission_classes = ()
+
+        def post(self, request: Any) -> HttpResponse:
+            authenticate(request, username=request.data["username"], password=request.data["password"])
+            seen.append((request.axes.locked_out, request.axes_locked_out))
+            return HttpResponse(status=401)
+
+    with override_settings(ROOT_URLCONF=(path("token/", Token.as_view()),)):
+        assert [post(url="/token/").status_code for _ in range(4)] == [401, 401, 429, 429]
+    assert seen == [(False, False), (False, False), (True, True), (True, True)]
