@@ -127,8 +127,8 @@ class RedisStore(OutboxStore):
     ) -> Outcome:
         """See ``Store.reserve``."""
         flag = "1" if extend else "0"
-        verdict, until, nudge, repeats = self._step("reserve", counters, now, token, lease, event, flag)
-        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge), repeats=repeats)
+        verdict, until, nudge, *repeats = self._step("reserve", counters, now, token, lease, event, flag)
+        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge), repeats=repeats[0] if repeats else 0)
 
     def fail(
         self,

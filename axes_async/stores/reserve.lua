@@ -2,8 +2,8 @@
 -- One step, since a limit that is looked at in one call and used in another is no limit.
 --
 -- Keys and arguments: common.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew.
--- Reply: {verdict (0 allowed, 1 locked, 2 busy), locked until, nudge due, how many attempts were turned away by now (0 where
--- that is not worth telling)}
+-- Reply: {verdict (0 allowed, 1 locked, 2 busy), locked until, nudge due, how many attempts were turned away by now}, without
+-- the last where that is not worth telling
 
 -- One to ten, then each doubling: the rows of a flood grow with its logarithm.
 local function worth_a_row(repeats)
@@ -41,10 +41,10 @@ if blocking then
   local repeats = redis.call('HINCRBY', blocking.key, 'b', 1)
   local told = worth_a_row(repeats)
   local nudge = (told or #states > 0) and append(repeats, states) or 0
-  return {1, locked_until(all), nudge, told and repeats or 0}
+  return {1, locked_until(all), nudge, told and repeats or nil}
 end
 
-if busy then return {2, 0, 0, 0} end
+if busy then return {2, 0, 0} end
 
 for _, c in ipairs(all) do
   forget(c, c.stale)
@@ -53,4 +53,4 @@ for _, c in ipairs(all) do
     keep_alive(c, true)
   end
 end
-return {0, 0, 0, 0}
+return {0, 0, 0}
