@@ -13,6 +13,7 @@ from typing import Any, Literal
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.http import HttpRequest
+from django.utils.functional import Promise
 
 from axes_async import readers
 from axes_async.policy import Parameter
@@ -38,6 +39,22 @@ class AxesSettings:
     """Whether an attempt during a lockout starts its cool-off anew."""
     http_response_code: int = 429
     """Status of the lockout response."""
+    enable_retry_after_header: bool = True
+    """Whether the lockout response has ``Retry-After``, where the lockout ends by itself."""
+    lockout_callable: readers.LockoutCallable | None = None
+    """Makes the lockout response out of the request, the view's response and the credentials."""
+    lockout_template: str | None = None
+    """Template of the lockout page."""
+    lockout_url: str | Promise | None = None
+    """Where locked out clients are sent: a URL, or the name of one."""
+    cooloff_message: str | Promise | None = None
+    """What the lockout response says while the lockout ends by itself; ``None`` for our own words."""
+    permalock_message: str | Promise | None = None
+    """What it says where only a reset ends the lockout; ``None`` for our own words."""
+    allowed_cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may read the lockout response in JSON; ``*`` is all of them."""
+    enable_admin: bool = True
+    """Whether the rows are in the admin."""
     enable_access_failure_log: bool = True
     """Whether each failure gets an ``AccessFailureLog`` row."""
     disable_access_log: bool = False
@@ -86,6 +103,14 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "reset_on_success": readers.reset_on_success,
     "reset_cool_off_on_failure_during_lockout": readers.boolean,
     "http_response_code": partial(readers.integer, least=100, most=599),
+    "enable_retry_after_header": readers.boolean,
+    "lockout_callable": readers.lockout_callable,
+    "lockout_template": readers.optional_text,
+    "lockout_url": readers.lazy_text,
+    "cooloff_message": readers.lazy_text,
+    "permalock_message": readers.lazy_text,
+    "allowed_cors_origins": readers.origins,
+    "enable_admin": readers.boolean,
     "enable_access_failure_log": readers.boolean,
     "disable_access_log": readers.boolean,
     "cache": readers.text,

@@ -16,14 +16,14 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
-from axes_async import outbox
+from axes_async import audit, outbox
 from axes_async.client import Client, identify
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.policy import Counter, Parameter, Rule, counters_for
-from axes_async.state import Attempt, AxesState, state_of
+from axes_async.state import Attempt, AxesState, flag, state_of
 from axes_async.store import get_failover
 from axes_async.stores.base import Verdict
 
@@ -106,10 +106,15 @@ def event_of(kind: Kind, event_id: str, client: Client, **extra: str) -> Attempt
     )
 
 
-def mark_locked(state: AxesState, counters: tuple[Counter, ...], until: int) -> None:
+def mark_locked(
+    state: AxesState, counters: tuple[Counter, ...], until: int, request: HttpRequest | None = None
+) -> None:
     """Note in the state of a request that its client is locked out ``until`` (epoch milliseconds; -1 for ever)."""
     state.locked_out, state.locked_until = True, until
-    state.failure_limit = min((counter.rule.limit for counter in counters if counter.rule.limit), default=0)
+    locking = [counter.rule for counter in counters if counter.rule.limit]
+    state.failure_limit = min((rule.limit for rule in locking), default=0)
+    state.cooloff = None if until < 0 else max((rule.cooloff or 0 for rule in locking), default=0) or None
+    flag(request, locked_out=True)
 
 
 def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attempt | None, Iterator[float]]:
@@ -120,6 +125,8 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     state = state_of(request)
     client = identify(request, credentials)
     counters = counters_of(settings, request, client)
+    if state.locked_out:
+        flag(request, locked_out=False)
     state.locked_out = state.busy = state.unavailable = False
     state.client = client
     held = state.attempt
@@ -175,7 +182,9 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
         state.attempt = None  # Nothing is held, and nothing will end it.
     state.busy = outcome.verdict is Verdict.BUSY
     if outcome.verdict is Verdict.LOCKED:
-        mark_locked(state, attempt.counters, outcome.locked_until)
+        mark_locked(state, attempt.counters, outcome.locked_until, request)
+        if outcome.repeats:
+            audit.turned_away(attempt.client, attempt.id, limit=state.failure_limit, repeats=outcome.repeats)
     outbox.follow_up(outcome)
 
 

@@ -18,7 +18,7 @@ from django.db.models import Count
 from axes_async.clock import as_datetime, now_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
-from axes_async.events import AttemptEvent, CounterState, parameter_bits
+from axes_async.events import AttemptEvent, CounterState, parameter_bits, worth_a_row
 from axes_async.heard import Answer, Heard
 from axes_async.ledger import state_of
 from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
@@ -84,8 +84,8 @@ class DirectStore(Store):
             rows = self._rows(counters, now, event)
             locked = [(counter, rows[counter.digest]) for counter in counters if _is_locked(counter, rows)]
             if locked:
-                self._turn_away(locked, event, now=now, extend=extend)
-                return Outcome(Verdict.LOCKED, _locked_until(locked))
+                repeats = self._turn_away(locked, event, now=now, extend=extend)
+                return Outcome(Verdict.LOCKED, _locked_until(locked), repeats=repeats)
             taken = self._taken(token, counters, now)
             for counter in counters:
                 standing = _standing(rows.get(counter.digest))
@@ -152,7 +152,8 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.succeed``."""
         with self._held() as cursor:
-            rows = self._rows(clear, now)
+            rows = self._rows([*counters, *clear], now)
+            standing = {digest: _standing(row) for digest, row in rows.items()}
             cleared = []
             for counter in clear:
                 row = rows.get(counter.digest)
@@ -166,7 +167,7 @@ class DirectStore(Store):
                 cursor.save(update_fields=["unmerged"])
             if always or cleared:
                 self._write(event.seen(cleared))
-        return Outcome()
+        return Outcome(standing=standing if any(standing.values()) else None)
 
     @apart
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
@@ -250,7 +251,9 @@ class DirectStore(Store):
         for counter in counters:
             answer = self.heard.of(counter.digest, now=now)
             if answer is not None and answer.state.epoch:
-                rows[counter.digest] = _joined(rows.get(counter.digest) or _new_row(counter, event), answer)
+                rows[counter.digest] = _joined(
+                    rows.get(counter.digest) or _new_row(counter, event or answer.event), answer
+                )
         return rows
 
     def _taken(self, token: str, counters: Sequence[Counter], now: int) -> dict[str, int]:
@@ -272,16 +275,18 @@ class DirectStore(Store):
         *,
         now: int,
         extend: bool,
-    ) -> None:
+    ) -> int:
+        """Record the attempt; return how many were turned away by now, or 0 where that is not worth telling."""
         for counter, row in locked:
             if extend and counter.rule.window_ms:
                 row.expires_at = as_datetime(now + counter.rule.window_ms)
                 row.save(using=self.using)
+        first = locked[0][1]
+        first.blocked += 1
+        first.save(using=self.using)
         if event is not None:
-            first = locked[0][1]
-            first.blocked += 1
-            first.save(using=self.using)
             self._write(event.seen((), repeats=first.blocked))
+        return first.blocked if worth_a_row(first.blocked) else 0
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])

@@ -14,7 +14,7 @@ import pytest
 from tests import servers
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("*.py", "*.lua", "*.html", "py.typed")
+FILES = ("*.py", "*.lua", "*.html", "*.po", "*.mo", "py.typed")
 
 SETTINGS = """
 INSTALLED_APPS += ["django_celery_results", "axes_async"]

@@ -42,6 +42,10 @@ class Outcome:
     """The event to deliver, from a store that has no outbox of its own."""
     told: Sequence[bytes] = ()
     """How each counter stands after the step, as ``Heard`` takes it, from a store that may go away."""
+    repeats: int = 0
+    """How many attempts the lockout has turned away by now, where that is worth telling (``events.worth_a_row``)."""
+    standing: Mapping[str, int] | None = None
+    """The failures that a login found on its counters, by their digests; ``None`` without any."""
 
 
 class Rows(Protocol):

@@ -127,8 +127,8 @@ class RedisStore(OutboxStore):
     ) -> Outcome:
         """See ``Store.reserve``."""
         flag = "1" if extend else "0"
-        verdict, until, nudge, *told = self._step("reserve", counters, now, token, lease, event, flag)
-        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge), told=told)
+        verdict, until, nudge, repeats, *told = self._step("reserve", counters, now, token, lease, event, flag)
+        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge), repeats=repeats, told=told)
 
     def fail(
         self,
@@ -163,8 +163,12 @@ class RedisStore(OutboxStore):
         """See ``Store.succeed``."""
         kept = [counter for counter in counters if counter not in clear]
         flag = f"{int(always)}{int(again)}{len(clear)}"
-        (nudge,) = self._step("succeed", [*kept, *clear], now, token, lease, event, flag)
-        return Outcome(nudge=bool(nudge))
+        every = [*kept, *clear]
+        nudge, *standing = self._step("succeed", every, now, token, lease, event, flag)
+        found = (
+            {counter.digest: failures for counter, failures in zip(every, standing, strict=True)} if standing else None
+        )
+        return Outcome(nudge=bool(nudge), standing=found)
 
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
         """See ``Store.release``."""
