@@ -16,13 +16,13 @@ from django.db.models import Count
 
 from axes_async.clock import as_datetime
 from axes_async.cursor import database, held_cursor
-from axes_async.events import AttemptEvent, CounterState, parameter_bits
+from axes_async.events import AttemptEvent, CounterState
 from axes_async.ledger import state_of
 from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter
 from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
 from axes_async.tasks.fold import Fold
-from axes_async.tasks.rows import keys_of
+from axes_async.tasks.rows import new_counter
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -112,7 +112,7 @@ class DirectStore(Store):
         with held_cursor() as cursor:
             rows = self._rows(counters, now)
             for counter in counters:
-                row = rows.get(counter.digest) or self._new_row(counter, event)
+                row = rows.get(counter.digest) or new_counter(counter, event)
                 rows[counter.digest] = row
                 if not _is_locked(counter, rows):
                     row.lifted -= 1
@@ -189,7 +189,7 @@ class DirectStore(Store):
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
         rows = self._rows(counters, now)
-        return [state_of(rows.get(counter.digest) or self._new_row(counter, None)) for counter in counters]
+        return [state_of(rows.get(counter.digest) or new_counter(counter, None)) for counter in counters]
 
     def release_places(self, token: str) -> None:
         """Give back whatever is held under ``token``."""
@@ -228,17 +228,6 @@ class DirectStore(Store):
             first.blocked += 1
             first.save(using=self.using, update_fields=["blocked"])
             self._write(event.seen((), repeats=first.blocked))
-
-    def _new_row(self, counter: Counter, event: AttemptEvent | None) -> AttemptCounter:
-        row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=counter.rule.limit)
-        row.parameters = parameter_bits(counter.rule.parameters)
-        if event is not None:
-            keys = keys_of(event)
-            for name in counter.rule.parameters:
-                setattr(row, f"{name}_key", keys[name])
-            row.username = event.username if "username" in counter.rule.parameters else None
-            row.ip_address = event.ip_address if "ip_address" in counter.rule.parameters else None
-        return row
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
