@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -14,13 +15,14 @@ import time_machine
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django.test import override_settings
+from django.test import Client, override_settings
 
 from axes_async.client import client_of
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.management.commands import axes_import
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter, DrainCursor
+from axes_async.receivers import LOGIN_ID
 from axes_async.reservation import counters_of
 from axes_async.stores.base import Store
 from axes_async.stores.redis import RedisStore
@@ -198,6 +200,25 @@ def test_logs_are_copied_with_all_that_we_keep_of_them() -> None:
     assert (second.username, second.ip_address, second.user_agent, second.path_info) == (None, None, "", "")
     logs = AccessFailureLog.objects.order_by("pk").values_list("locked_out", "ip_address", "repeats")
     assert list(logs) == [(True, "192.0.2.1", 0), (False, "2001:db8::1", 0)]
+
+
+@pytest.mark.usefixtures("_axes")
+def test_a_login_that_django_axes_has_seen_gets_its_logout_here(
+    alice: User, client: Client, drain: Drain, clock: time_machine.Coordinates
+) -> None:
+    client.force_login(alice)
+    session = client.session
+    del session[LOGIN_ID]
+    session.save()
+    AccessLog.objects.all().delete()
+    seen = sha256(str(session.session_key).encode()).hexdigest()
+    old_tables.insert("axes_accesslog", {"session_hash": seen}, {"session_hash": "of another"}, at=NOON)
+    move()
+    clock.shift(60)
+    client.logout()
+    drain()
+    outs = AccessLog.objects.exclude(session_hash="").order_by("pk").values_list("session_hash", "logout_time")
+    assert dict(outs) == {seen: NOON + timedelta(minutes=1), "of another": None}
 
 
 @pytest.mark.usefixtures("_axes")

@@ -146,6 +146,8 @@ def test_a_site_of_django_axes_keeps_its_lockouts_its_history_and_its_commands(s
     assert f"{A}\talice\t" in site.manage("axes_async", "axes_list_attempts")
     assert site.manage("axes_async", "axes_reset_ip_username", A, "alice") == "1 attempts removed.\n"
     assert site.visit("axes_async", f"right@{A}", f"right@{B}") == ["in", "locked"]
+    site.manage("axes", "migrate", "axes", "zero", "-v0")
+    assert site.visit("axes_async", f"right@{B}", f"right@{C}") == ["locked", "in"]
 
 
 @pytest.mark.timeout(180)
