@@ -7,6 +7,7 @@ changes them.
 from __future__ import annotations
 
 import json
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -75,30 +76,29 @@ class CounterState:
     def parse(cls, text: str) -> Self:
         """Return the state in ``text``, as ``common.lua`` and ``CounterState.text`` write it."""
         digest, *numbers = text.split(":")
-        bits, epoch, failures, lifted, expires_at, limit, cleared = map(int, numbers)
+        bits, epoch, failures, lifted, lasts, limit, *cleared = map(int, numbers)
         return cls(
             digest=digest,
             parameters=parameters_of(bits),
             epoch=epoch,
             failures=failures,
             lifted=lifted,
-            expires_at=expires_at,
+            expires_at=epoch + lasts if lasts else 0,
             limit=limit,
             cleared=bool(cleared),
         )
 
     def text(self) -> str:
-        """Return the wire form."""
+        """Return the wire form: the end as its distance from the epoch, and a last 1 only where the life was ended."""
         numbers = (
             parameter_bits(self.parameters),
             self.epoch,
             self.failures,
             self.lifted,
-            self.expires_at,
+            (self.expires_at - self.epoch or 1) if self.expires_at else 0,
             self.limit,
-            int(self.cleared),
         )
-        return ":".join([self.digest, *map(str, numbers)])
+        return ":".join([self.digest, *map(str, numbers)]) + (":1" if self.cleared else "")
 
 
 def untouched(counter: Counter) -> CounterState:
@@ -144,8 +144,9 @@ class AttemptEvent:
         return self.kind is Kind.BLOCKED or any(state.locked for state in self.counters)
 
     def body(self) -> str:
-        """Return the part of the wire form that is known before the store's step."""
-        parts = [self.kind, self.id, self.username, self.ip_address, self.user_agent, self.http_accept, self.path_info]
+        """Return the part of the wire form that is known before the store's step; the id is in base64 there."""
+        short = b2a_base64(bytes.fromhex(self.id), newline=False).rstrip(b"=").decode()
+        parts = [self.kind, short, self.username, self.ip_address, self.user_agent, self.http_accept, self.path_info]
         return json.dumps([*parts, self.extra] if self.extra else parts, separators=(",", ":"), ensure_ascii=False)
 
     def outcome(self) -> str:
@@ -162,11 +163,14 @@ class AttemptEvent:
         parts = json.loads(body)
         if not isinstance(parts, list) or not 7 <= len(parts) <= 8:
             raise ValueError("an event is a list of seven or eight parts")
-        kind, id_, username, ip_address, user_agent, http_accept, path_info, *extra = parts
+        kind, short, username, ip_address, user_agent, http_accept, path_info, *extra = parts
+        event_id = a2b_base64(f"{short}==").hex()
+        if len(event_id) != 32:
+            raise ValueError("an event's id has 16 bytes")
         repeats, *states = outcome.split("|")
         return cls(
             kind=Kind(kind),
-            id=id_,
+            id=event_id,
             username=username,
             ip_address=ip_address,
             user_agent=user_agent,

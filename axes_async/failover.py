@@ -16,6 +16,7 @@ from django.db import DatabaseError, InterfaceError
 
 from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState
+from axes_async.heard import Heard
 from axes_async.policy import Counter
 from axes_async.stores.base import OutboxStore, Outcome, Store
 
@@ -49,18 +50,17 @@ class FailoverStore:
         self._lock = threading.Lock()
         self._watcher: threading.Thread | None = None
         self._wrote_rows = False
+        self.heard = Heard()
 
     def reserve(self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, **options: Any) -> Outcome:
         """See ``Store.reserve``."""
-        outcome: Outcome = self._step("reserve", token, counters, event, **options)
-        return outcome
+        return self._heard(self._step("reserve", token, counters, event, **options), options["now"])
 
     def fail(
         self, token: str, counters: Sequence[Counter], release: Sequence[Counter], event: AttemptEvent, **options: Any
     ) -> Outcome:
         """See ``Store.fail``."""
-        outcome: Outcome = self._step("fail", token, counters, release, event, **options)
-        return outcome
+        return self._heard(self._step("fail", token, counters, release, event, **options), options["now"])
 
     def succeed(
         self, token: str, counters: Sequence[Counter], clear: Sequence[Counter], event: AttemptEvent, **options: Any
@@ -118,7 +118,14 @@ class FailoverStore:
             log.error("Let through without a store (%s): %s %s", reason, name, [*_events(args)])
             return Outcome()
         options.pop("again", None)
+        if held:
+            self.heard.settle(counter.digest for counter in args[1])
         return self._in_rows(name, *args, **options)
+
+    def _heard(self, outcome: Outcome, now: int) -> Outcome:
+        if outcome.told:
+            self.heard.note(outcome.told, now=now)
+        return outcome
 
     def _answers(self) -> bool:
         """Return whether the primary can be written to now."""
@@ -133,7 +140,7 @@ class FailoverStore:
 
     def _in_rows(self, name: str, *args: Any, **options: Any) -> Any:
         """Do the step on the rows; the code for that is the worker's, and imported when it is first needed."""
-        direct: Store = import_module("axes_async.tasks.direct").DirectStore()
+        direct: Store = import_module("axes_async.tasks.direct").DirectStore(self.heard)
         try:
             outcome = getattr(direct, name)(*args, **options)
         except (DatabaseError, InterfaceError) as error:

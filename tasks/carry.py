@@ -16,7 +16,7 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.cursor import database, held_cursor
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor
-from axes_async.tasks.rows import PORTION as STATEMENT
+from axes_async.tasks.rows import insert
 from axes_async.tasks.sources import Record, Source
 from axes_async.tasks.tally import Tally, columns
 
@@ -105,7 +105,8 @@ def _write_logins(source: Source, records: Sequence[Record], using: str) -> int:
         for record in records
         if record.pk not in known
     ]
-    return len(AccessLog.objects.using(using).bulk_create(rows, batch_size=STATEMENT))
+    insert(AccessLog, rows, using=using)
+    return len(rows)
 
 
 def _write_failures(source: Source, records: Sequence[Record], using: str) -> int:
@@ -115,7 +116,8 @@ def _write_failures(source: Source, records: Sequence[Record], using: str) -> in
         for record in records
         if record.pk not in known
     ]
-    return len(AccessFailureLog.objects.using(using).bulk_create(rows, batch_size=STATEMENT))
+    insert(AccessFailureLog, rows, using=using)
+    return len(rows)
 
 
 def _known(

@@ -16,13 +16,14 @@ from django.db.models import Count
 
 from axes_async.clock import as_datetime
 from axes_async.cursor import database, held_cursor
-from axes_async.events import AttemptEvent, CounterState
+from axes_async.events import AttemptEvent, CounterState, parameter_bits
+from axes_async.heard import Answer, Heard
 from axes_async.ledger import state_of
 from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter
 from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
 from axes_async.tasks.fold import Fold
-from axes_async.tasks.rows import new_counter
+from axes_async.tasks.rows import keys_of
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -60,9 +61,10 @@ class DirectStore(Store):
 
     has_outbox = False
 
-    def __init__(self) -> None:
-        """Use the database that our rows are routed to."""
+    def __init__(self, heard: Heard | None = None) -> None:
+        """Use the database that our rows are routed to, and what this process has heard of the store before."""
         self.using = database()
+        self.heard = heard or Heard()
 
     @apart
     def reserve(
@@ -77,7 +79,7 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.reserve``."""
         with held_cursor():
-            rows = self._rows(counters, now)
+            rows = self._rows(counters, now, event)
             locked = [(counter, rows[counter.digest]) for counter in counters if _is_locked(counter, rows)]
             if locked:
                 self._turn_away(locked, event, now=now, extend=extend)
@@ -110,9 +112,9 @@ class DirectStore(Store):
         """See ``Store.fail``."""
         newly = False
         with held_cursor() as cursor:
-            rows = self._rows(counters, now)
+            rows = self._rows(counters, now, event)
             for counter in counters:
-                row = rows.get(counter.digest) or new_counter(counter, event)
+                row = rows.get(counter.digest) or self._new_row(counter, event)
                 rows[counter.digest] = row
                 if not _is_locked(counter, rows):
                     row.lifted -= 1
@@ -189,19 +191,28 @@ class DirectStore(Store):
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
         rows = self._rows(counters, now)
-        return [state_of(rows.get(counter.digest) or new_counter(counter, None)) for counter in counters]
+        return [state_of(rows.get(counter.digest) or self._new_row(counter, None)) for counter in counters]
 
     def release_places(self, token: str) -> None:
         """Give back whatever is held under ``token``."""
         AttemptPlace.objects.using(self.using).filter(token=token).delete()
 
-    def _rows(self, counters: Sequence[Counter], now: int) -> dict[str, AttemptCounter]:
-        """Return the rows of ``counters``; one that has expired starts a life that the store has not seen."""
+    def _rows(
+        self, counters: Sequence[Counter], now: int, event: AttemptEvent | None = None
+    ) -> dict[str, AttemptCounter]:
+        """Return the rows of ``counters``, with what the store has told this process before anybody wrote it.
+
+        One that has expired starts a life that the store has not seen.
+        """
         digests = [counter.digest for counter in counters]
         rows = {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=digests)}
         for row in rows.values():
             if row.expires_at is not None and row.expires_at <= as_datetime(now):
                 row.epoch = row.failures = row.lifted = row.blocked = 0
+        for counter in counters:
+            answer = self.heard.of(counter.digest, now=now)
+            if answer is not None and answer.state.epoch:
+                rows[counter.digest] = _joined(rows.get(counter.digest) or self._new_row(counter, event), answer)
         return rows
 
     def _taken(self, token: str, counters: Sequence[Counter], now: int) -> dict[str, int]:
@@ -209,7 +220,12 @@ class DirectStore(Store):
         places = AttemptPlace.objects.using(self.using).filter(
             digest__in=[counter.digest for counter in counters], ends_at__gt=as_datetime(now)
         )
-        return dict(places.exclude(token=token).values_list("digest").annotate(Count("id")))
+        taken = dict(places.exclude(token=token).values_list("digest").annotate(Count("id")))
+        for counter in counters:
+            answer = self.heard.of(counter.digest, now=now)
+            if answer is not None and answer.open:
+                taken[counter.digest] = taken.get(counter.digest, 0) + answer.open
+        return taken
 
     def _turn_away(
         self,
@@ -222,15 +238,45 @@ class DirectStore(Store):
         for counter, row in locked:
             if extend and counter.rule.window_ms:
                 row.expires_at = as_datetime(now + counter.rule.window_ms)
-                row.save(using=self.using, update_fields=["expires_at"])
+                row.save(using=self.using)
         if event is not None:
             first = locked[0][1]
             first.blocked += 1
-            first.save(using=self.using, update_fields=["blocked"])
+            first.save(using=self.using)
             self._write(event.seen((), repeats=first.blocked))
+
+    def _new_row(self, counter: Counter, event: AttemptEvent | None) -> AttemptCounter:
+        row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=counter.rule.limit)
+        row.parameters = parameter_bits(counter.rule.parameters)
+        if event is not None:
+            keys = keys_of(event)
+            for name in counter.rule.parameters:
+                setattr(row, f"{name}_key", keys[name])
+            row.username = event.username if "username" in counter.rule.parameters else None
+            row.ip_address = event.ip_address if "ip_address" in counter.rule.parameters else None
+        return row
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
+
+
+def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:
+    """Return ``row`` with the failures that the store has counted and no worker has written.
+
+    Not where somebody has taken all of it back since: that was about these failures, too.
+    """
+    state = answer.state
+    taken_back = 0 < row.failures <= row.lifted and row.updated_at > as_datetime(answer.time)
+    if row.epoch > state.epoch or taken_back:
+        return row
+    if row.epoch < state.epoch:
+        row.lifted, row.failures = state.lifted + (row.lifted if row.epoch == 0 else 0), 0
+        row.epoch, row.limit, row.updated_at = state.epoch, state.limit, as_datetime(answer.time)
+        row.expires_at = as_datetime(state.expires_at) if state.expires_at else None
+    elif row.failures < state.failures:
+        row.expires_at = as_datetime(state.expires_at) if state.expires_at else None
+    row.failures = max(row.failures, state.failures)
+    return row
 
 
 def _standing(row: AttemptCounter | None) -> int:

@@ -17,7 +17,7 @@ from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits, 
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
 from axes_async.stores.base import Store
 from axes_async.tasks.lifting import Keys, apply_reset, counters_of, keys_under, portions
-from axes_async.tasks.rows import PORTION, attempt_key, keys_of, upsert
+from axes_async.tasks.rows import PORTION, attempt_key, insert, keys_of, upsert
 
 ATTEMPT_FIELDS = (
     "attempt_time",
@@ -74,14 +74,14 @@ class Fold:
             AccessFailureLog(**_who(event), event_id=UUID(event.id), locked_out=event.locked, repeats=event.repeats)
             for event in events
         ]
-        AccessFailureLog.objects.using(self.using).bulk_create(rows, batch_size=PORTION)
+        insert(AccessFailureLog, rows, using=self.using)
 
     def _logins(self, events: list[AttemptEvent]) -> None:
         rows = [
             AccessLog(**_who(event), event_id=UUID(event.id), session_hash=event.extra.get("session", ""))
             for event in events
         ]
-        AccessLog.objects.using(self.using).bulk_create(rows, batch_size=PORTION)
+        insert(AccessLog, rows, using=self.using)
 
     def _logouts(self, events: list[AttemptEvent]) -> None:
         """Set the time of the logout on its login: by the login's id, or for want of that by the session."""
@@ -135,8 +135,14 @@ class Fold:
         for event in events:
             for state in event.counters:
                 latest[state.digest] = event, state
-        before = {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=latest)}
-        rows = [_counter_row(event, state, before.get(state.digest)) for event, state in latest.values()]
+        known = AttemptCounter.objects.using(self.using).filter(digest__in=latest)
+        before = {row.digest: row for row in known.only("epoch", "failures", "lifted", "expires_at")}
+        # An event may come late, out of the dead letters say: it takes nothing back of what later ones have told.
+        rows = [
+            _counter_row(event, state, before.get(digest))
+            for digest, (event, state) in latest.items()
+            if not _outlived(state, before.get(digest), event.time)
+        ]
         upsert(AttemptCounter, rows, key="digest", fields=COUNTER_FIELDS, using=self.using)
         self._keep_shown([row for row in rows if row.expires_at and 0 < row.limit <= row.failures - row.lifted])
 
@@ -176,12 +182,7 @@ class Fold:
 
 
 def _counter_row(event: AttemptEvent, state: CounterState, before: AttemptCounter | None) -> AttemptCounter:
-    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted.
-
-    An event may come late, out of the dead letters say: it takes nothing back of what later ones have told.
-    """
-    if before is not None and before.epoch > state.epoch and _stands(before, event.time):
-        return before
+    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted."""
     keys = keys_of(event)
     row = AttemptCounter(
         digest=state.digest,
@@ -203,8 +204,11 @@ def _counter_row(event: AttemptEvent, state: CounterState, before: AttemptCounte
     return row
 
 
-def _stands(row: AttemptCounter, time: int) -> bool:
-    return row.lifted < row.failures and (row.expires_at is None or row.expires_at > as_datetime(time))
+def _outlived(state: CounterState, row: AttemptCounter | None, time: int) -> bool:
+    """Return whether ``row`` tells of a younger life of the counter than ``state``, which still counted at ``time``."""
+    if row is None or row.epoch <= state.epoch or row.lifted >= row.failures:
+        return False
+    return row.expires_at is None or row.expires_at > as_datetime(time)
 
 
 def _is_blocked_row(event: AttemptEvent) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import TypeVar
 
 from django.db import connections
@@ -72,6 +73,26 @@ def new_counter(counter: Counter, event: AttemptEvent | None) -> AttemptCounter:
         row.username = event.username if "username" in counter.rule.parameters else None
         row.ip_address = event.ip_address if "ip_address" in counter.rule.parameters else None
     return row
+
+
+def insert(model: type[Row], rows: Sequence[Row], *, using: str) -> None:
+    """Insert ``rows``, none of which has a primary key yet.
+
+    PostgreSQL takes them by COPY where the driver has it (psycopg 3): an INSERT of the same rows costs several times as
+    much, most of it in writing the statement.
+    """
+    connection = connections[using]
+    columns = [field for field in model._meta.concrete_fields if not field.primary_key]
+    names = ", ".join(connection.ops.quote_name(field.column) for field in columns if field.column)
+    table = connection.ops.quote_name(model._meta.db_table)
+    values = attrgetter(*(field.attname for field in columns))
+    with connection.cursor() as cursor:
+        if not rows or connection.vendor != "postgresql" or not hasattr(cursor, "copy"):
+            model._default_manager.using(using).bulk_create(rows, batch_size=PORTION)
+            return
+        with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(values(row))
 
 
 def upsert(model: type[Row], rows: Sequence[Row], *, key: str, fields: Iterable[str], using: str) -> None:

@@ -19,6 +19,9 @@ from axes_async.tasks.sources import MOST_FAILURES, Record
 
 COUNTER_FIELDS = ("epoch", "failures", "lifted", "blocked", "limit", "expires_at", "updated_at")
 
+MOST_COUNTED = 1000
+"""Failures that a counter takes over, or its limit if that is more: django-axes goes on counting while it is locked."""
+
 
 @dataclass(slots=True)
 class _Share:
@@ -104,8 +107,9 @@ class Tally:
                 row.expires_at = end
             elif row.expires_at is not None:
                 row.expires_at = None if end is None else max(row.expires_at, end)
-            row.lifted = max(-MOST_FAILURES, row.lifted - share.failures)
             row.limit, row.updated_at = share.counter.rule.limit, now
+            room = max(0, max(MOST_COUNTED, row.limit) - (row.failures - row.lifted))
+            row.lifted -= min(room, share.failures)
         upsert(AttemptCounter, list(rows.values()), key="digest", fields=COUNTER_FIELDS, using=self.using)
 
 

@@ -240,6 +240,21 @@ def test_a_second_run_changes_nothing(valkey: redis.Redis, lost: bool) -> None:
 
 
 @pytest.mark.usefixtures("_axes")
+def test_a_million_failures_of_a_locked_client_count_as_what_locks_it(gets_in: GetsIn, drain: Drain) -> None:
+    attempts({"ip_address": A, "failures_since_start": 1_000_000})
+    move()
+    attempts({"ip_address": A, "failures_since_start": 1_000_000, "user_agent": "another"})
+    move()
+    row = AttemptCounter.objects.get()
+    assert row.failures - row.lifted == 1000
+    assert sum(AccessAttempt.objects.values_list("failures_since_start", flat=True)) == 2_000_000
+    assert not gets_in(A)
+    drain()
+    assert reset(ip=A) == 2
+    assert gets_in(A)
+
+
+@pytest.mark.usefixtures("_axes")
 def test_a_later_run_copies_what_is_new(gets_in: GetsIn) -> None:
     attempts({"ip_address": A, "failures_since_start": 2})
     move()

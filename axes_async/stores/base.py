@@ -40,6 +40,8 @@ class Outcome:
     """Whether the outbox went from quiet to busy with this step."""
     event: AttemptEvent | None = None
     """The event to deliver, from a store that has no outbox of its own."""
+    told: Sequence[bytes] = ()
+    """How each counter stands after the step, as ``Heard`` takes it, from a store that may go away."""
 
 
 class Rows(Protocol):

@@ -131,11 +131,16 @@ local function forget(c, names)
   end
 end
 
--- The wire form of a counter, as CounterState.parse reads it; a digest is the last 22 bytes of its key.
+-- The wire form of a counter, as CounterState.parse reads it; a digest is the last 22 bytes of its key, and the end is
+-- told by its distance from the epoch (0: never).
 local function state(c, cleared)
-  return table.concat({string.sub(c.key, -22), c.bits, int(c.e), int(c.f), int(c.g), int(c.u), int(c.limit),
-                       cleared and '1' or '0'}, ':')
+  local lasts = c.u == 0 and 0 or c.u == c.e and 1 or c.u - c.e
+  return table.concat({string.sub(c.key, -22), c.bits, int(c.e), int(c.f), int(c.g), int(lasts), int(c.limit),
+                       cleared and '1' or nil}, ':')
 end
+
+-- What the caller is told of a counter, to know when the store is away: its state, and how many are looked at.
+local function told(c, open) return state(c) .. ':' .. int(open) end
 
 -- Append the event, if there is room or it must be taken; returns 1 if a nudge is due.
 local function append(repeats, states, always)

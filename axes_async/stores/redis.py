@@ -126,8 +126,9 @@ class RedisStore(OutboxStore):
         extend: bool,
     ) -> Outcome:
         """See ``Store.reserve``."""
-        verdict, until, nudge = self._step("reserve", counters, now, token, lease, event, "1" if extend else "0")
-        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge))
+        flag = "1" if extend else "0"
+        verdict, until, nudge, *told = self._step("reserve", counters, now, token, lease, event, flag)
+        return Outcome(Verdict(verdict), locked_until=until, nudge=bool(nudge), told=told)
 
     def fail(
         self,
@@ -143,9 +144,9 @@ class RedisStore(OutboxStore):
     ) -> Outcome:
         """See ``Store.fail``."""
         flag = f"{int(extend)}{int(again)}{len(release)}"
-        until, newly, nudge = self._step("fail", [*counters, *release], now, token, lease, event, flag)
+        until, newly, nudge, *told = self._step("fail", [*counters, *release], now, token, lease, event, flag)
         verdict = Verdict.LOCKED if until else Verdict.ALLOWED
-        return Outcome(verdict, locked_until=until, newly_locked=bool(newly), nudge=bool(nudge))
+        return Outcome(verdict, locked_until=until, newly_locked=bool(newly), nudge=bool(nudge), told=told)
 
     def succeed(
         self,

