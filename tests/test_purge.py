@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ import pytest
 import time_machine
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import Count
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -157,3 +159,25 @@ def test_a_command_deletes_what_is_older_than_a_number_of_days(
     assert run(command, "--age", "29") == "1 logs removed.\n"
     assert run(command, "--age", "0") == "1 logs removed.\n"
     assert (theirs.objects.count(), others.objects.count()) == (0, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_beside_a_drain_the_old_rows_go_and_the_new_ones_come(monkeypatch: pytest.MonkeyPatch, drain: Drain) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("a database in memory has one connection")
+    monkeypatch.setattr(purge_module, "PORTION", 20)
+    AccessFailureLog.objects.bulk_create(
+        AccessFailureLog(username="old", event_id=uuid4(), attempt_time=NOON - timedelta(days=2)) for _ in range(1000)
+    )
+
+    def fail_and_drain() -> None:
+        for number in range(60):
+            failure("new", f"192.0.2.{number}")
+            drain()
+        connection.close()
+
+    with override_settings(AXES_ACCESS_FAILURE_LOG_AGE=1), ThreadPoolExecutor(2) as pool:
+        drained = pool.submit(fail_and_drain)
+        assert purge()["failure_logs"] == 1000
+        drained.result()
+    assert list(AccessFailureLog.objects.values_list("username").annotate(Count("pk")).order_by()) == [("new", 60)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+
+from django.core.management.base import OutputWrapper
 
 WIDTH = 30
 """Characters of the bar."""
@@ -15,12 +16,12 @@ PAUSE = 0.1
 class Progress:
     """One bar; draws nothing where ``out`` is no terminal.
 
-    :param out: where to, usually a command's ``stderr``.
+    :param out: where to, a command's ``stderr``; in its usual colour, not that of errors.
     :param label: what is going on.
     :param total: how many steps it takes; more of them are no error.
     """
 
-    def __init__(self, out: Any, label: str, total: int) -> None:
+    def __init__(self, out: OutputWrapper, label: str, total: int) -> None:
         """Draw nothing yet."""
         self.out, self.label, self.total = out, label, total
         self.done = 0
@@ -37,14 +38,12 @@ class Progress:
         """Leave the bar as it is now, and go on in the next line."""
         if self._shown:
             self._draw()
-            self.out.write("", ending="\n")
+            self.out.write("\n", style_func=str)
 
     def _draw(self) -> None:
         self._drawn_at = time.monotonic()
         share = min(1.0, self.done / self.total) if self.total else 1.0
         bar = "#" * round(share * WIDTH)
-        self.out.write(
-            f"\r{self.label:26}[{bar:-<{WIDTH}}] {share:4.0%}  {self.done:,} of {max(self.done, self.total):,}",
-            ending="",
-        )
+        steps = f"{self.done:,} of {max(self.done, self.total):,}"
+        self.out.write(f"\r{self.label:26}[{bar:-<{WIDTH}}] {share:4.0%}  {steps}", style_func=str, ending="")
         self.out.flush()
