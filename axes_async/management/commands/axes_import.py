@@ -13,7 +13,7 @@ from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore
 from axes_async.stores.cache import CacheStore
 from axes_async.tasks.carry import Carried, carry, left_to_carry
-from axes_async.tasks.drain import drain_batch
+from axes_async.tasks.drain import BATCH, drain_batch
 from axes_async.tasks.sources import Source, find_sources
 from axes_async.tasks.tell import locked_counters, tell_store
 
@@ -73,7 +73,7 @@ class Command(BaseCommand):
         """Have the rows know what the store has counted so far, as far as it can be asked."""
         store = get_store()
         try:
-            while isinstance(store, OutboxStore) and drain_batch(store):
+            while isinstance(store, OutboxStore) and drain_batch(store) == BATCH:
                 pass
         except StoreUnavailable:
             return
