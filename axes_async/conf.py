@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -59,6 +60,14 @@ class AxesSettings:
     """Whether each failure gets an ``AccessFailureLog`` row."""
     disable_access_log: bool = False
     """Whether logins and logouts go without ``AccessLog`` rows."""
+    access_log_age: timedelta | None = None
+    """How long ``AccessLog`` rows are kept; ``None`` for ever. This one and those below are what ``purge`` goes by."""
+    access_failure_log_age: timedelta | None = None
+    """How long ``AccessFailureLog`` rows are kept."""
+    access_reset_age: timedelta | None = None
+    """How long ``AccessReset`` rows are kept."""
+    access_failure_log_per_user_limit: int | None = None
+    """How many ``AccessFailureLog`` rows of one username are kept, the latest; ``None`` for all."""
     cache: str = "default"
     """Alias in ``CACHES`` whose server holds counters and outbox."""
     redis_client: Callable[[], Any] | None = None
@@ -82,6 +91,12 @@ class AxesSettings:
     def lease_ms(self) -> int:
         """``reserve_lease`` in milliseconds."""
         return max(1, round(self.reserve_lease * 1000))
+
+    @property
+    def purges(self) -> bool:
+        """Whether any log row is to go some day."""
+        kept = (self.access_log_age, self.access_failure_log_age, self.access_reset_age)
+        return any(age is not None for age in kept) or self.access_failure_log_per_user_limit is not None
 
     def cooloff_for(self, request: HttpRequest | None) -> float | None:
         """Return the cool-off in seconds for ``request``; ``None`` when only a reset ends a lockout.
@@ -113,6 +128,10 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "enable_admin": readers.boolean,
     "enable_access_failure_log": readers.boolean,
     "disable_access_log": readers.boolean,
+    "access_log_age": readers.age,
+    "access_failure_log_age": readers.age,
+    "access_reset_age": readers.age,
+    "access_failure_log_per_user_limit": partial(readers.optional_integer, least=1, most=readers.MOST),
     "cache": readers.text,
     "redis_client": readers.optional_dotted,
     "reserve_wait": partial(readers.seconds, positive=False),

@@ -23,6 +23,9 @@ CoolOff = timedelta | Callable[[HttpRequest | None], timedelta | float | None] |
 LockoutCallable = Callable[[HttpRequest, HttpResponseBase | None, Mapping[str, str]], HttpResponseBase]
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@,\s]+", re.IGNORECASE)
 LONGEST_COOLOFF = timedelta(days=36_500)
+OLDEST = timedelta(days=36_500)
+YOUNGEST = timedelta(hours=1)
+"""A row tells that its event is written, for as long as the event may come again."""
 LONGEST_WAIT = 1_000_000
 MOST = 2**31 - 1
 """What an integer column holds."""
@@ -42,6 +45,15 @@ def integer(name: str, value: object, *, least: int, most: int | None = None) ->
     """Read a whole number from ``least`` to ``most``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         refuse(name, value, f"a whole number from {least}" + ("" if most is None else f" to {most}"))
+    return value
+
+
+def optional_integer(name: str, value: object, *, least: int, most: int) -> int | None:
+    """Read a whole number from ``least`` to ``most``, or ``None``."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        refuse(name, value, f"None or a whole number from {least} to {most}")
     return value
 
 
@@ -82,6 +94,18 @@ def duration(
         length = timedelta(hours=value) if 0 < value <= hours_at_most else None
     if not isinstance(length, timedelta) or not timedelta(milliseconds=1) <= length <= LONGEST_COOLOFF:
         refuse(name, value, f"{takes}; a duration is more than 0 and at most {LONGEST_COOLOFF.days} days")
+    return length
+
+
+def age(name: str, value: object) -> timedelta | None:
+    """Read how long rows are kept: a timedelta, a number of days, or ``None`` for ever."""
+    if value is None:
+        return None
+    length: object = value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        length = timedelta(days=value) if 0 < value <= OLDEST.days else None
+    if not isinstance(length, timedelta) or not YOUNGEST <= length <= OLDEST:
+        refuse(name, value, f"None, a timedelta or a number of days, from an hour to {OLDEST.days} days")
     return length
 
 

@@ -18,14 +18,14 @@ from django.db.models import Count
 from axes_async.clock import as_datetime, now_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
-from axes_async.events import AttemptEvent, CounterState, parameter_bits, worth_a_row
+from axes_async.events import AttemptEvent, CounterState, worth_a_row
 from axes_async.heard import Answer, Heard
 from axes_async.ledger import state_of
 from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
 from axes_async.stores.base import PERMANENT, OutboxStore, Outcome, Store, Verdict
 from axes_async.tasks.fold import COUNTER_FIELDS, Fold
-from axes_async.tasks.rows import keys_of, upsert
+from axes_async.tasks.rows import new_counter, upsert
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -118,7 +118,7 @@ class DirectStore(Store):
         with self._held() as cursor:
             rows = self._rows(counters, now, event)
             for counter in counters:
-                row = rows.get(counter.digest) or _new_row(counter, event)
+                row = rows.get(counter.digest) or new_counter(counter, event)
                 rows[counter.digest] = row
                 if not _is_locked(counter, rows):
                     row.lifted -= 1
@@ -206,7 +206,7 @@ class DirectStore(Store):
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
         rows = self._rows(counters, now)
-        return [state_of(rows.get(counter.digest) or _new_row(counter, None)) for counter in counters]
+        return [state_of(rows.get(counter.digest) or new_counter(counter, None)) for counter in counters]
 
     def release_places(self, token: str) -> None:
         """Give back whatever is held under ``token``."""
@@ -230,7 +230,7 @@ class DirectStore(Store):
         rows = {row.digest: row for row in known}
         more = []
         for digest, answer in answers.items():
-            row = rows.get(digest) or _new_row(answer.state, answer.event)
+            row = rows.get(digest) or new_counter(answer.state, answer.event)
             before = row.epoch, row.failures
             if answer.event is not None and before != (_joined(row, answer).epoch, row.failures):
                 more.append(row)
@@ -252,7 +252,7 @@ class DirectStore(Store):
             answer = self.heard.of(counter.digest, now=now)
             if answer is not None and answer.state.epoch:
                 rows[counter.digest] = _joined(
-                    rows.get(counter.digest) or _new_row(counter, event or answer.event), answer
+                    rows.get(counter.digest) or new_counter(counter, event or answer.event), answer
                 )
         return rows
 
@@ -290,19 +290,6 @@ class DirectStore(Store):
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
-
-
-def _new_row(counter: Counter | CounterState, event: AttemptEvent | None) -> AttemptCounter:
-    rule = counter.rule if isinstance(counter, Counter) else counter
-    row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=rule.limit)
-    row.parameters = parameter_bits(rule.parameters)
-    if event is not None:
-        keys = keys_of(event)
-        for name in rule.parameters:
-            setattr(row, f"{name}_key", keys[name])
-        row.username = event.username if "username" in rule.parameters else None
-        row.ip_address = event.ip_address if "ip_address" in rule.parameters else None
-    return row
 
 
 def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:

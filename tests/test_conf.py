@@ -55,6 +55,10 @@ DEFAULTS: dict[str, Any] = {
     "enable_admin": True,
     "enable_access_failure_log": True,
     "disable_access_log": False,
+    "access_log_age": None,
+    "access_failure_log_age": None,
+    "access_reset_age": None,
+    "access_failure_log_per_user_limit": None,
     "cache": "default",
     "redis_client": None,
     "reserve_wait": 1.0,
@@ -74,6 +78,7 @@ BOOLEANS = (
     "AXES_ENABLE_RETRY_AFTER_HEADER",
     "AXES_ENABLE_ADMIN",
 )
+AGES = ("AXES_ACCESS_LOG_AGE", "AXES_ACCESS_FAILURE_LOG_AGE", "AXES_ACCESS_RESET_AGE")
 REFUSED: dict[str, list[object]] = {
     **{name: [None, 1, 0, "True", ""] for name in BOOLEANS},
     "AXES_FAILURE_LIMIT": [None, 0, -1, 2.0, "3", True, float("nan"), lambda request, credentials: 3],
@@ -86,6 +91,14 @@ REFUSED: dict[str, list[object]] = {
         timedelta(microseconds=1), timedelta.max, [1], b"1", "", "1", "no.such.module", ".x", "..x.y", "os.path",
     ],
     "AXES_RESET_ON_SUCCESS": [None, 1, 0, "Account", "username", ["account"]],
+    **{
+        name: [
+            True, False, 0, -1, 0.01, 36_501, float("nan"), float("inf"), 10**400, "", "30", timedelta(0),
+            timedelta(minutes=59), timedelta.max, [30],
+        ]
+        for name in AGES
+    },
+    "AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT": [True, False, 0, -1, 1.5, "1000", float("nan"), 2**31],
     "AXES_HTTP_RESPONSE_CODE": [None, 99, 600, "429", 429.0, True],
     "AXES_LOCKOUT_CALLABLE": [
         1, "", "no.such.module", "os.path", ["tests.test_conf.answer"], lambda: None, lambda request: None,
@@ -111,6 +124,16 @@ REFUSED: dict[str, list[object]] = {
 }  # fmt: skip
 TAKEN: dict[str, list[tuple[object, object]]] = {
     **{name: [(True, True), (False, False)] for name in BOOLEANS},
+    **{
+        name: [
+            (None, None),
+            (30, timedelta(days=30)),
+            (0.5, timedelta(hours=12)),
+            (timedelta(hours=1), timedelta(hours=1)),
+        ]
+        for name in AGES
+    },
+    "AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT": [(None, None), (1, 1), (1000, 1000)],
     "AXES_FAILURE_LIMIT": [(1, 1), (1000, 1000)],
     "AXES_LOCKOUT_PARAMETERS": [
         (["username"], (("username",),)),

@@ -245,7 +245,7 @@ class RedisStore(OutboxStore):
 
     def cool(self) -> None:
         """See ``OutboxStore.cool``."""
-        self._run("warmth", [self.warmth_key], ["", f"cold:{token_hex(4)}"])
+        self._call(lambda: self.client.set(self.warmth_key, f"cold:{token_hex(4)}"))
 
     def rebuild(self, states: Iterable[Sequence[CounterState]], *, now: int, lease: int) -> bool:
         """See ``OutboxStore.rebuild``."""
@@ -359,7 +359,7 @@ class RedisStore(OutboxStore):
         scripts = [script(name) for name in SCRIPTS]
         known = self._call(lambda: self.client.script_exists(*[sha for _, sha in scripts]))
         if self.database and not any(known):
-            self._call(lambda: self.client.set(self.warmth_key, f"cold:{token_hex(4)}"))
+            self.cool()
         for source, _ in scripts:
             self._call(partial(self.client.script_load, source))
 

@@ -1,4 +1,4 @@
--- Tell what the store's counters are worth.
+-- Tell what the store's counters are worth, if that is still what it was.
 -- One step, so that a rebuild which began before the store was flushed cannot call it complete.
 --
 -- KEYS[1] warmth   ARGV[1] what it must be now ("" for not there)   ARGV[2] what it is to be
