@@ -2,6 +2,7 @@
 # make test    the tests, on PostgreSQL, and those of the rows on SQLite too
 # make test-faults   the fault tests that take minutes
 # make check   style, types, import rules, migrations
+# make messages   collects the words to translate, and compiles those that are translated; needs GNU gettext
 # make clean   removes what the other targets made, the virtual environment and the demo's data too
 #
 # PYTHON=python3.12 chooses the Python of the virtual environment, PORT=8001 the port of the site, and
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 CHECKED := build/check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check clean
+.PHONY: help run test test-faults check messages clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -40,6 +41,10 @@ check: $(VENV)/installed-dev
 		--cache-dir ../../.mypy_cache -p axes_async -p example_project
 	cd $(CHECKED) && PYTHONPATH=. ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml --no-cache
 	$(BIN)/python example_project/manage.py makemigrations --check --dry-run
+
+messages: $(VENV)/installed-dev
+	cd axes_async && ../$(BIN)/django-admin makemessages --all --no-obsolete --no-wrap --add-location file
+	cd axes_async && ../$(BIN)/django-admin compilemessages
 
 clean:
 	rm -rf $(VENV) build dist var *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

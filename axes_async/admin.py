@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.conf import settings as django_settings
 from django.contrib import admin, messages
 from django.db import router, transaction
-from django.db.models import Model, QuerySet
+from django.db.models import BigIntegerField, Exists, F, Model, OuterRef, Q, QuerySet
+from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import AxesError
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from axes_async.events import parameters_of
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
+from axes_async.policy import PARAMETERS
+from axes_async.text import printable
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -25,13 +31,29 @@ PORTION = 500
 """Attempts that one reset event names."""
 
 
+def _shown(name: str, label: Any) -> Callable[[Any, Model], str | None]:
+    """Return a column for text of a stranger's: the field ``name``, with nothing in it that disguises a row."""
+
+    @admin.display(description=label, ordering=name)
+    def shown(self: Any, row: Model) -> str | None:
+        value = getattr(row, name)
+        return None if value is None else printable(value)
+
+    return shown
+
+
 class ReadOnlyAdmin(ModelAdmin):
     """What all three have in common: nothing can be added or changed."""
 
     date_hierarchy = "attempt_time"
     ordering = ("-attempt_time",)
     search_fields = ("username", "ip_address", "user_agent", "path_info")
+    readonly_fields: ClassVar[tuple[str, ...]] = ("shown_username", "shown_agent", "shown_accept", "shown_path")
     show_full_result_count = False
+    shown_username = _shown("username", _("username"))
+    shown_agent = _shown("user_agent", _("user agent"))
+    shown_accept = _shown("http_accept", _("HTTP accept"))
+    shown_path = _shown("path_info", _("path"))
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Return ``False``: only a drain writes rows."""
@@ -42,17 +64,51 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
-@admin.register(AccessAttempt)
+class LockedOutFilter(admin.SimpleListFilter):
+    """Those that a lockout stands on, or the others."""
+
+    title = _("locked out")
+    parameter_name = "locked_out"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return both."""
+        return [("yes", _("Yes")), ("no", _("No"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the attempts that were asked for."""
+        wanted = self.value()
+        return queryset.filter(is_locked=wanted == "yes") if wanted in {"yes", "no"} else queryset
+
+
 class AccessAttemptAdmin(ReadOnlyAdmin):
     """The failures that count now; deleting some takes them back from every counter."""
 
-    list_display = ("attempt_time", "ip_address", "username", "failures_since_start", "expires_at", "user_agent")
-    list_filter = ("attempt_time", "path_info")
-    fieldsets = (
-        (None, {"fields": ("username", "ip_address", "failures_since_start")}),
-        (_("Times"), {"fields": ("first_attempt_time", "attempt_time", "expires_at")}),
-        (_("Last request"), {"fields": ("path_info", "user_agent", "http_accept")}),
+    list_display = (
+        "attempt_time",
+        "ip_address",
+        "shown_username",
+        "failures_since_start",
+        "locked_out",
+        "expires_at",
+        "shown_agent",
     )
+    list_filter = (LockedOutFilter, "attempt_time", "path_info")
+    readonly_fields = (*ReadOnlyAdmin.readonly_fields, "locked_out")
+    fieldsets = (
+        (None, {"fields": ("shown_username", "ip_address", "failures_since_start", "locked_out")}),
+        (_("Times"), {"fields": ("first_attempt_time", "attempt_time", "expires_at")}),
+        (_("Last request"), {"fields": ("shown_path", "shown_agent", "shown_accept")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AccessAttempt]:
+        """Return the attempts, each with whether one of its counters is locked now."""
+        attempts: QuerySet[AccessAttempt] = super().get_queryset(request)
+        return attempts.annotate(is_locked=_is_locked())
+
+    @admin.display(description=_("locked out"), ordering="is_locked")
+    def locked_out(self, attempt: Any) -> Any:
+        """Return yes if the client is locked out, by these failures or by others that share a counter, or nothing."""
+        return _("Yes") if attempt.is_locked else None
 
     def delete_model(self, request: HttpRequest, obj: AccessAttempt) -> None:
         """Reset one attempt."""
@@ -93,6 +149,26 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
             self.message_user(request, text % error, messages.ERROR)
 
 
+def _is_locked() -> Q:
+    """Return whether an attempt belongs to a locked counter, as the rows know it, in terms of a query.
+
+    One subquery for each set of parameters that a rule may have, so that each finds its counter by an indexed key.
+    """
+    standing = Cast("failures", BigIntegerField()) - Cast("lifted", BigIntegerField())
+    now = as_datetime(now_ms())
+    locked = AttemptCounter.objects.alias(standing=standing).filter(
+        Q(expires_at=None) | Q(expires_at__gt=now),
+        Q(locked_until=None) | Q(locked_until__gt=now),
+        limit__gt=0,
+        standing__gte=F("limit"),
+    )
+    found = Q()
+    for bits in range(1, 1 << len(PARAMETERS)):
+        keys = {f"{name}_key": OuterRef(f"{name}_key") for name in parameters_of(bits)}
+        found |= Q(Exists(locked.filter(parameters=bits, **keys)))
+    return found
+
+
 class LogAdmin(ReadOnlyAdmin):
     """A log: nothing can be deleted from it either."""
 
@@ -101,25 +177,37 @@ class LogAdmin(ReadOnlyAdmin):
         return False
 
 
-@admin.register(AccessLog)
 class AccessLogAdmin(LogAdmin):
     """Logins and logouts."""
 
-    list_display = ("attempt_time", "logout_time", "ip_address", "username", "user_agent", "path_info")
+    list_display = ("attempt_time", "logout_time", "ip_address", "shown_username", "shown_agent", "shown_path")
     list_filter = ("attempt_time", "logout_time", "path_info")
     fieldsets = (
-        (None, {"fields": ("username", "ip_address", "attempt_time", "logout_time")}),
-        (_("Request"), {"fields": ("path_info", "user_agent", "http_accept", "session_hash")}),
+        (None, {"fields": ("shown_username", "ip_address", "attempt_time", "logout_time")}),
+        (_("Request"), {"fields": ("shown_path", "shown_agent", "shown_accept", "session_hash")}),
     )
 
 
-@admin.register(AccessFailureLog)
 class AccessFailureLogAdmin(LogAdmin):
     """Failures, and attempts that a lockout turned away."""
 
-    list_display = ("attempt_time", "ip_address", "username", "locked_out", "repeats", "user_agent", "path_info")
+    list_display = (
+        "attempt_time",
+        "ip_address",
+        "shown_username",
+        "locked_out",
+        "repeats",
+        "shown_agent",
+        "shown_path",
+    )
     list_filter = ("attempt_time", "locked_out", "path_info")
     fieldsets = (
-        (None, {"fields": ("username", "ip_address", "attempt_time", "locked_out", "repeats")}),
-        (_("Request"), {"fields": ("path_info", "user_agent", "http_accept")}),
+        (None, {"fields": ("shown_username", "ip_address", "attempt_time", "locked_out", "repeats")}),
+        (_("Request"), {"fields": ("shown_path", "shown_agent", "shown_accept")}),
     )
+
+
+if getattr(django_settings, "AXES_ENABLE_ADMIN", True):  # A value of a wrong type is for the system checks to report.
+    admin.site.register(AccessAttempt, AccessAttemptAdmin)
+    admin.site.register(AccessLog, AccessLogAdmin)
+    admin.site.register(AccessFailureLog, AccessFailureLogAdmin)

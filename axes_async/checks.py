@@ -106,7 +106,10 @@ def check_beat(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     if _is_off():
         return []
     entries = (current_app.conf.beat_schedule or {}).values()
-    missing = {"axes_async.drain", "axes_async.expire"} - {entry.get("task") for entry in entries}
+    wanted = {"axes_async.drain", "axes_async.expire"}
+    if get_settings().purges:
+        wanted.add("axes_async.purge")
+    missing = wanted - {entry.get("task") for entry in entries}
     if not missing:
         return []
     idle = f"CELERY_BEAT_SCHEDULE has no entry for {' and '.join(sorted(missing))}."

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any, Literal
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.http import HttpRequest
+from django.utils.functional import Promise
 
 from axes_async import readers, rule_readers
 from axes_async.policy import LockoutTier
@@ -49,10 +51,34 @@ class AxesSettings:
     """Whether an attempt during a lockout starts its cool-off anew."""
     http_response_code: int = 429
     """Status of the lockout response."""
+    enable_retry_after_header: bool = True
+    """Whether the lockout response has ``Retry-After``, where the lockout ends by itself."""
+    lockout_callable: readers.LockoutCallable | None = None
+    """Makes the lockout response out of the request, the view's response and the credentials."""
+    lockout_template: str | None = None
+    """Template of the lockout page."""
+    lockout_url: str | Promise | None = None
+    """Where locked out clients are sent: a URL, or the name of one."""
+    cooloff_message: str | Promise | None = None
+    """What the lockout response says while the lockout ends by itself; ``None`` for our own words."""
+    permalock_message: str | Promise | None = None
+    """What it says where only a reset ends the lockout; ``None`` for our own words."""
+    allowed_cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may read the lockout response in JSON; ``*`` is all of them."""
+    enable_admin: bool = True
+    """Whether the rows are in the admin."""
     enable_access_failure_log: bool = True
     """Whether each failure gets an ``AccessFailureLog`` row."""
     disable_access_log: bool = False
     """Whether logins and logouts go without ``AccessLog`` rows."""
+    access_log_age: timedelta | None = None
+    """How long ``AccessLog`` rows are kept; ``None`` for ever. This one and those below are what ``purge`` goes by."""
+    access_failure_log_age: timedelta | None = None
+    """How long ``AccessFailureLog`` rows are kept."""
+    access_reset_age: timedelta | None = None
+    """How long ``AccessReset`` rows are kept."""
+    access_failure_log_per_user_limit: int | None = None
+    """How many ``AccessFailureLog`` rows of one username are kept, the latest; ``None`` for all."""
     cache: str = "default"
     """Alias in ``CACHES`` whose server holds counters and outbox."""
     redis_client: Callable[[], Any] | None = None
@@ -77,6 +103,12 @@ class AxesSettings:
         """``reserve_lease`` in milliseconds."""
         return max(1, round(self.reserve_lease * 1000))
 
+    @property
+    def purges(self) -> bool:
+        """Whether any log row is to go some day."""
+        kept = (self.access_log_age, self.access_failure_log_age, self.access_reset_age)
+        return any(age is not None for age in kept) or self.access_failure_log_per_user_limit is not None
+
     def cooloff_for(self, request: HttpRequest | None) -> float | None:
         """Return the cool-off in seconds for ``request``; ``None`` when only a reset ends a lockout.
 
@@ -97,8 +129,20 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "reset_on_success": readers.reset_on_success,
     "reset_cool_off_on_failure_during_lockout": readers.boolean,
     "http_response_code": partial(readers.integer, least=100, most=599),
+    "enable_retry_after_header": readers.boolean,
+    "lockout_callable": readers.lockout_callable,
+    "lockout_template": readers.optional_text,
+    "lockout_url": readers.lazy_text,
+    "cooloff_message": readers.lazy_text,
+    "permalock_message": readers.lazy_text,
+    "allowed_cors_origins": readers.origins,
+    "enable_admin": readers.boolean,
     "enable_access_failure_log": readers.boolean,
     "disable_access_log": readers.boolean,
+    "access_log_age": readers.age,
+    "access_failure_log_age": readers.age,
+    "access_reset_age": readers.age,
+    "access_failure_log_per_user_limit": partial(readers.optional_integer, least=1, most=readers.MOST),
     "cache": readers.text,
     "redis_client": readers.optional_dotted,
     "reserve_wait": partial(readers.seconds, positive=False),

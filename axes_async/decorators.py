@@ -10,7 +10,7 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
 from axes_async import guard
-from axes_async.responses import lockout_response
+from axes_async.responses import alockout_response, lockout_response
 from axes_async.state import AxesState, state_of
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -36,7 +36,7 @@ def axes_dispatch(view: View) -> View:
                 else:
                     await guard.areserve(request, None)
                 if state.denied:
-                    return lockout_response(request, state)
+                    return await alockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
             finally:
                 await guard.arelease(state)

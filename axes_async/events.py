@@ -167,6 +167,10 @@ class AttemptEvent:
         parts = [self.kind, short, self.username, self.ip_address, self.user_agent, self.http_accept, self.path_info]
         return json.dumps([*parts, self.extra] if self.extra else parts, separators=(",", ":"), ensure_ascii=False)
 
+    def line(self) -> str:
+        """Return the body in ASCII, for a log: no character of a name changes how the log is shown."""
+        return json.dumps(json.loads(self.body()), separators=(",", ":"))
+
     def outcome(self) -> str:
         """Return the part of the wire form that the store's step adds."""
         return "|".join([str(self.repeats), *(state.text() for state in self.counters)])

@@ -206,4 +206,4 @@ class FailoverStore:
 
 
 def _events(args: tuple[Any, ...]) -> list[str]:
-    return [argument.body() for argument in args if isinstance(argument, AttemptEvent)]
+    return [argument.line() for argument in args if isinstance(argument, AttemptEvent)]

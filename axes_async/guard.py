@@ -14,7 +14,7 @@ from typing import Self
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
-from axes_async import outbox, signals
+from axes_async import audit, outbox, signals
 from axes_async.client import client_of, identify, username_from
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
@@ -35,6 +35,7 @@ from axes_async.rule_readers import Credentials
 from axes_async.rules import counters_of
 from axes_async.state import Attempt, AxesState, enter_block, is_detached, leave, state_of
 from axes_async.store import get_failover
+from axes_async.stores.base import Outcome
 
 __all__ = ["arelease", "areserve", "attempt", "fail", "log_out", "look", "release", "reserve", "succeed"]
 
@@ -63,6 +64,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     state.attempt, state.client = attempt, client
     attempt.settled = True
     event = event_of(Kind.FAILED, attempt.id, client)
+    audit.login_failed(client, event.id)
     try:
         outcome = get_failover().fail(
             attempt.token,
@@ -75,13 +77,13 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
             held=attempt.reserved,
         )
     except StoreUnavailable as error:
-        log.error("Failure not counted, the store is unavailable (%s): %s", error, event.body())
+        log.error("Failure not counted, the store is unavailable (%s): %s", error, event.line())
         return
     if outcome.locked_until:
-        mark_locked(state, outcome)
+        mark_locked(state, counters, outcome, request)
     outbox.follow_up(outcome)
     if outcome.newly_locked:
-        log.warning("Locked out after repeated failures: %r from %s.", client.username, client.ip_address)
+        audit.locked_out(client, event.id)
         signals.user_locked_out.send(
             sender=__name__, request=request, username=client.username, ip_address=client.ip_address
         )
@@ -112,7 +114,9 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
         clear = tuple(counter for counter in clear if "username" in counter.rule.parameters)
     event = event_of(Kind.LOGGED_IN, attempt.id, client, session=session_hash)
     if settings.disable_access_log and not clear and held is None:
+        audit.logged_in(client, event.id, retries=0)
         return event.id
+    retries = 0
     try:
         outcome = get_failover().succeed(
             attempt.token,
@@ -125,32 +129,45 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
             held=attempt.reserved,
         )
     except StoreUnavailable as error:
-        log.error("Login not recorded, the store is unavailable (%s): %s", error, event.body())
+        log.error("Login not recorded, the store is unavailable (%s): %s", error, event.line())
     else:
         outbox.follow_up(outcome)
+        retries = _retries(counters, outcome)
+    audit.logged_in(client, event.id, retries=retries)
     return event.id
+
+
+def _retries(counters: tuple[Counter, ...], outcome: Outcome) -> int:
+    """Return how many failures of the client stood: of its name where names are counted, else of what is counted."""
+    if not outcome.standing:
+        return 0
+    named = [counter for counter in counters if "username" in counter.rule.parameters]
+    return max((outcome.standing.get(counter.digest, 0) for counter in named or counters), default=0)
 
 
 def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "", login: str = "") -> None:
     """Record a logout; ``login`` is the id that ``succeed`` returned, if it is known."""
     settings = get_settings()
-    if not settings.enabled or settings.disable_access_log:
+    if not settings.enabled:
         return
     client = identify(request, {"username": username})
     event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
+    audit.logged_out(client, event.id)
+    if settings.disable_access_log:
+        return
     try:
         outbox.follow_up(get_failover().record(event))
     except StoreUnavailable as error:
-        log.error("Logout not recorded, the store is unavailable (%s): %s", error, event.body())
+        log.error("Logout not recorded, the store is unavailable (%s): %s", error, event.line())
 
 
-def look(request: HttpRequest) -> AxesState:
+def look(request: HttpRequest, credentials: Credentials = None) -> AxesState:
     """Return the state of ``request``, marked as locked out if its client is; counts and records nothing."""
     settings = get_settings()
     state = state_of(request)
     if settings.enabled and not state.denied:
-        client = identify(request, None)
-        counters = counters_of(settings, request, None, client)
+        client = identify(request, credentials)
+        counters = counters_of(settings, request, credentials, client)
         try:
             outcome = get_failover().peek(counters, now=now_ms())
         except StoreUnavailable as error:
@@ -159,7 +176,7 @@ def look(request: HttpRequest) -> AxesState:
         else:
             if outcome.locked_until:
                 state.client = client
-                mark_locked(state, outcome)
+                mark_locked(state, counters, outcome, request)
     return state
 
 

@@ -97,16 +97,19 @@ def life_of(row: AttemptCounter) -> Life:
         failures=row.failures,
         lifted=row.lifted,
         expires_at=0 if row.expires_at is None else as_ms(row.expires_at),
-        locked_until=0 if row.locked_until is None else as_ms(row.locked_until),
+        locked_until=0 if row.locked_until is None or row.ends else as_ms(row.locked_until),
         ends=ends_of(row),
     )
 
 
 def keep(life: Life, row: AttemptCounter) -> None:
-    """Have ``row`` hold ``life``."""
+    """Have ``row`` hold ``life``; ``row.limit`` is the limit in force."""
     row.epoch, row.failures, row.lifted = life.epoch, life.failures, life.lifted
     row.expires_at = as_datetime(life.expires_at) if life.expires_at else None
-    row.locked_until = as_datetime(life.locked_until) if life.locked_until else None
+    until = life.locked_until
+    if life.ends and 0 < row.limit <= life.standing:
+        until = life.ends[-row.limit]
+    row.locked_until = as_datetime(until) if until else None
     row.ends = ends_text(life.ends)
 
 

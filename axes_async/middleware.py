@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 
 from axes_async import guard, state
 from axes_async.conf import get_settings
-from axes_async.responses import lockout_response
+from axes_async.responses import alockout_response, lockout_response
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], Response | Awaitable[Response]]
@@ -45,7 +45,7 @@ class AxesMiddleware:
         finally:
             state.leave(token)
             guard.release(current)
-        return lockout_response(request, current) if current.denied else response
+        return response if _stands(response, current) else lockout_response(request, current, response)
 
     async def _serve_async(self, request: HttpRequest) -> Response:
         if not get_settings().enabled:
@@ -56,4 +56,9 @@ class AxesMiddleware:
         finally:
             state.leave(token)
             await guard.arelease(current)
-        return lockout_response(request, current) if current.denied else response
+        return response if _stands(response, current) else await alockout_response(request, current, response)
+
+
+def _stands(response: Response, current: state.AxesState) -> bool:
+    """Return whether a view's response is the last word: nothing was denied, or it is the lockout response already."""
+    return not current.denied or response is current.answer

@@ -9,6 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.policy import DIGEST_LENGTH
+from axes_async.text import printable
 
 
 class AccessBase(models.Model):
@@ -26,6 +27,11 @@ class AccessBase(models.Model):
 
         abstract = True
         ordering = ("-attempt_time", "-id")
+
+    @property
+    def shown_name(self) -> str:
+        """The username, with nothing in it that could make it look like another one; '-' without any."""
+        return "-" if self.username is None else printable(self.username)
 
 
 class AccessAttempt(AccessBase):
@@ -51,7 +57,7 @@ class AccessAttempt(AccessBase):
 
     def __str__(self) -> str:
         """Name the client and its failures."""
-        return f"{self.failures_since_start} × {self.username} @ {self.ip_address}"
+        return f"{self.failures_since_start} × {self.shown_name} @ {self.ip_address}"
 
 
 class AccessLog(AccessBase):
@@ -70,7 +76,7 @@ class AccessLog(AccessBase):
 
     def __str__(self) -> str:
         """Name the user and the time."""
-        return f"{self.username} @ {self.attempt_time}"
+        return f"{self.shown_name} @ {self.attempt_time}"
 
 
 class AccessFailureLog(AccessBase):
@@ -95,7 +101,7 @@ class AccessFailureLog(AccessBase):
 
     def __str__(self) -> str:
         """Name the client and the time."""
-        return f"{self.username} @ {self.ip_address}, {self.attempt_time}"
+        return f"{self.shown_name} @ {self.ip_address}, {self.attempt_time}"
 
 
 class AttemptCounter(models.Model):
@@ -120,7 +126,7 @@ class AttemptCounter(models.Model):
     lifted = models.IntegerField(default=0)
     limit = models.PositiveIntegerField()
     expires_at = models.DateTimeField(null=True, db_index=True)
-    locked_until = models.DateTimeField(null=True, help_text="When a tier's lockout ends.")
+    locked_until = models.DateTimeField(null=True, help_text="When a lockout ends that ends before the counter does.")
     ends = models.TextField(
         default="", help_text="When each failure ends, in epoch milliseconds, where each does so alone."
     )

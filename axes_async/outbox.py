@@ -57,7 +57,7 @@ def deliver(event: AttemptEvent) -> None:
     if not _app().conf.task_always_eager and has_broker() and publish(WRITE, wire):
         return
     if not _run_here(WRITE, wire):
-        log.error("Event not written, neither by a worker nor here: %s %s", *wire)
+        log.error("Event not written, neither by a worker nor here: %s %s", event.line(), event.outcome())
 
 
 def has_broker() -> bool:

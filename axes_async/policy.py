@@ -70,7 +70,9 @@ class Rule:
         return standing if locked else standing + 1
 
     def lockout_ms(self, limit: int) -> int:
-        """Return how long reaching ``limit``, one of the tiers or beyond, locks; in milliseconds."""
+        """Return how long reaching ``limit``, of tiers any one, locks, in milliseconds; 0: until a reset."""
+        if not self.tiers:
+            return self.window_ms
         return next((tier.lasts_ms for tier in reversed(self.tiers) if tier.failures <= limit), 0)
 
 

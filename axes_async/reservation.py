@@ -14,7 +14,7 @@ from random import uniform
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
-from axes_async import outbox
+from axes_async import audit, outbox
 from axes_async.client import Client, identify
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
@@ -23,7 +23,7 @@ from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.policy import Counter
 from axes_async.rule_readers import Credentials
 from axes_async.rules import counters_of
-from axes_async.state import Attempt, AxesState, state_of
+from axes_async.state import Attempt, AxesState, flag, state_of
 from axes_async.store import get_failover
 from axes_async.stores.base import Outcome, Verdict
 
@@ -98,9 +98,15 @@ def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Cou
     return tuple(counter for counter in counters if counter.digest not in known)
 
 
-def mark_locked(state: AxesState, outcome: Outcome) -> None:
+def mark_locked(
+    state: AxesState, counters: Iterable[Counter], outcome: Outcome, request: HttpRequest | None = None
+) -> None:
     """Note in the state of a request that its client is locked out."""
     state.locked_out, state.locked_until, state.failure_limit = True, outcome.locked_until, outcome.limit
+    rules = [counter.rule for counter in counters if counter.rule.tiers or counter.rule.limit == outcome.limit]
+    lasts = max((rule.lockout_ms(outcome.limit) for rule in rules), default=0)
+    state.cooloff = lasts / 1000 if lasts and outcome.locked_until > 0 else None
+    flag(request, locked_out=True)
 
 
 def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attempt | None, Iterator[float]]:
@@ -111,6 +117,8 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     state = state_of(request)
     client = identify(request, credentials)
     counters = counters_of(settings, request, credentials, client)
+    if state.locked_out:
+        flag(request, locked_out=False)
     state.locked_out = state.busy = state.unavailable = False
     state.client = client
     held = state.attempt
@@ -166,7 +174,9 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
         state.attempt = None  # Nothing is held, and nothing will end it.
     state.busy = outcome.verdict is Verdict.BUSY
     if outcome.verdict is Verdict.LOCKED:
-        mark_locked(state, outcome)
+        mark_locked(state, attempt.counters, outcome, request)
+        if outcome.repeats:
+            audit.turned_away(attempt.client, attempt.id, limit=state.failure_limit, repeats=outcome.repeats)
     outbox.follow_up(outcome)
 
 

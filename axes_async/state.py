@@ -9,6 +9,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from axes_async.client import Client
 from axes_async.policy import Counter
@@ -68,6 +69,10 @@ class AxesState:
     """When the lockout ends, in epoch milliseconds; -1 if only a reset ends it."""
     failure_limit: int = 0
     """The limit that was reached, the lowest of several; 0 while not locked out."""
+    cooloff: float | None = None
+    """How long reaching it locks, in seconds; ``None`` if only a reset ends the lockout."""
+    answer: HttpResponseBase | None = None
+    """The lockout response, once it was made."""
     detached: bool = False
     """Whether there is no request at whose end a reservation could be given back."""
 
@@ -90,7 +95,15 @@ def enter(request: HttpRequest) -> tuple[AxesState, Token[AxesState | None]]:
     """Give ``request`` a state of its own and make it the current one; return it, and what ``leave`` takes."""
     state = AxesState()
     request.axes = state  # type: ignore[attr-defined]
+    flag(request, locked_out=False)
     return state, _current.set(state)
+
+
+def flag(request: HttpRequest | None, *, locked_out: bool) -> None:
+    """Set ``request.axes_locked_out``, where code that was written for django-axes looks."""
+    if request is not None:
+        request = getattr(request, "_request", request)
+        request.axes_locked_out = locked_out  # type: ignore[union-attr]
 
 
 def enter_block() -> tuple[AxesState, Token[AxesState | None]]:
@@ -127,4 +140,5 @@ def state_of(request: HttpRequest | None) -> AxesState:
     if not isinstance(state, AxesState):
         state = AxesState()
         request.axes = state  # type: ignore[union-attr]
+        flag(request, locked_out=False)
     return state

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from django.apps import apps
 
-MODULES = ("drain", "expire", "rebuild", "reset", "write")
+MODULES = ("drain", "expire", "purge", "rebuild", "reset", "write")
 
 
 def load() -> None:

@@ -18,7 +18,7 @@ from django.db.models import Count
 from axes_async.clock import as_datetime, now_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
-from axes_async.events import AttemptEvent, CounterState, parameter_bits
+from axes_async.events import AttemptEvent, CounterState, worth_a_row
 from axes_async.heard import Answer, Heard
 from axes_async.ledger import ends_text, keep, life_of
 from axes_async.life import Life
@@ -26,7 +26,7 @@ from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
 from axes_async.stores.base import OutboxStore, Outcome, Store, Verdict, outcome_of
 from axes_async.tasks.fold import COUNTER_FIELDS, Fold, ends_after
-from axes_async.tasks.rows import keys_of, upsert
+from axes_async.tasks.rows import new_counter, upsert
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -86,8 +86,8 @@ class DirectStore(Store):
             lives = _lives(counters, rows, now)
             locked = [(counter, life) for counter, life in lives if life.is_locked(counter.rule, now)]
             if locked:
-                self._turn_away(locked, rows, event, now=now, extend=extend)
-                return outcome_of(locked, now)
+                repeats = self._turn_away(locked, rows, event, now=now, extend=extend)
+                return outcome_of(locked, now, repeats=repeats)
             taken = self._taken(token, counters, now)
             for counter, life in lives:
                 if 0 < life.limit(counter.rule, now) <= life.standing + taken.get(counter.digest, 0):
@@ -120,14 +120,14 @@ class DirectStore(Store):
             rows = self._rows(counters, now, event)
             lives = _lives(counters, rows, now)
             for counter, life in lives:
-                row = rows.get(counter.digest) or _new_row(counter, event)
+                row = rows.get(counter.digest) or new_counter(counter, event)
                 if life.is_locked(counter.rule, now):
                     if extend:
                         life.prolong(counter.rule, now)
                 elif life.count(counter.rule, now, in_rows=True):
                     newly, row.blocked = True, 0
-                keep(life, row)
                 row.limit, row.updated_at = life.limit(counter.rule, now), as_datetime(now)
+                keep(life, row)
                 row.save(using=self.using)
             self.release_places(token)
             cursor.unmerged = True
@@ -150,7 +150,8 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.succeed``."""
         with self._held() as cursor:
-            rows = self._rows(clear, now)
+            rows = self._rows([*counters, *clear], now)
+            standing = {counter.digest: life.standing for counter, life in _lives([*counters, *clear], rows, now)}
             cleared = []
             for counter, life in _lives(clear, rows, now):
                 if life.standing and not life.is_locked(counter.rule, now):
@@ -166,7 +167,7 @@ class DirectStore(Store):
                 cursor.save(update_fields=["unmerged"])
             if always or cleared:
                 self._write(event.seen(cleared))
-        return Outcome()
+        return Outcome(standing=standing if any(standing.values()) else None)
 
     @apart
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
@@ -226,7 +227,7 @@ class DirectStore(Store):
         rows = {row.digest: row for row in known}
         more = []
         for digest, answer in answers.items():
-            row = rows.get(digest) or _new_row(answer.state, answer.event)
+            row = rows.get(digest) or new_counter(answer.state, answer.event)
             before = row.epoch, row.failures
             if answer.event is not None and before != (_joined(row, answer).epoch, row.failures):
                 more.append(row)
@@ -248,7 +249,9 @@ class DirectStore(Store):
         for counter in counters:
             answer = self.heard.of(counter.digest, now=now)
             if answer is not None and answer.state.epoch:
-                rows[counter.digest] = _joined(rows.get(counter.digest) or _new_row(counter, event), answer)
+                rows[counter.digest] = _joined(
+                    rows.get(counter.digest) or new_counter(counter, event or answer.event), answer
+                )
         return rows
 
     def _taken(self, token: str, counters: Sequence[Counter], now: int) -> dict[str, int]:
@@ -271,32 +274,21 @@ class DirectStore(Store):
         *,
         now: int,
         extend: bool,
-    ) -> None:
+    ) -> int:
+        """Record the attempt; return how many were turned away by now, or 0 where that is not worth telling."""
         for counter, life in locked if extend else ():
             life.prolong(counter.rule, now)
             keep(life, rows[counter.digest])
             rows[counter.digest].save(using=self.using)
+        first = rows[locked[0][0].digest]
+        first.blocked += 1
+        first.save(using=self.using)
         if event is not None:
-            first = rows[locked[0][0].digest]
-            first.blocked += 1
-            first.save(using=self.using)
             self._write(event.seen((), repeats=first.blocked))
+        return first.blocked if worth_a_row(first.blocked) else 0
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
-
-
-def _new_row(counter: Counter | CounterState, event: AttemptEvent | None) -> AttemptCounter:
-    rule = counter.rule if isinstance(counter, Counter) else counter
-    row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=rule.limit)
-    row.parameters = parameter_bits(rule.parameters)
-    if event is not None:
-        keys = keys_of(event)
-        for name in rule.parameters:
-            setattr(row, f"{name}_key", keys[name])
-        row.username = event.username if "username" in rule.parameters else None
-        row.ip_address = event.ip_address if "ip_address" in rule.parameters else None
-    return row
 
 
 def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:
@@ -315,8 +307,8 @@ def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:
     ends = ends_after(row, [(answer.time, state)])
     if row.epoch == 0:
         row.lifted += state.lifted
-        row.epoch, row.limit, row.updated_at = state.epoch, state.limit, as_datetime(answer.time)
-    row.failures = state.failures
+        row.epoch, row.updated_at = state.epoch, as_datetime(answer.time)
+    row.failures, row.limit = state.failures, state.limit
     row.expires_at = as_datetime(state.expires_at) if state.expires_at else None
     if state.locked_until and (row.locked_until is None or row.locked_until < as_datetime(state.locked_until)):
         row.locked_until = as_datetime(state.locked_until)

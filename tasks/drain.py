@@ -214,7 +214,7 @@ def _write(events: list[AttemptEvent], store: OutboxStore, using: str) -> None:
             if _was_written(events[0], using):
                 _count_once(events[0], store, using)
                 return
-            log.error("Event set aside, it cannot be written (%s): %s", error, events[0].body())
+            log.error("Event set aside, it cannot be written (%s): %s", error, events[0].line())
             store.set_aside(events[0].wire(), f"{type(error).__name__}: {error}")
             return
         for event in events:

@@ -215,14 +215,16 @@ def _counter_row(
         locked_until=as_datetime(state.locked_until) if state.locked_until else None,
         updated_at=as_datetime(event.time),
     )
-    if state.ends:
-        row.ends = ends_text(ends_after(before, [told for told in alone if told[1].epoch == state.epoch]))
     if before is not None:
         row.lifted, row.failures = before.lifted, max(before.failures, row.failures)
         if before.locked_until is not None and (row.locked_until is None or row.locked_until < before.locked_until):
             row.locked_until = before.locked_until
         if row.expires_at is not None and (before.expires_at is None or before.expires_at > row.expires_at):
             row.expires_at = before.expires_at
+    if state.ends:
+        ends = ends_after(before, [told for told in alone if told[1].epoch == state.epoch])
+        locked = 0 < row.limit <= min(len(ends), row.failures - row.lifted)
+        row.ends, row.locked_until = ends_text(ends), as_datetime(ends[-row.limit]) if locked else None
     return row
 
 

@@ -43,9 +43,7 @@ def apply_reset(event: AttemptEvent, store: Store, using: str) -> None:
     if event.extra["reach"] != "all":
         for row, amount in _standing_for(attempts, using):
             lifted[row.digest] = min(row.failures, row.failures - standing_of(row, event.time) + amount)
-    whole = counters.filter(lifted__lt=F("failures")).values_list("digest", flat=True)
-    for digests in portions(list(whole)):
-        _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), {}, event, store, using)
+    _lift_whole(counters.filter(lifted__lt=F("failures")), event, store, using)
     for digests in portions(lifted):
         _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), lifted, event, store, using)
     _forget_strays(event, store, using)
@@ -141,21 +139,31 @@ def _standing_for(attempts: QuerySet[AccessAttempt], using: str) -> Iterator[tup
 def _lift(
     counters: QuerySet[AttemptCounter], lifted: dict[str, int], event: AttemptEvent, store: Store, using: str
 ) -> None:
-    """Take failures back, in store and rows: up to ``lifted`` of a counter, or all where it names none."""
-    rows = [row for row in counters if row.lifted < lifted.get(row.digest, row.failures)]
-    now, lease = now_ms(), get_settings().lease_ms
-    for row in rows:
-        before, row.lifted = standing_of(row, event.time), lifted.get(row.digest, row.failures)
-        row.updated_at = as_datetime(event.time)
-        ends = row.locked_until or row.expires_at
-        live = ends is None or ends > row.updated_at
-        if standing_of(row, event.time) < row.limit:
-            row.locked_until = None
-            if live and row.limit <= before:
-                _announce(row, using)
-    for part in portions(rows, ADJUSTED):
-        store.adjust([state_of(row) for row in part], now=now, lease=lease)
+    """Take failures back, in store and rows: up to ``lifted`` of each counter."""
+    rows = [row for row in counters if row.lifted < lifted[row.digest]]
+    _take_back(((row, lifted[row.digest]) for row in rows), event, store, using)
     upsert(AttemptCounter, rows, key="digest", fields=["lifted", "locked_until", "updated_at"], using=using)
+
+
+def _lift_whole(counters: QuerySet[AttemptCounter], event: AttemptEvent, store: Store, using: str) -> None:
+    """Take all failures of ``counters`` back; there may be millions of them."""
+    rows = counters.defer("username_key", "ip_address_key", "user_agent_key", "blocked").iterator(chunk_size=PORTION)
+    _take_back(((row, row.failures) for row in rows), event, store, using)
+    counters.update(lifted=F("failures"), locked_until=None, updated_at=as_datetime(event.time))
+
+
+def _take_back(rows: Iterable[tuple[AttemptCounter, int]], event: AttemptEvent, store: Store, using: str) -> None:
+    """Have ``store`` take back so many failures of each counter in ``rows``, and tell of lockouts that this lifts."""
+    now, lease, time = now_ms(), get_settings().lease_ms, as_datetime(event.time)
+    for part in portions(rows, ADJUSTED):
+        for row, lifted in part:
+            before, row.lifted, row.updated_at = standing_of(row, event.time), lifted, time
+            ends = row.locked_until or row.expires_at
+            if standing_of(row, event.time) < row.limit:
+                row.locked_until = None
+                if row.limit <= before and (ends is None or ends > time):
+                    _announce(row, using)
+        store.adjust([state_of(row) for row, _ in part], now=now, lease=lease)
 
 
 def _announce(row: AttemptCounter, using: str) -> None:

@@ -11,8 +11,9 @@ from django.db import connections
 from django.db.models import Model
 
 from axes_async.client import canonical_address, canonical_username
-from axes_async.events import AttemptEvent
-from axes_async.policy import Parameter, digest_of
+from axes_async.events import AttemptEvent, CounterState, parameter_bits
+from axes_async.models import AttemptCounter
+from axes_async.policy import Counter, Parameter, digest_of
 
 Row = TypeVar("Row", bound=Model)
 
@@ -59,6 +60,20 @@ def attempt_key(event: AttemptEvent) -> str:
     return digest_of(
         [("username", event.username or ""), ("ip_address", address_of(event)), ("user_agent", event.user_agent)]
     )
+
+
+def new_counter(counter: Counter | CounterState, event: AttemptEvent | None) -> AttemptCounter:
+    """Return the row of a counter that the store has not seen, with the values of ``event`` that it is made of."""
+    rule = counter.rule if isinstance(counter, Counter) else counter
+    row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=rule.limit)
+    row.parameters = parameter_bits(rule.parameters)
+    if event is not None:
+        keys = keys_of(event)
+        for name in rule.parameters:
+            setattr(row, f"{name}_key", keys[name])
+        row.username = event.username if "username" in rule.parameters else None
+        row.ip_address = event.ip_address if "ip_address" in rule.parameters else None
+    return row
 
 
 def insert(model: type[Row], rows: Sequence[Row], *, using: str) -> None:

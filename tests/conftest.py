@@ -11,6 +11,7 @@ from celery import current_app
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.test import Client
+from django.utils import translation
 
 from axes_async.ledger import database_name
 from axes_async.store import get_failover, get_store
@@ -33,6 +34,7 @@ def _empty_servers() -> Iterator[None]:
         client.set(WARMTH, f"warm:{database_name()}")
     caches["memory"].clear()
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
+    translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
     CountingBackend.seconds = 0.0
 

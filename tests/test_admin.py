@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.apps import apps
+from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.test import Client, override_settings
 from django.urls import reverse
+from django.utils.html import escape
 
+import axes_async.admin
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from tests.actions import failure
 from tests.conftest import PASSWORD
 
 Post = Callable[..., Any]
@@ -204,3 +211,131 @@ def test_looking_and_deleting_need_their_permissions(
     assert attempt is not None
     answers = [client.get(url("changelist")), client.post(url("delete", "accessattempt", attempt.pk), {"post": "yes"})]
     assert [answer.status_code for answer in answers] == statuses
+
+
+def test_the_list_tells_which_attempts_are_locked_out_now(
+    operator: Client, locked: None, post: Post, drain: Callable[[], int]
+) -> None:
+    post(REMOTE_ADDR="198.51.100.200")
+    drain()
+    page = operator.get(url("changelist"))
+    assert {row.ip_address: row.is_locked for row in page.context["cl"].result_list} == {
+        **dict.fromkeys((A, B, C), True),
+        "198.51.100.200": False,
+    }
+    assert page.content.decode().count('<td class="field-locked_out">Yes</td>') == 3
+    for choice, found in (("yes", {A, B, C}), ("no", {"198.51.100.200"}), ("rubbish", {A, B, C, "198.51.100.200"})):
+        rows = operator.get(url("changelist"), {"locked_out": choice}).context["cl"].result_list
+        assert {row.ip_address for row in rows} == found
+
+
+@pytest.mark.parametrize(
+    ("rules", "locked_rows"),
+    [
+        (["ip_address"], {("alice", A)}),
+        (["username"], {("alice", A), ("alice", B)}),
+        ([["username", "ip_address"]], {("alice", A)}),
+        (["user_agent"], {("alice", A), ("alice", B), ("bob", C)}),
+        ([["ip_address", "user_agent"], "username"], {("alice", A), ("alice", B)}),
+    ],
+    ids=str,
+)
+def test_an_attempt_is_locked_out_by_every_counter_it_shares(
+    operator: Client, post: Post, drain: Callable[[], int], rules: list[Any], locked_rows: set[tuple[str, str]]
+) -> None:
+    with override_settings(AXES_LOCKOUT_PARAMETERS=rules, AXES_FAILURE_LIMIT=4):
+        post("bob", REMOTE_ADDR=C, HTTP_USER_AGENT="curl/8")
+        post(REMOTE_ADDR=B, HTTP_USER_AGENT="curl/8")
+        for _ in range(4):
+            post(REMOTE_ADDR=A, HTTP_USER_AGENT="curl/8")
+        drain()
+    rows = operator.get(url("changelist")).context["cl"].result_list
+    assert {(row.username, row.ip_address) for row in rows if row.is_locked} == locked_rows
+
+
+@override_settings(AXES_COOLOFF_TIME=timedelta(minutes=5))
+def test_a_lockout_that_has_ended_is_shown_as_ended(operator: Client, post: Post, drain: Callable[[], int]) -> None:
+    with time_machine.travel(datetime.now(UTC), tick=False) as clock:
+        for _ in range(3):
+            post(REMOTE_ADDR=A)
+        drain()
+        row = operator.get(url("changelist")).context["cl"].result_list[0]
+        assert (row.is_locked, row.expires_at - row.attempt_time) == (True, timedelta(minutes=5))
+        clock.shift(300)
+        assert not operator.get(url("changelist")).context["cl"].result_list[0].is_locked
+
+
+def test_what_was_counted_without_the_store_is_shown_too(operator: Client, post: Post) -> None:
+    with override_settings(CACHES=NO_STORE):
+        for _ in range(3):
+            post(REMOTE_ADDR=A)
+        assert operator.get(url("changelist")).context["cl"].result_list[0].is_locked
+
+
+@pytest.mark.parametrize("model", ["accessattempt", "accessfailurelog"])
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200b", "\x1b", "\u2028", "\xa0"])
+def test_marks_that_disguise_a_name_are_shown_escaped(
+    operator: Client, post: Post, drain: Callable[[], int], model: str, mark: str
+) -> None:
+    name = f"root{mark}toor"
+    post(name, HTTP_USER_AGENT=name)
+    drain()
+    row = apps.get_model("axes_async", model).objects.get()
+    assert row.username == name
+    views = ["changelist", "change"] + (["delete"] if model == "accessattempt" else [])
+    for view in views:
+        page = operator.get(url(view, model, *([] if view == "changelist" else [row.pk]))).content.decode()
+        assert name not in page
+        assert f"root{escape(repr(mark)[1:-1])}toor" in page
+
+
+def test_a_site_may_leave_the_rows_out_of_its_admin(operator: Client) -> None:
+    models = [apps.get_model("axes_async", model) for model in MODELS]
+
+    def read_again(**settings: Any) -> None:
+        """Do what a start of the site does with the admin."""
+        for model in models:
+            if admin.site.is_registered(model):
+                admin.site.unregister(model)
+        with override_settings(**settings):
+            importlib.reload(axes_async.admin)
+
+    try:
+        read_again(AXES_ENABLE_ADMIN=False)
+        assert not any(admin.site.is_registered(model) for model in models)
+        assert "Access attempts" not in operator.get("/admin/").content.decode()
+    finally:
+        read_again()
+    assert "Access attempts" in operator.get("/admin/").content.decode()
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"AXES_LOCKOUT_TIERS": [(3, timedelta(minutes=10)), (6, timedelta(hours=1))]},
+        {"AXES_USE_ATTEMPT_EXPIRATION": True, "AXES_COOLOFF_TIME": timedelta(minutes=10)},
+    ],
+    ids=["tiers", "window"],
+)
+def test_a_lockout_that_has_ended_before_its_count_is_not_shown(
+    operator: Client, drain: Callable[[], int], settings: Any, rules: dict[str, Any]
+) -> None:
+    for name, value in rules.items():
+        setattr(settings, name, value)
+    start = datetime.now(UTC)
+
+    def shown() -> list[bool]:
+        return [row.is_locked for row in operator.get(url("changelist")).context["cl"].result_list]
+
+    with time_machine.travel(start, tick=False) as clock:
+        failure()
+        clock.shift(60)
+        failure()
+        failure()
+        drain()
+        assert shown() == [True]
+        clock.shift(538)
+        assert shown() == [True]
+        clock.shift(63 if "AXES_LOCKOUT_TIERS" in rules else 3)
+        assert shown() == [False]
+        assert failure()

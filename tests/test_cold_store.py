@@ -370,3 +370,9 @@ def test_counters_and_rows_agree_after_any_mix_of_attempts_flushes_and_rebuilds(
     reset()
     assert in_store_and_rows(redis_store) == ({}, {})
     assert not AttemptCounter.objects.filter(failures__gt=0, lifted=0).exists()
+
+
+def test_a_warm_store_can_be_made_cold(redis_store: RedisStore) -> None:
+    assert not redis_store.is_cold()
+    redis_store.cool()
+    assert redis_store.is_cold()

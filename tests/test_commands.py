@@ -163,6 +163,110 @@ def test_one_bad_argument_is_refused_clearly_and_resets_nothing(fail: Fail, gets
     assert not gets_in("alice", A)
 
 
+@override_settings(AXES_LOCKOUT_PARAMETERS=BOTH)
+@pytest.mark.parametrize(
+    ("command", "opened"),
+    [
+        (["axes_reset"], {("alice", A), ("alice", B), ("bob", A), ("bob", B)}),
+        (["axes_reset_ip", A], {("alice", A), ("bob", A)}),
+        (["axes_reset_ip", A, B], {("alice", A), ("alice", B), ("bob", A), ("bob", B)}),
+        (["axes_reset_username", "alice"], {("alice", A), ("alice", B)}),
+        (["axes_reset_username", "alice", "bob"], {("alice", A), ("alice", B), ("bob", A), ("bob", B)}),
+        (["axes_reset_ip_username", A, "alice"], {("alice", A)}),
+        (["axes_reset_ip_username", C, "alice"], set()),
+    ],
+    ids=str,
+)
+def test_each_reset_command_lifts_what_it_names_and_counts_it(
+    fail: Fail, gets_in: GetsIn, command: list[str], opened: set[tuple[str, str]]
+) -> None:
+    clients = [(name, address) for name in ("alice", "bob") for address in (A, B)]
+    for client in clients:
+        fail(*client)
+    assert run(*command, "--dry-run") == (
+        f"{len(opened)} attempts would be removed.\n" if opened else "No attempts found.\n"
+    )
+    assert run(*command) == (f"{len(opened)} attempts removed.\n" if opened else "No attempts found.\n")
+    assert {client for client in clients if gets_in(*client)} == opened
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["axes_reset_ip", A, "203.0.113"],
+        ["axes_reset_ip", ""],
+        ["axes_reset_ip"],
+        ["axes_reset_username", "alice", " "],
+        ["axes_reset_username"],
+        ["axes_reset_ip_username", "alice", A],
+        ["axes_reset_ip_username", A, ""],
+        ["axes_reset_ip_username", A],
+        ["axes_reset_ip_username", A, "alice", "bob"],
+        ["axes_reset_logs", "--age", "-1"],
+        ["axes_reset_logs", "--age", "30 days"],
+        ["axes_reset_failure_logs", "--age", "99999999999"],
+    ],
+    ids=str,
+)
+def test_a_command_with_a_bad_argument_fails_clearly_and_does_nothing(
+    fail: Fail, gets_in: GetsIn, command: list[str]
+) -> None:
+    fail("alice", A)
+    with pytest.raises(CommandError):
+        run(*command)
+    assert not gets_in("alice", A)
+
+
+ODD_NAMES = [
+    "o'brien; DROP TABLE users", 'say "hi"', "100%_*?[a-z]", "a b  c", "back\\slash", "\u0130stanbul", "\U0001f600",
+    "tab\tin\nit", "a\x00b", "-rf", "--dry-run", "x" * 300, "@file", "{name}",
+]  # fmt: skip
+
+
+@override_settings(AXES_LOCKOUT_PARAMETERS=["username"])
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+@pytest.mark.parametrize("command", [["axes_reset_username"], ["axes_reset_ip_username", A]], ids=str)
+def test_a_name_with_odd_characters_is_reset_like_any_other(
+    fail: Fail, gets_in: GetsIn, command: list[str], name: str
+) -> None:
+    assert fail(name, A)[-1] == 429
+    assert fail("bob", A)[-1] == 429
+    assert run(*command, "--", name) == "1 attempts removed.\n"
+    assert fail(name, B, 1) == [401]
+    assert not gets_in("bob", C)
+
+
+@pytest.mark.parametrize("cache", ["default", "memory", "table"])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ["ip_address"],
+        ["username"],
+        ["ip_address", "username"],
+        BOTH,
+        [["ip_address", "username"], "username"],
+        [["ip_address", "username", "user_agent"], ["ip_address", "user_agent"]],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "command",
+    [["axes_reset"], ["axes_reset_ip", A], ["axes_reset_username", "alice"], ["axes_reset_ip_username", A, "alice"]],
+    ids=str,
+)
+def test_a_reset_really_unlocks_in_every_store_and_with_combined_rules(
+    fail: Fail, gets_in: GetsIn, monkeypatch: pytest.MonkeyPatch, command: list[str], rules: list[Any], cache: str
+) -> None:
+    call_command("createcachetable")
+    monkeypatch.setitem(app.conf, "task_always_eager", cache != "default")
+    with override_settings(AXES_CACHE=cache, AXES_LOCKOUT_PARAMETERS=rules):
+        assert fail("alice", A)[-1] == 429
+        assert not gets_in("alice", A)
+        assert run(*command) == "1 attempts removed.\n"
+        assert gets_in("alice", A)
+        assert fail("alice", A) == [401, 401, 429], "it counts from nothing again"
+
+
 @pytest.mark.parametrize(("setting", "queue"), [(None, "celery"), ("logins", "logins")])
 def test_a_queued_reset_prints_its_id_and_waits_for_a_worker(
     fail: Fail, gets_in: GetsIn, setting: str | None, queue: str

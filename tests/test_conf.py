@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
+from django.utils.translation import gettext_lazy
 
 from axes_async.conf import AxesSettings, LockoutTier, get_settings
 from axes_async.rule_readers import RuleSetting
@@ -30,6 +31,17 @@ def seven(request: HttpRequest | None, credentials: Any) -> int:
     return 7
 
 
+def answer(request: HttpRequest, response: HttpResponse | None, credentials: Any) -> HttpResponse:
+    """Answer a locked out client."""
+    return HttpResponse(status=418)
+
+
+async def answer_later(request: HttpRequest, response: HttpResponse | None, credentials: Any) -> HttpResponse:
+    """Answer in a way that sync code could not wait for."""
+    return HttpResponse(status=418)
+
+
+LATER = gettext_lazy("Yes")
 DEFAULTS: dict[str, Any] = {
     "enabled": True,
     "failure_limit": 3,
@@ -42,8 +54,20 @@ DEFAULTS: dict[str, Any] = {
     "reset_on_success": False,
     "reset_cool_off_on_failure_during_lockout": False,
     "http_response_code": 429,
+    "enable_retry_after_header": True,
+    "lockout_callable": None,
+    "lockout_template": None,
+    "lockout_url": None,
+    "cooloff_message": None,
+    "permalock_message": None,
+    "allowed_cors_origins": (),
+    "enable_admin": True,
     "enable_access_failure_log": True,
     "disable_access_log": False,
+    "access_log_age": None,
+    "access_failure_log_age": None,
+    "access_reset_age": None,
+    "access_failure_log_per_user_limit": None,
     "cache": "default",
     "redis_client": None,
     "reserve_wait": 1.0,
@@ -61,7 +85,10 @@ BOOLEANS = (
     "AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT",
     "AXES_ENABLE_ACCESS_FAILURE_LOG",
     "AXES_DISABLE_ACCESS_LOG",
+    "AXES_ENABLE_RETRY_AFTER_HEADER",
+    "AXES_ENABLE_ADMIN",
 )
+AGES = ("AXES_ACCESS_LOG_AGE", "AXES_ACCESS_FAILURE_LOG_AGE", "AXES_ACCESS_RESET_AGE")
 REFUSED: dict[str, list[object]] = {
     **{name: [None, 1, 0, "True", ""] for name in BOOLEANS},
     "AXES_FAILURE_LIMIT": [None, 0, -1, 2.0, "3", True, float("nan"), "", "no.such.module", "os.path", [3]],
@@ -83,7 +110,27 @@ REFUSED: dict[str, list[object]] = {
         timedelta(microseconds=1), timedelta.max, [1], b"1", "", "1", "no.such.module", ".x", "..x.y", "os.path",
     ],
     "AXES_RESET_ON_SUCCESS": [None, 1, 0, "Account", "username", ["account"]],
+    **{
+        name: [
+            True, False, 0, -1, 0.01, 36_501, float("nan"), float("inf"), 10**400, "", "30", timedelta(0),
+            timedelta(minutes=59), timedelta.max, [30],
+        ]
+        for name in AGES
+    },
+    "AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT": [True, False, 0, -1, 1.5, "1000", float("nan"), 2**31],
     "AXES_HTTP_RESPONSE_CODE": [None, 99, 600, "429", 429.0, True],
+    "AXES_LOCKOUT_CALLABLE": [
+        1, "", "no.such.module", "os.path", ["tests.test_conf.answer"], lambda: None, lambda request: None,
+        lambda request, response, credentials, more: None, answer_later,
+    ],
+    "AXES_LOCKOUT_TEMPLATE": ["", 1, ["locked.html"]],
+    "AXES_LOCKOUT_URL": ["", 1, ["/locked/"]],
+    "AXES_COOLOFF_MESSAGE": ["", 1, ["Wait."]],
+    "AXES_PERMALOCK_MESSAGE": ["", 1, ["Never."]],
+    "AXES_ALLOWED_CORS_ORIGINS": [
+        True, 1, "", "null", "example.com", "https://", "https://a.example/path", "https://a.example, https://b.example/",
+        ["*"], ["https://a.example", None], [["https://a.example"]], {"https://a.example": 1},
+    ],
     "AXES_CACHE": [None, "", 1, ["default"]],
     "AXES_REDIS_CLIENT": [1, "", "no.such.module", "os.path", object()],
     "AXES_RESERVE_WAIT": [None, -1, "1", True, float("nan"), float("inf"), timedelta(seconds=1), 10**400],
@@ -96,6 +143,16 @@ REFUSED: dict[str, list[object]] = {
 }  # fmt: skip
 TAKEN: dict[str, list[tuple[object, object]]] = {
     **{name: [(True, True), (False, False)] for name in BOOLEANS},
+    **{
+        name: [
+            (None, None),
+            (30, timedelta(days=30)),
+            (0.5, timedelta(hours=12)),
+            (timedelta(hours=1), timedelta(hours=1)),
+        ]
+        for name in AGES
+    },
+    "AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT": [(None, None), (1, 1), (1000, 1000)],
     "AXES_FAILURE_LIMIT": [(1, 1), (1000, 1000), (seven, seven), ("tests.test_conf.seven", seven)],
     "AXES_LOCKOUT_PARAMETERS": [
         (["username"], (("username",),)),
@@ -152,6 +209,18 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     ],
     "AXES_RESET_ON_SUCCESS": [(False, False), ("account", "account"), (True, True)],
     "AXES_HTTP_RESPONSE_CODE": [(403, 403), (100, 100), (599, 599)],
+    "AXES_LOCKOUT_CALLABLE": [(None, None), (answer, answer), ("tests.test_conf.answer", answer), (dict, dict)],
+    "AXES_LOCKOUT_TEMPLATE": [(None, None), ("locked.html", "locked.html")],
+    "AXES_LOCKOUT_URL": [(None, None), ("/locked/", "/locked/"), ("locked", "locked"), (LATER, LATER)],
+    "AXES_COOLOFF_MESSAGE": [(None, None), ("Wait.", "Wait."), (LATER, LATER)],
+    "AXES_PERMALOCK_MESSAGE": [(None, None), ("Never.", "Never."), (LATER, LATER)],
+    "AXES_ALLOWED_CORS_ORIGINS": [
+        (None, ()),
+        ("*", ("*",)),
+        ("https://a.example", ("https://a.example",)),
+        (["HTTPS://A.example", "http://localhost:8080"], ("https://a.example", "http://localhost:8080")),
+        ([], ()),
+    ],
     "AXES_CACHE": [("memory", "memory")],
     "AXES_REDIS_CLIENT": [(None, None), (dict, dict), ("builtins.dict", dict)],
     "AXES_RESERVE_WAIT": [(0, 0.0), (2, 2.0), (0.5, 0.5)],

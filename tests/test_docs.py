@@ -6,6 +6,8 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from django.core.management import get_commands
+
 from axes_async.conf import AxesSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,3 +26,11 @@ def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
 
 def test_every_row_tells_type_default_meaning_and_what_differs() -> None:
     assert {name: row for name, row in documented().items() if len(row) != 4 or not all(row)} == {}
+
+
+def test_every_command_that_the_documentation_names_exists() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        named = set(
+            re.findall(r"\b(axes_(?:reset|import|list|rebuild|status|dead)\w*)", page.read_text(encoding="utf-8"))
+        )
+        assert named <= get_commands().keys(), page.name

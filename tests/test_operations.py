@@ -230,5 +230,12 @@ def test_a_schedule_without_our_tasks_is_reported(monkeypatch: pytest.MonkeyPatc
     assert "axes_async.W007" in deployed()
 
 
+def test_a_schedule_that_never_purges_is_reported_where_rows_are_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(app.conf.beat_schedule, "axes_async.purge")
+    assert "axes_async.W007" not in deployed()
+    assert "axes_async.W007" in deployed(AXES_ACCESS_LOG_AGE=90)
+    assert "axes_async.W007" in deployed(AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT=1000)
+
+
 def test_switched_off_nothing_is_reported() -> None:
     assert deployed(AXES_ENABLED=False, CACHES=IN_MEMORY) == set()

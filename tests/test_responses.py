@@ -13,7 +13,7 @@ from django.test import Client, RequestFactory, override_settings
 from axes_async.client import identify
 from axes_async.clock import now_ms
 from axes_async.policy import Rule, counters_for
-from axes_async.responses import lockout_response
+from axes_async.responses import iso_duration, lockout_response
 from axes_async.state import AxesState
 from axes_async.stores.base import PERMANENT
 from axes_async.stores.redis import RedisStore
@@ -92,8 +92,14 @@ def test_whoever_sends_json_and_takes_anything_gets_json(
 def test_json_says_who_was_locked_out_at_which_limit_and_for_how_long(post: Post) -> None:
     with time_machine.travel(NOON, tick=False):
         body = locked_out(post, HTTP_ACCEPT="application/json").json()
-    message = "Too many failed login attempts. Please try again later."
-    assert body == {"message": message, "failure_limit": 3, "username": "alice", "retry_after": 300}
+    assert body == {
+        "message": "Too many failed login attempts. Please try again later.",
+        "failure_limit": 3,
+        "username": "alice",
+        "retry_after": 300,
+        "cooloff_time": "PT5M",
+        "cooloff_timedelta": "P0DT00H05M00S",
+    }
 
 
 @override_settings(AXES_COOLOFF_TIME=timedelta(seconds=90))
@@ -112,7 +118,8 @@ def test_a_lockout_that_only_a_reset_ends_names_no_time(post: Post) -> None:
     response = locked_out(post)
     assert not response.has_header("Retry-After")
     assert "until an administrator lifts it" in response.content.decode()
-    assert post(HTTP_ACCEPT="application/json").json()["retry_after"] is None
+    body = post(HTTP_ACCEPT="application/json").json()
+    assert (body["retry_after"], "cooloff_time" in body) == (None, False)
 
 
 @override_settings(AXES_RESERVE_WAIT=0, AXES_HTTP_RESPONSE_CODE=403)
@@ -148,3 +155,17 @@ def test_a_part_of_a_second_is_a_whole_one_and_a_wait_never_none(
     with time_machine.travel(NOON, tick=False):
         state = AxesState(locked_out=True, locked_until=until if until == PERMANENT else now_ms() + until)
         assert lockout_response(rf.get("/"), state).headers.get("Retry-After") == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (timedelta(minutes=15), "PT15M"),
+        (timedelta(hours=26), "P1DT2H"),
+        (timedelta(days=7), "P7D"),
+        (timedelta(days=1, hours=1, minutes=1, seconds=1), "P1DT1H1M1S"),
+        (timedelta(milliseconds=1), "PT1S"),
+    ],
+)
+def test_a_cool_off_is_told_as_iso_8601_writes_it(length: timedelta, text: str) -> None:
+    assert iso_duration(length) == text

@@ -338,3 +338,31 @@ def test_recorded_events_are_kept_or_handed_back(steps: Steps) -> None:
     outcome = steps.store.record(event)
     kept = steps.events() if steps.store.has_outbox else [outcome.event]
     assert kept == [event]
+
+
+def test_an_attempt_that_is_turned_away_is_told_which_it_is_as_often_as_it_gets_a_row(store: Store) -> None:
+    steps = Steps(store)
+    for number in range(3):
+        steps.fail(f"{number}")
+    assert [repeats for n in range(41) if (repeats := steps.reserve(f"late {n}").repeats)] == [*range(1, 11), 20, 40]
+
+
+def test_attempts_are_counted_that_are_turned_away_unrecorded(store: Store) -> None:
+    steps = Steps(store)
+    for number in range(3):
+        steps.fail(f"{number}")
+    recorded = len(steps.events())
+    answers = [store.reserve("late", [steps.counter()], None, now=NOW, lease=LEASE, extend=False) for _ in range(2)]
+    assert [(outcome.repeats, outcome.event) for outcome in answers] == [(1, None), (2, None)]
+    assert len(steps.events()) == recorded
+
+
+def test_a_login_is_told_which_failures_it_found(store: Store) -> None:
+    steps = Steps(store)
+    assert steps.succeed("first").standing is None
+    for number in range(2):
+        steps.fail(f"{number}")
+    digest = steps.counter().digest
+    assert steps.succeed("second").standing == {digest: 2}
+    assert steps.succeed("third", clear=[steps.counter()]).standing == {digest: 2}
+    assert steps.succeed("fourth", clear=[steps.counter()]).standing is None

@@ -87,7 +87,10 @@ class Migration(migrations.Migration):
                 ("lifted", models.IntegerField(default=0)),
                 ("limit", models.PositiveIntegerField()),
                 ("expires_at", models.DateTimeField(db_index=True, null=True)),
-                ("locked_until", models.DateTimeField(help_text="When a tier's lockout ends.", null=True)),
+                (
+                    "locked_until",
+                    models.DateTimeField(null=True, help_text="When a lockout ends that ends before the counter does."),
+                ),
                 (
                     "ends",
                     models.TextField(

@@ -45,10 +45,19 @@ class Outcome:
     """The event to deliver, from a store that has no outbox of its own."""
     told: Sequence[bytes] = ()
     """How each counter stands after the step, as ``Heard`` takes it, from a store that may go away."""
+    repeats: int = 0
+    """How many attempts the lockout has turned away by now, where that is worth telling (``events.worth_a_row``)."""
+    standing: Mapping[str, int] | None = None
+    """The failures that a login found on its counters, by their digests; ``None`` without any."""
 
 
 def outcome_of(
-    lives: Iterable[tuple[Counter, Life]], now: int, *, newly: bool = False, event: AttemptEvent | None = None
+    lives: Iterable[tuple[Counter, Life]],
+    now: int,
+    *,
+    newly: bool = False,
+    event: AttemptEvent | None = None,
+    repeats: int = 0,
 ) -> Outcome:
     """Return the answer where counters have these lives at ``now``: whether one is locked, and until when."""
     locked = [(counter.rule, life) for counter, life in lives if life.is_locked(counter.rule, now)]
@@ -56,7 +65,8 @@ def outcome_of(
         return Outcome(event=event)
     ends = [life.lock_ends(rule) for rule, life in locked]
     until = PERMANENT if 0 in ends else max(ends)
-    return Outcome(Verdict.LOCKED, until, min(life.limit(rule, now) for rule, life in locked), newly, event=event)
+    limit = min(life.limit(rule, now) for rule, life in locked)
+    return Outcome(Verdict.LOCKED, until, limit, newly, event=event, repeats=repeats)
 
 
 class Rows(Protocol):

@@ -94,13 +94,14 @@ class CacheStore(Store):
                 if now - life.told_at >= 1000:
                     life.told_at = now
                     changed.append(life.state(counter, now))
+        first = locked[0][1]
+        first.blocked += 1
+        repeats = first.blocked if worth_a_row(first.blocked) else 0
         if event is not None:
-            first = locked[0][1]
-            first.blocked += 1
-            event = event.seen(changed, repeats=first.blocked) if worth_a_row(first.blocked) or changed else None
+            event = event.seen(changed, repeats=first.blocked) if repeats or changed else None
         for counter, life in locked:
             self._save(counter.digest, life, now)
-        return outcome_of(locked, now, event=event)
+        return outcome_of(locked, now, event=event, repeats=repeats)
 
     def fail(
         self,
@@ -145,13 +146,15 @@ class CacheStore(Store):
         """See ``Store.succeed``."""
         cleared = []
         with self._open([*(counter for counter in counters if counter not in clear), *clear], now) as lives:
+            standing = {counter.digest: life.standing for counter, life in lives}
             for counter, life in lives:
                 life.reservations.pop(token, None)
                 if counter in clear and life.standing and not life.is_locked(counter.rule, now):
                     cleared.append(life.state(counter, now, cleared=True))
                     life.clear()
                 self._save(counter.digest, life, now)
-        return Outcome(event=event.seen(cleared) if always or cleared else None)
+        found = standing if any(standing.values()) else None
+        return Outcome(event=event.seen(cleared) if always or cleared else None, standing=found)
 
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
         """See ``Store.release``."""

@@ -127,9 +127,9 @@ class RedisStore(OutboxStore):
     ) -> Outcome:
         """See ``Store.reserve``."""
         flag = "1" if extend else "0"
-        verdict, until, nudge, *told = self._step("reserve", counters, now, token, lease, event, flag)
+        verdict, until, nudge, repeats, *told = self._step("reserve", counters, now, token, lease, event, flag)
         limit = _limit_reached(text.rpartition(b":")[0] for text in told) if until else 0
-        return Outcome(Verdict(verdict), until, limit, nudge=bool(nudge), told=told)
+        return Outcome(Verdict(verdict), until, limit, nudge=bool(nudge), repeats=repeats, told=told)
 
     def fail(
         self,
@@ -165,8 +165,12 @@ class RedisStore(OutboxStore):
         """See ``Store.succeed``."""
         kept = [counter for counter in counters if counter not in clear]
         flag = f"{int(always)}{int(again)}{len(clear)}"
-        (nudge,) = self._step("succeed", [*kept, *clear], now, token, lease, event, flag)
-        return Outcome(nudge=bool(nudge))
+        every = [*kept, *clear]
+        nudge, *standing = self._step("succeed", every, now, token, lease, event, flag)
+        found = (
+            {counter.digest: failures for counter, failures in zip(every, standing, strict=True)} if standing else None
+        )
+        return Outcome(nudge=bool(nudge), standing=found)
 
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
         """See ``Store.release``."""
@@ -245,7 +249,7 @@ class RedisStore(OutboxStore):
 
     def cool(self) -> None:
         """See ``OutboxStore.cool``."""
-        self._run("warmth", [self.warmth_key], ["", f"cold:{token_hex(4)}"])
+        self._call(lambda: self.client.set(self.warmth_key, f"cold:{token_hex(4)}"))
 
     def rebuild(self, states: Iterable[Sequence[CounterState]], *, now: int, lease: int) -> bool:
         """See ``OutboxStore.rebuild``."""
@@ -359,7 +363,7 @@ class RedisStore(OutboxStore):
         scripts = [script(name) for name in SCRIPTS]
         known = self._call(lambda: self.client.script_exists(*[sha for _, sha in scripts]))
         if self.database and not any(known):
-            self._call(lambda: self.client.set(self.warmth_key, f"cold:{token_hex(4)}"))
+            self.cool()
         for source, _ in scripts:
             self._call(partial(self.client.script_load, source))
 

@@ -2,7 +2,8 @@
 -- One step, since a limit that is looked at in one call and used in another is no limit.
 --
 -- Keys and arguments: common.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew.
--- Reply: {verdict (0 allowed, 1 locked, 2 busy), locked until, nudge due, what is told of each counter…}
+-- Reply: {verdict (0 allowed, 1 locked, 2 busy), locked until, nudge due, how many attempts were turned away by now (0 where
+-- that is not worth telling), what is told of each counter…}
 
 -- One to ten, then each doubling: the rows of a flood grow with its logarithm.
 local function worth_a_row(repeats)
@@ -17,8 +18,8 @@ end
 local all, blocking, busy = counters(), nil, false
 if not all then return COLD end
 
-local function answer(verdict, nudge)
-  local reply = {verdict, verdict == 1 and locked_until(all) or 0, nudge}
+local function answer(verdict, nudge, repeats)
+  local reply = {verdict, verdict == 1 and locked_until(all) or 0, nudge, repeats or 0}
   for _, c in ipairs(all) do reply[#reply + 1] = told(c, c.open + (verdict == 0 and lease > 0 and 1 or 0)) end
   return reply
 end
@@ -43,10 +44,10 @@ if blocking then
       end
     end
   end
-  if ARGV[4] == '' then return answer(1, 0) end
   local repeats = redis.call('HINCRBY', blocking.key, 'b', 1)
-  if not worth_a_row(repeats) and #states == 0 then return answer(1, 0) end
-  return answer(1, append(repeats, states))
+  local worth = worth_a_row(repeats)
+  local nudge = (worth or #states > 0) and append(repeats, states) or 0
+  return answer(1, nudge, worth and repeats)
 end
 
 if busy then return answer(2, 0) end

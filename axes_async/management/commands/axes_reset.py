@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from kombu.exceptions import KombuError
+from django.core.management.base import CommandParser
 
-from axes_async.conf import get_settings
-from axes_async.errors import AxesError
-from axes_async.tasks.reset import count, reset, reset_event
+from axes_async.management.resetting import ResetCommand
 
 
-class Command(BaseCommand):
+class Command(ResetCommand):
     """Each address and each name is a reset of its own; without any, everything is reset."""
 
     help = "Removes access attempts and lifts the lockouts they stand for: all, or those of addresses and usernames."
@@ -24,30 +21,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--username", nargs="+", action="extend", default=[], metavar="NAME", help="reset the attempts of this name"
         )
-        parser.add_argument("--dry-run", action="store_true", help="say how many attempts would go, and reset nothing")
-        parser.add_argument("--queue", action="store_true", help="have a Celery worker do it, and print the task's id")
+        super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        """Reset; refuse all if one argument is wrong."""
-        wanted = list(self._wanted(options["ip"], options["username"]))
-        try:
-            for arguments in wanted:
-                reset_event(**arguments)
-            if options["queue"] and not options["dry_run"]:
-                for arguments in wanted:
-                    self.stdout.write(reset.apply_async(kwargs=arguments, queue=get_settings().celery_queue).id)
-                return
-            total = sum((count if options["dry_run"] else reset)(**arguments) for arguments in wanted)
-        except (AxesError, KombuError, ValueError) as error:
-            raise CommandError(str(error)) from error
-        if not total:
-            self.stdout.write("No attempts found.")
-        else:
-            self.stdout.write(f"{total} attempts {'would be ' if options['dry_run'] else ''}removed.")
-
-    @staticmethod
-    def _wanted(addresses: list[str], names: list[str]) -> Iterator[dict[str, Any]]:
-        yield from ({"ip": address} for address in addresses)
-        yield from ({"username": name} for name in names)
-        if not addresses and not names:
+    def wanted(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Return one reset for each address and each name."""
+        yield from ({"ip": address} for address in options["ip"])
+        yield from ({"username": name} for name in options["username"])
+        if not options["ip"] and not options["username"]:
             yield {}

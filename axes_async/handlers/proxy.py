@@ -1,0 +1,62 @@
+"""What sites call on django-axes' handler, answered from the store; there is no other handler to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpRequest
+
+from axes_async.client import identify
+from axes_async.clock import now_ms
+from axes_async.conf import get_settings
+from axes_async.errors import StoreUnavailable
+from axes_async.policy import Counter
+from axes_async.rules import counters_of
+from axes_async.store import get_failover
+from axes_async.utils import reset
+
+Credentials = Mapping[str, Any] | None
+
+
+class AxesProxyHandler:
+    """Questions about a client. They count nothing, record nothing, and leave the response to whoever asks.
+
+    They are one look at the store: what keeps a guess from being made after it is ``guard.attempt``.
+    """
+
+    @classmethod
+    def is_allowed(cls, request: HttpRequest, credentials: Credentials = None) -> bool:
+        """Return whether the client may try a password: it is not locked out, and that can be known."""
+        try:
+            return not cls.is_locked(request, credentials)
+        except StoreUnavailable:
+            return False
+
+    @staticmethod
+    def is_locked(request: HttpRequest, credentials: Credentials = None) -> bool:
+        """Return whether the client is locked out; raises ``StoreUnavailable`` where that cannot be known."""
+        return bool(get_failover().peek(_counters(request, credentials), now=now_ms()).locked_until)
+
+    @staticmethod
+    def get_failures(request: HttpRequest, credentials: Credentials = None) -> int:
+        """Return how many failures count against the client, under the rule by which they are most.
+
+        Raises ``StoreUnavailable`` where that cannot be known.
+        """
+        states = get_failover().states(_counters(request, credentials), now=now_ms())
+        return max((state.standing for state in states), default=0)
+
+    @staticmethod
+    def reset_attempts(
+        *, ip_address: str | None = None, username: str | None = None, ip_or_username: bool = False
+    ) -> int:
+        """Do as ``utils.reset``."""
+        return reset(ip=ip_address, username=username, ip_or_username=ip_or_username)
+
+
+def _counters(request: HttpRequest, credentials: Credentials) -> tuple[Counter, ...]:
+    """Return the counters of the client behind ``request``; none while ``AXES_ENABLED`` is off."""
+    settings = get_settings()
+    client = identify(request, credentials)
+    return counters_of(settings, request, credentials, client) if settings.enabled else ()

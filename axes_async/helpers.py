@@ -1,0 +1,76 @@
+"""Functions that sites call on django-axes' module of this name, each a few words in ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from axes_async import guard
+from axes_async.client import identify
+from axes_async.clock import now_ms
+from axes_async.conf import get_settings
+from axes_async.responses import lockout_message, lockout_response
+from axes_async.rules import may_be_permanent, rules_for
+from axes_async.state import AxesState
+from axes_async.stores.base import PERMANENT
+
+Credentials = Mapping[str, Any] | None
+
+
+def get_client_ip_address(request: HttpRequest) -> str | None:
+    """Return the address that attempts of ``request`` are counted by, as rows show it; ``None`` without one."""
+    return identify(request, None).ip_address
+
+
+def get_client_username(request: HttpRequest, credentials: Credentials = None) -> str | None:
+    """Return the name that is tried, as rows show it; ``None`` without one."""
+    return identify(request, credentials).username
+
+
+def get_client_user_agent(request: HttpRequest) -> str:
+    """Return the user agent, as rows show it; '' without one."""
+    return identify(request, None).user_agent
+
+
+def get_client_path_info(request: HttpRequest) -> str:
+    """Return the path, as rows show it."""
+    return identify(request, None).path_info
+
+
+def get_client_http_accept(request: HttpRequest) -> str:
+    """Return the ``Accept`` header, as rows show it; '' without one."""
+    return identify(request, None).http_accept
+
+
+def get_cool_off(request: HttpRequest | None = None) -> timedelta | None:
+    """Return the cool-off for ``request``, the longest of several rules; ``None`` where only a reset ends a lockout.
+
+    With tiers it is that of the first one.
+    """
+    lengths = [rule.lockout_ms(rule.limit) for rule in rules_for(get_settings(), request, None)]
+    return timedelta(milliseconds=max(lengths)) if lengths and all(lengths) else None
+
+
+def get_lockout_message() -> str:
+    """Return what a locked out client is told."""
+    return lockout_message(permanent=may_be_permanent(get_settings()))
+
+
+def get_lockout_response(
+    request: HttpRequest, original_response: HttpResponseBase | None = None, credentials: Credentials = None
+) -> HttpResponseBase:
+    """Return the lockout response, with the time that is left; of a client that is not locked out, as if it just was.
+
+    :param original_response: what ``AXES_LOCKOUT_CALLABLE`` is given as the view's response.
+    """
+    state = guard.look(request, credentials)
+    if not state.denied:
+        cooloff, client = get_cool_off(request), identify(request, credentials)
+        until = PERMANENT if cooloff is None else now_ms() + round(cooloff.total_seconds() * 1000)
+        length = None if cooloff is None else cooloff.total_seconds()
+        state = AxesState(client=client, locked_out=True, locked_until=until, cooloff=length)
+    return lockout_response(request, state, original_response)
