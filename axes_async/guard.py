@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
 from axes_async import outbox, signals
-from axes_async.client import source_of
+from axes_async.client import client_of, source_of
 from axes_async.client_str import client_str
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
@@ -145,7 +145,7 @@ def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "
     settings = get_settings()
     if not settings.enabled or settings.disable_access_log:
         return
-    client = client_of_user(request, username)
+    client = client_of(request, username)
     event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
     try:
         outbox.follow_up(get_failover().record(event))

@@ -9,7 +9,7 @@ from celery import shared_task
 
 from axes_async import outbox
 from axes_async.addresses import parse_address
-from axes_async.client import row_text
+from axes_async.client import canonical_username, row_text
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.cursor import database, held_cursor
@@ -86,7 +86,7 @@ def reset_event(
     address = None if ip is None else parse_address(ip)
     if ip is not None and address is None:
         raise ValueError(f"{ip!r} is not an IP address.")
-    if username is not None and not username.strip():
+    if username is not None and canonical_username(username) is None:
         raise ValueError("A username to reset is empty.")
     reach = "both" if not ip_or_username else "either"
     if ip is None and username is None:

@@ -20,7 +20,9 @@ from axes_async.client_str import MASKED, client_str
 from axes_async.decorators import axes_dispatch
 from axes_async.models import AccessAttempt, AccessLog
 from axes_async.reservation import client_behind
-from axes_async.tasks.reset import reset
+from axes_async.store import get_store
+from axes_async.tasks.reset import reset, reset_event
+from axes_async.utils import reset_request
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend, sign_in
 
@@ -160,6 +162,34 @@ def test_the_canonicalizer_says_which_names_are_one(alice: User, post: Post, dra
 def test_a_name_that_comes_to_nothing_locks_nobody(post: Post, settings: Any, name: str) -> None:
     settings.AXES_USERNAME_CANONICALIZER = only_letters
     assert [post(name).status_code for _ in range(5)] == [401] * 5
+
+
+def test_a_reset_of_a_name_that_comes_to_nothing_is_no_reset_of_everything(
+    post: Post, drain: Drain, rf: RequestFactory, settings: Any
+) -> None:
+    settings.AXES_USERNAME_CANONICALIZER = only_letters
+    for name in ("alice", "alice", "alice", "+"):
+        post(name)
+    drain()
+    with pytest.raises(ValueError, match="empty"):
+        reset(username="+")
+    assert reset_request(rf.post("/", {"username": "+"})) == 0
+    settings.AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
+    assert reset_request(rf.post("/", {"username": " + "}, REMOTE_ADDR="192.0.2.99")) == 0
+    assert AccessAttempt.objects.count() == 2
+    assert post().status_code == 429
+
+
+def test_a_reset_that_a_worker_finds_no_name_for_lifts_nothing(post: Post, drain: Drain, settings: Any) -> None:
+    """The worker's settings may be newer than those of the process that asked for the reset."""
+    for _ in range(3):
+        post()
+    event = reset_event(username="bob")
+    get_store().record(event)
+    settings.AXES_USERNAME_CANONICALIZER = lambda username: "" if username == "bob" else username
+    drain()
+    assert AccessAttempt.objects.count() == 1
+    assert post().status_code == 429
 
 
 def test_a_canonicalizer_of_the_sites_own_can_stand_on_ours(post: Post, settings: Any) -> None:
