@@ -169,9 +169,11 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
 
 
 def _refuse(request: HttpRequest | None, attempt: Attempt) -> None:
-    """Turn away an attempt of a client that is refused for what it is; of a flood, few are recorded."""
+    """Turn away an attempt of a client that is refused for what it is; of a flood, few are recorded.
+
+    It holds no place: an address is refused for all attempts of a request, or for none.
+    """
     attempt.verdict = Verdict.LOCKED
-    _give_back(attempt)
     mark_locked(state_of(request), (), PERMANENT)
     repeats = count_refusal(attempt.client, now_ms())
     if not worth_a_row(repeats):

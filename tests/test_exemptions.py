@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import redis
 from celery import current_app
+from django.contrib import admin
+from django.contrib.admin import AdminSite
 from django.contrib.auth import aauthenticate, authenticate
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_login_failed
@@ -57,9 +59,8 @@ def by_get(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=401 if user is None else 204)
 
 
-@method_decorator(axes_dispatch, name="dispatch")
 class Login(LoginView):
-    """Django's login view, guarded throughout."""
+    """Django's login view, which does not show its form to clients that it has locked."""
 
     template_name = "admin/login.html"
 
@@ -69,13 +70,20 @@ class Login(LoginView):
         return HttpResponse("again")
 
 
+@method_decorator(axes_dispatch, name="dispatch")
+class GuardedLogin(Login):
+    """The same, guarded throughout."""
+
+
+staff = AdminSite(name="staff")
 urlpatterns = [
     path("sign-in/", sign_in),
     path("async-sign-in/", async_sign_in),
     path("check-only/", check_only),
     path("guarded/", guarded),
     path("by-get/", by_get),
-    path("login/", Login.as_view()),
+    path("login/", GuardedLogin.as_view()),
+    path("form/", Login.as_view()),
 ]
 
 
@@ -339,10 +347,12 @@ def test_an_exempt_login_that_is_not_carried_out_opens_no_place_for_another(alic
 def test_a_form_is_shown_again_to_an_exempt_user_at_an_address_that_is_locked(
     alice: User, post: Post, settings: Any
 ) -> None:
-    settings.AXES_WHITELIST_CALLABLE = lambda request, credentials: request.headers.get("X-Exempt") == "yes"
+    settings.AXES_WHITELIST_CALLABLE = is_alice
     for _ in range(3):
         post("bob")
-    assert post(url="/login/").status_code == 429
+    assert (post("bob", url="/form/").status_code, post(url="/form/").status_code) == (429, 200)
+    assert post(url="/login/").status_code == 429, "the view asks before it knows the name"
+    settings.AXES_WHITELIST_CALLABLE = lambda request, credentials: request.headers.get("X-Exempt") == "yes"
     assert post(url="/login/", HTTP_X_EXEMPT="yes").status_code == 200
 
 
@@ -402,6 +412,18 @@ def test_a_blacklist_is_the_admins_alone_too(alice: User, post: Post, settings: 
     settings.AXES_IP_BLACKLIST = [LISTED]
     assert post(password=PASSWORD, REMOTE_ADDR=LISTED).status_code == 204
     assert post(password=PASSWORD, url="/admin/login/", REMOTE_ADDR=LISTED).status_code == 429
+
+
+class TwoAdmins:
+    """URLs with a second admin, which is not the one that its app's name stands for."""
+
+    urlpatterns = (path("admin/", admin.site.urls), path("staff/", staff.urls))
+
+
+@pytest.mark.parametrize("url", ["/admin/login/", "/staff/login/"])
+def test_every_admin_is_guarded(post: Post, settings: Any, url: str) -> None:
+    settings.AXES_ONLY_ADMIN_SITE, settings.ROOT_URLCONF = True, TwoAdmins
+    assert statuses(post, url=url) == [200, 200, 429, 429, 429]
 
 
 def test_without_an_admin_in_the_urls_nobody_is_turned_away_and_nothing_breaks(
