@@ -9,23 +9,27 @@ import logging
 import time
 from asyncio import sleep as asyncio_sleep
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from random import uniform
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 
 from axes_async import audit, outbox
-from axes_async.client import Client, identify
+from axes_async.client import Client, identify, row_text
+from axes_async.client_str import client_str
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.errors import StoreUnavailable
-from axes_async.events import AttemptEvent, Kind, new_id
+from axes_async.events import AttemptEvent, Kind, new_id, worth_a_row
+from axes_async.exemptions import Treatment, count_refusal, treatment_of
 from axes_async.policy import Counter, Parameter, Rule, counters_for
 from axes_async.state import Attempt, AxesState, flag, state_of
 from axes_async.store import get_failover
-from axes_async.stores.base import Verdict
+from axes_async.stores.base import PERMANENT, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +77,29 @@ async def arelease(state: AxesState) -> None:
             await sync_to_async(release)(state)
         else:
             release(state)
+
+
+def client_behind(request: HttpRequest | None, credentials: Credentials) -> Client:
+    """Return the client behind ``request`` and ``credentials``; its address is worked out once for a request."""
+    if request is None:
+        return identify(None, credentials)
+    state = state_of(request)
+    client = identify(request, credentials, seen=state.origin)
+    state.origin = state.origin or client
+    return client
+
+
+def client_of_user(request: HttpRequest | None, username: str) -> Client:
+    """Return the client behind ``request``, known to be the user of this name: so rows show it.
+
+    Counters have what ``AXES_USERNAME_CALLABLE`` makes of it, as they have of names that are tried.
+    """
+    settings = get_settings()
+    field = settings.username_form_field or get_user_model().USERNAME_FIELD
+    client = client_behind(request, {field: username})
+    if settings.username_callable is None:
+        return client
+    return replace(client, username=row_text(username, tell_apart=True))
 
 
 def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
@@ -123,8 +150,9 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     if not settings.enabled:
         return None, iter(())
     state = state_of(request)
-    client = identify(request, credentials)
+    client = client_behind(request, credentials)
     counters = counters_of(settings, request, client)
+    treatment = treatment_of(settings, request, credentials, client)
     if state.locked_out:
         flag(request, locked_out=False)
     state.locked_out = state.busy = state.unavailable = False
@@ -135,10 +163,35 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     else:
         missing = tuple(counter for counter in counters if counter not in held.counters)
         held.client, held.counters, held.own = client, held.counters + missing, counters
-        held.verdict = None if missing else held.verdict
+        # After an attempt that took no places, those that it has counters for are still to be taken.
+        held.verdict = None if missing or held.treatment is not treatment else held.verdict
+    held.treatment, held.informed = treatment, credentials is not None
     if credentials is not None:
         held.clearable = counters
+    if treatment is Treatment.REFUSED:
+        _refuse(request, held)
+    elif treatment is not Treatment.GUARDED:
+        held.verdict = Verdict.ALLOWED
     return held, _reserving(request, held)
+
+
+def _refuse(request: HttpRequest | None, attempt: Attempt) -> None:
+    """Turn away an attempt of a client that is refused for what it is; of a flood, few are recorded.
+
+    It holds no place: an address is refused for all attempts of a request, or for none.
+    """
+    attempt.verdict = Verdict.LOCKED
+    mark_locked(state_of(request), (), PERMANENT, request)
+    repeats = count_refusal(attempt.client, now_ms())
+    if not worth_a_row(repeats):
+        return
+    log.warning("Refused, by its address: %s.", client_str(attempt.client, request, attempt.counters))
+    if get_settings().enable_access_failure_log:
+        event = event_of(Kind.BLOCKED, attempt.id, attempt.client).seen((), repeats=repeats)
+        try:
+            outbox.follow_up(get_failover().record(event))
+        except StoreUnavailable as error:
+            log.error("Refusal not recorded, the store is unavailable (%s): %s", error, event.line())
 
 
 def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]:
@@ -184,7 +237,8 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
     if outcome.verdict is Verdict.LOCKED:
         mark_locked(state, attempt.counters, outcome.locked_until, request)
         if outcome.repeats:
-            audit.turned_away(attempt.client, attempt.id, limit=state.failure_limit, repeats=outcome.repeats)
+            occasion = audit.Occasion(attempt.client, attempt.id, request, attempt.counters)
+            audit.turned_away(occasion, limit=state.failure_limit, repeats=outcome.repeats)
     outbox.follow_up(outcome)
 
 
