@@ -6,48 +6,62 @@ The vocabulary: https://cheatsheetseries.owasp.org/cheatsheets/Logging_Vocabular
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from django.http import HttpRequest
 
 from axes_async.client import Client
+from axes_async.client_str import client_str
+from axes_async.policy import Counter
 from axes_async.text import printable
 
 log = logging.getLogger(__name__)
 
 
-def login_failed(client: Client, event_id: str) -> None:
+class Occasion(NamedTuple):
+    """An event, and all that a record of it may name."""
+
+    client: Client
+    event_id: str
+    request: HttpRequest | None
+    counters: Iterable[Counter] = ()
+
+
+def login_failed(occasion: Occasion) -> None:
     """Tell of a password that was wrong."""
     if log.isEnabledFor(logging.WARNING):
-        _tell(logging.WARNING, "authn_login_fail", "Login failed: %r from %s.", client, event_id)
+        _tell(logging.WARNING, "authn_login_fail", "Login failed", occasion)
 
 
-def locked_out(client: Client, event_id: str) -> None:
+def locked_out(occasion: Occasion) -> None:
     """Tell that a failure has set a lockout."""
-    text = "Locked out after repeated failures: %r from %s."
     if log.isEnabledFor(logging.WARNING):
-        _tell(logging.WARNING, "authn_login_lock", text, client, event_id, "maxretries")
+        _tell(logging.WARNING, "authn_login_lock", "Locked out after repeated failures", occasion, "maxretries")
 
 
-def turned_away(client: Client, event_id: str, *, limit: int, repeats: int) -> None:
+def turned_away(occasion: Occasion, *, limit: int, repeats: int) -> None:
     """Tell that a lockout has turned ``repeats`` attempts away by now, this one the last of them."""
-    text = "Turned away while locked out: %r from %s."
+    text = "Turned away while locked out"
     if log.isEnabledFor(logging.WARNING):
-        _tell(logging.WARNING, "authn_login_fail_max", text, client, event_id, str(limit), repeats=repeats)
+        _tell(logging.WARNING, "authn_login_fail_max", text, occasion, str(limit), repeats=repeats)
 
 
-def logged_in(client: Client, event_id: str, *, retries: int) -> None:
+def logged_in(occasion: Occasion, *, retries: int) -> None:
     """Tell of a login, and of the failures of the name that stood against it."""
     if not log.isEnabledFor(logging.INFO):
         return
     if retries:
-        text = "Logged in after failures: %r from %s."
-        _tell(logging.INFO, "authn_login_successafterfail", text, client, event_id, str(retries), retries=retries)
+        text = "Logged in after failures"
+        _tell(logging.INFO, "authn_login_successafterfail", text, occasion, str(retries), retries=retries)
     else:
-        _tell(logging.INFO, "authn_login_success", "Logged in: %r from %s.", client, event_id)
+        _tell(logging.INFO, "authn_login_success", "Logged in", occasion)
 
 
-def logged_out(client: Client, event_id: str) -> None:
+def logged_out(occasion: Occasion) -> None:
     """Tell of a logout."""
     if log.isEnabledFor(logging.INFO):
-        _tell(logging.INFO, "session_expired", "Logged out: %r from %s.", client, event_id, "logout")
+        _tell(logging.INFO, "session_expired", "Logged out", occasion, "logout")
 
 
 def fields_of(client: Client) -> dict[str, str | None]:
@@ -60,10 +74,11 @@ def fields_of(client: Client) -> dict[str, str | None]:
     }
 
 
-def _tell(level: int, term: str, text: str, client: Client, event_id: str, *details: str, **more: int) -> None:
+def _tell(level: int, term: str, text: str, occasion: Occasion, *details: str, **more: int) -> None:
     """Log ``text``, with the event as OWASP writes it, ``term:username,details``, and its parts beside it."""
+    client, event_id, request, counters = occasion
     fields = fields_of(client)
     said = ",".join([fields["username"] or "", *details])
     event = f"{term}:{said}" if said else term
     extra = {"event": event, "event_id": event_id, **fields, **more}
-    log.log(level, text, fields["username"], fields["ip_address"], extra=extra)
+    log.log(level, "%s: %s.", text, client_str(client, request, counters), extra=extra)

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from axes_async import guard
 from axes_async.client import storable
+from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied
 from axes_async.state import Attempt
 
@@ -46,5 +47,6 @@ def _refuse_unfit(credentials: Mapping[str, Any]) -> None:
     That is text that no database holds and no hasher encodes, and what JSON brings in place of a password.
     """
     fit = all(storable(value) for value in credentials.values() if isinstance(value, str))
-    if not fit or isinstance(credentials.get("password"), bool | int | float | list | dict):
+    passwords = (credentials.get("password"), credentials.get(get_settings().password_form_field))
+    if not fit or any(isinstance(password, bool | int | float | list | dict) for password in passwords):
         raise AttemptDenied("No account has credentials like these.")

@@ -7,10 +7,9 @@ made of (canonical). What is done with them is not decided here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from unicodedata import normalize
 
@@ -20,7 +19,10 @@ from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException, UnreadablePostError
 
+from axes_async.addresses import address_behind, group_of, parse_address
+from axes_async.conf import AxesSettings, get_settings
 from axes_async.policy import Parameter, digest_of
+from axes_async.readers import refuse
 
 ROW_LENGTH = 255
 """Characters a row keeps of a username, an agent, a path or an accept header."""
@@ -28,8 +30,8 @@ ROW_LENGTH = 255
 CANONICAL_LENGTH = 1024
 """Longer names are compared as they are: normalising a megabyte would be an attacker's tool."""
 
-IPV6_PREFIX = 64
-"""A site is given a /64 or more (RFC 6177), so one client can rotate through its lower 64 bits."""
+SECRET = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
+"""Names of credentials that Django masks before it tells of a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,46 +46,86 @@ class Client:
     not_an_address: str = ""
     """What the server gave for an address, where it is none."""
     canonical: Mapping[Parameter, str | None]
-    given: str | None = None
-    """The username as it came."""
+    given: object = None
+    """What the username was taken from, see ``source_of``."""
 
 
-def identify(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> Client:
-    """Return the client behind ``request`` and ``credentials``; either may be ``None``, and nothing makes it raise."""
-    return client_of(request, username_from(request, credentials))
+def identify(
+    request: HttpRequest | None, credentials: Mapping[str, Any] | None, *, seen: Client | None = None
+) -> Client:
+    """Return the client behind ``request`` and ``credentials``; either may be ``None``.
+
+    Nothing that was sent makes it raise; what the site's own callables raise is raised.
+
+    :param seen: a client of the same request, whose address needs not be worked out again.
+    """
+    settings = get_settings()
+    username = username_from(request, credentials)
+    given = username if settings.username_callable is None else source_of(request, credentials)
+    return client_of(request, username, given=given, seen=seen)
 
 
-def client_of(request: HttpRequest | None, username: str | None) -> Client:
-    """Return the client behind ``request`` that tries ``username``."""
+def client_of(
+    request: HttpRequest | None, username: str | None, *, given: object = None, seen: Client | None = None
+) -> Client:
+    """Return the client behind ``request`` that tries ``username``; see ``identify``."""
+    shown = None if username is None else row_text(username, tell_apart=True)
+    name = canonical_username(username)
+    if seen is not None:
+        return Client(
+            username=shown,
+            ip_address=seen.ip_address,
+            user_agent=seen.user_agent,
+            http_accept=seen.http_accept,
+            path_info=seen.path_info,
+            not_an_address=seen.not_an_address,
+            canonical={**seen.canonical, "username": name},
+            given=given,
+        )
     meta: Mapping[str, Any] = request.META if request is not None else {}
-    address = meta.get("REMOTE_ADDR") or ""
+    address = _address(request, get_settings())
     agent = _as_text(meta.get("HTTP_USER_AGENT")) or ""
     parsed = parse_address(address)
     return Client(
-        username=None if username is None else row_text(username, tell_apart=True),
+        username=shown,
         ip_address=None if parsed is None else str(parsed),
         user_agent=row_text(agent, tell_apart=True),
         http_accept=row_text(_as_text(meta.get("HTTP_ACCEPT")) or ""),
         path_info="" if request is None else row_text(request.path_info),
         not_an_address=row_text(address.strip()) if parsed is None else "",
-        canonical={
-            "username": canonical_username(username),
-            "ip_address": canonical_address(address),
-            "user_agent": agent,
-        },
-        given=username,
+        canonical={"username": name, "ip_address": canonical_address(address), "user_agent": agent},
+        given=given,
     )
 
 
 def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
     """Return the name that is being tried, as text; ``None`` where there is none.
 
-    Credentials count first: under the user model's ``USERNAME_FIELD``, then ``username``, then its e-mail field.
-    Without credentials, ``USERNAME_FIELD`` in the form, or in the JSON object, is read.
+    ``AXES_USERNAME_CALLABLE`` decides, if there is one. Else credentials count first: under
+    ``AXES_USERNAME_FORM_FIELD``, the user model's ``USERNAME_FIELD``, ``username``, then its e-mail field. Without
+    credentials, ``AXES_USERNAME_FORM_FIELD`` (by default ``USERNAME_FIELD``) in the form, or in the JSON object, is
+    read.
     """
-    field = get_user_model().USERNAME_FIELD
+    ask = get_settings().username_callable
+    return _username_sent(request, credentials) if ask is None else _as_text(ask(request, credentials))
+
+
+def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> object:
+    """Return what tells the attempts of one request apart, without asking ``AXES_USERNAME_CALLABLE`` again.
+
+    That is the username, or where a callable finds it, what it was given: the credentials less those that Django masks
+    in its signal of a failure.
+    """
+    if get_settings().username_callable is None:
+        return _username_sent(request, credentials)
+    return None if credentials is None else {k: v for k, v in credentials.items() if not SECRET.search(k)}
+
+
+def _username_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
+    user_model = get_user_model()
+    field = get_settings().username_form_field or user_model.USERNAME_FIELD
     if credentials:
-        fields = (field, "username", get_user_model().get_email_field_name())
+        fields = (field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name())
         return _as_text(next((value for name in fields if (value := credentials.get(name)) is not None), None))
     if request is None or request.method != "POST":
         return None
@@ -94,6 +136,14 @@ def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | 
         return _as_text(request.POST.get(field))
     except _BROKEN_BODY:
         return None  # The view meets the same broken body and answers for it.
+
+
+def _address(request: HttpRequest | None, settings: AxesSettings) -> str:
+    if request is None:
+        return ""
+    if settings.client_ip_callable is not None:
+        return _as_text(settings.client_ip_callable(request)) or ""
+    return address_behind(request.META, settings)
 
 
 _BROKEN_BODY = (
@@ -146,47 +196,35 @@ def row_text(text: str, *, tell_apart: bool = False) -> str:
 
 
 def canonical_username(username: str | None) -> str | None:
-    """Return the form in which variants of one name are equal: NFKC, casefolded, stripped; ``None`` for an empty one.
+    """Return the form in which variants of one name are equal, ``None`` for an empty one.
+
+    That is what ``AXES_USERNAME_CANONICALIZER`` returns, by default ``fold_username``. Space around a name is dropped
+    first, and names of more than ``CANONICAL_LENGTH`` characters are compared as they are.
+    """
+    username = (username or "").strip()
+    if not username or len(username) > CANONICAL_LENGTH:
+        return username or None
+    canonicalizer = get_settings().username_canonicalizer
+    if canonicalizer is None:
+        return fold_username(username) or None
+    canonical: object = canonicalizer(username)
+    if canonical is not None and not isinstance(canonical, str):
+        refuse("AXES_USERNAME_CANONICALIZER", canonicalizer, f"a callable that returns text or None, not {canonical!r}")
+    return canonical or None
+
+
+def fold_username(username: str) -> str:
+    """Return ``username`` in NFKC, casefolded and stripped.
 
     NFKC is what Django's own ``UsernameField`` applies; case and surrounding space are folded because many databases
     and login forms do.
     """
-    username = (username or "").strip()
-    if len(username) > CANONICAL_LENGTH:
-        return username
-    folded = username.casefold() if username.isascii() else normalize("NFKC", normalize("NFKC", username).casefold())
-    return folded.strip() or None
+    if username.isascii():
+        return username.casefold().strip()
+    return normalize("NFKC", normalize("NFKC", username).casefold()).strip()
 
 
-@lru_cache(maxsize=4096)
-def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address in ``text``, which may carry a port or an IPv6 zone; ``None`` if there is none in it.
-
-    An IPv4 address mapped into IPv6 (RFC 4291, 2.5.5.2) is the IPv4 address.
-    """
-    text = text.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
-
-
-@lru_cache(maxsize=4096)
 def canonical_address(text: str) -> str | None:
-    """Return what addresses are compared by: IPv4 whole, IPv6 by its network of ``IPV6_PREFIX`` bits.
-
-    A text that is no address is compared as it is, under a name that no address has; an empty one is ``None``.
-    """
-    address = parse_address(text)
-    if address is None:
-        return f"not an address: {text.strip()}" if text.strip() else None
-    if isinstance(address, IPv4Address):
-        return str(address)
-    return str(IPv6Network((int(address), IPV6_PREFIX), strict=False))
+    """Return what addresses are compared by: ``AXES_IPV4_PREFIX`` or ``AXES_IPV6_PREFIX`` bits; see ``group_of``."""
+    settings = get_settings()
+    return group_of(text, settings.ipv4_prefix, settings.ipv6_prefix)

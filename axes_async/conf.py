@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from django.utils.functional import Promise
 
 from axes_async import readers, rule_readers
+from axes_async.addresses import NOWHERE, Networks
 from axes_async.policy import LockoutTier
 
 __all__ = ["AxesSettings", "LockoutTier", "get_settings"]
@@ -31,6 +32,50 @@ class AxesSettings:
 
     enabled: bool = True
     """``False`` makes the whole package inert."""
+    username_form_field: str | None = None
+    """Field of forms and credentials that holds the username; ``None`` for the user model's ``USERNAME_FIELD``."""
+    password_form_field: str = "password"  # noqa: S105  (the name of a field)
+    """Name of the password among credentials."""
+    username_callable: Callable[[HttpRequest | None, Mapping[str, Any] | None], Any] | None = None
+    """Returns the username of a request and credentials."""
+    username_canonicalizer: Callable[[str], str | None] | None = None
+    """Returns the form of a username that counters use; ``None`` for ``client.fold_username``."""
+    client_ip_callable: Callable[[HttpRequest], Any] | None = None
+    """Returns the address of the client behind a request."""
+    client_str_callable: Callable[..., Any] | None = None
+    """Returns the text that names a client in log messages."""
+    sensitive_parameters: tuple[str, ...] = ("username", "ip_address")
+    """What log messages that name a client mask."""
+    verbose: bool = True
+    """Whether log messages name a client by all that is known of it, or by what the counters are made of."""
+    trusted_proxies: Networks = NOWHERE
+    """Peers whose forwarding headers are read."""
+    ipware_meta_precedence_order: tuple[str, ...] = ("REMOTE_ADDR",)
+    """Headers, as keys of ``META``, in which trusted proxies name the client."""
+    ipware_proxy_order: Literal["left-most", "right-most"] = "left-most"
+    """At which end of such a header the client stands."""
+    ipware_proxy_count: int | None = None
+    """Proxies that stand in such a header behind the client."""
+    ipware_proxy_trusted_ips: tuple[str, ...] = ()
+    """The proxies that stand in such a header behind the client."""
+    ipv4_prefix: int = 32
+    """Bits of an IPv4 address that tell clients apart."""
+    ipv6_prefix: int = 64
+    """Bits of an IPv6 address that do: a site is given a /64 or more (RFC 6177), and can rotate through the rest."""
+    whitelist_callable: Callable[[HttpRequest | None, Mapping[str, Any] | None], Any] | None = None
+    """Returns whether a request with credentials is exempt."""
+    ip_whitelist: Networks = NOWHERE
+    """Addresses that the two settings below speak of."""
+    never_lockout_whitelist: bool = False
+    """Whether clients from these addresses are exempt."""
+    only_whitelist: bool = False
+    """Whether clients from other addresses are refused, and these exempt."""
+    ip_blacklist: Networks = NOWHERE
+    """Addresses whose clients are refused."""
+    never_lockout_get: bool = False
+    """Whether GET requests are exempt."""
+    only_admin_site: bool = False
+    """Whether lockouts keep clients from the admin only."""
     failure_limit: rule_readers.Limit = 3
     """Failures after which a counter locks, or what returns them for a request and credentials."""
     lock_out_at_failure: bool = True
@@ -99,6 +144,18 @@ class AxesSettings:
     """Celery queue for our messages; ``None`` for the project's default queue."""
 
     @property
+    def treats_all_alike(self) -> bool:
+        """Whether nobody is exempt or refused."""
+        return not (
+            self.whitelist_callable is not None
+            or self.never_lockout_whitelist
+            or self.only_whitelist
+            or self.ip_blacklist
+            or self.never_lockout_get
+            or self.only_admin_site
+        )
+
+    @property
     def lease_ms(self) -> int:
         """``reserve_lease`` in milliseconds."""
         return max(1, round(self.reserve_lease * 1000))
@@ -119,6 +176,28 @@ class AxesSettings:
 
 _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "enabled": readers.boolean,
+    "username_form_field": readers.optional_text,
+    "password_form_field": readers.text,
+    "username_callable": readers.optional_dotted,
+    "username_canonicalizer": readers.optional_dotted,
+    "client_ip_callable": readers.optional_dotted,
+    "client_str_callable": readers.optional_dotted,
+    "sensitive_parameters": readers.texts,
+    "verbose": readers.boolean,
+    "trusted_proxies": partial(readers.networks, unix=True),
+    "ipware_meta_precedence_order": readers.texts,
+    "ipware_proxy_order": partial(readers.choice, choices=("left-most", "right-most")),
+    "ipware_proxy_count": readers.proxy_count,
+    "ipware_proxy_trusted_ips": readers.hops,
+    "ipv4_prefix": partial(readers.integer, least=1, most=32),
+    "ipv6_prefix": partial(readers.integer, least=1, most=128),
+    "whitelist_callable": readers.optional_dotted,
+    "ip_whitelist": readers.networks,
+    "never_lockout_whitelist": readers.boolean,
+    "only_whitelist": readers.boolean,
+    "ip_blacklist": readers.networks,
+    "never_lockout_get": readers.boolean,
+    "only_admin_site": readers.boolean,
     "failure_limit": rule_readers.limit,
     "lock_out_at_failure": readers.boolean,
     "lockout_parameters": rule_readers.parameters,

@@ -15,15 +15,22 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
 from axes_async import audit, outbox, signals
-from axes_async.client import client_of, identify, username_from
+from axes_async.audit import Occasion
+from axes_async.client import client_of, source_of
+from axes_async.client_str import client_str
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied, StoreUnavailable
 from axes_async.events import Kind, new_id
+from axes_async.exemptions import Treatment, treatment_of
 from axes_async.policy import Counter
 from axes_async.reservation import (
+    REFUSED,
     arelease,
     areserve,
+    client_behind,
+    client_of_user,
+    credentials_of_user,
     event_of,
     mark_locked,
     new_attempt,
@@ -51,25 +58,36 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     if not settings.enabled:
         return
     state = state_of(request)
-    held, username = state.attempt, username_from(request, credentials)
-    known = held is not None and held.client.given == username
-    client = held.client if held is not None and known else client_of(request, username)
+    held = state.attempt
+    known = held is not None and held.client.given == source_of(request, credentials)
+    client = held.client if held is not None and known else client_behind(request, credentials)
     if held is not None and held.denied and held.client.canonical == client.canonical:
         # Turned away before the password was looked at: it is recorded, and it is no failure.
         state.attempt = None if state.detached else held
         return
     counters = held.own if held is not None and known else counters_of(settings, request, credentials, client)
+    if held is not None and known and (held.informed or credentials is None):
+        treatment = held.treatment
+    else:
+        treatment = treatment_of(settings, request, credentials, client)
+    if treatment is Treatment.EXEMPT:
+        state.client = client
+        release(state)
+        if log.isEnabledFor(logging.INFO):
+            log.info("The failure of an exempt client is not counted: %s.", client_str(client, request, counters))
+        return
     attempt = held if held is not None and held.open else new_attempt(client, counters)
-    release = without(attempt.counters, counters)
+    elsewhere = without(attempt.counters, counters)
     state.attempt, state.client = attempt, client
     attempt.settled = True
     event = event_of(Kind.FAILED, attempt.id, client)
-    audit.login_failed(client, event.id)
+    occasion = Occasion(client, event.id, request, counters)
+    audit.login_failed(occasion)
     try:
         outcome = get_failover().fail(
             attempt.token,
             counters,
-            release,
+            elsewhere,
             event,
             now=now_ms(),
             lease=settings.lease_ms,
@@ -79,11 +97,11 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     except StoreUnavailable as error:
         log.error("Failure not counted, the store is unavailable (%s): %s", error, event.line())
         return
-    if outcome.locked_until:
+    if outcome.locked_until and treatment is not Treatment.UNGUARDED:
         mark_locked(state, counters, outcome, request)
     outbox.follow_up(outcome)
     if outcome.newly_locked:
-        audit.locked_out(client, event.id)
+        audit.locked_out(occasion)
         signals.user_locked_out.send(
             sender=__name__, request=request, username=client.username, ip_address=client.ip_address
         )
@@ -98,11 +116,12 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
     if not settings.enabled:
         return ""
     state = state_of(request)
-    credentials = {"username": username}
-    client = identify(request, credentials)
+    client = client_of_user(request, username)
     held = state.attempt if state.attempt is not None and state.attempt.open else None
-    known = held is not None and held.client.given == username
-    counters = held.own if held is not None and known else counters_of(settings, request, credentials, client)
+    if held is not None and held.client.canonical == client.canonical:
+        counters = held.own
+    else:
+        counters = counters_of(settings, request, credentials_of_user(username), client)
     attempt = held or new_attempt(client, counters)
     attempt.settled = True
     state.client = client
@@ -114,7 +133,7 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
         clear = tuple(counter for counter in clear if "username" in counter.rule.parameters)
     event = event_of(Kind.LOGGED_IN, attempt.id, client, session=session_hash)
     if settings.disable_access_log and not clear and held is None:
-        audit.logged_in(client, event.id, retries=0)
+        audit.logged_in(Occasion(client, event.id, request, counters), retries=0)
         return event.id
     retries = 0
     try:
@@ -133,7 +152,7 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
     else:
         outbox.follow_up(outcome)
         retries = _retries(counters, outcome)
-    audit.logged_in(client, event.id, retries=retries)
+    audit.logged_in(Occasion(client, event.id, request, counters), retries=retries)
     return event.id
 
 
@@ -150,9 +169,9 @@ def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "
     settings = get_settings()
     if not settings.enabled:
         return
-    client = identify(request, {"username": username})
+    client = client_of(request, username)
     event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
-    audit.logged_out(client, event.id)
+    audit.logged_out(Occasion(client, event.id, request))
     if settings.disable_access_log:
         return
     try:
@@ -166,8 +185,15 @@ def look(request: HttpRequest, credentials: Credentials = None) -> AxesState:
     settings = get_settings()
     state = state_of(request)
     if settings.enabled and not state.denied:
-        client = identify(request, credentials)
+        client = client_behind(request, credentials)
         counters = counters_of(settings, request, credentials, client)
+        held = state.attempt
+        treatment = held.treatment if held is not None else treatment_of(settings, request, credentials, client)
+        if treatment is Treatment.REFUSED:
+            state.client = client
+            mark_locked(state, (), REFUSED, request)
+        if treatment is not Treatment.GUARDED:
+            return state
         try:
             outcome = get_failover().peek(counters, now=now_ms())
         except StoreUnavailable as error:

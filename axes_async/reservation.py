@@ -9,28 +9,35 @@ import logging
 import time
 from asyncio import sleep as asyncio_sleep
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from random import uniform
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 
 from axes_async import audit, outbox
-from axes_async.client import Client, identify
+from axes_async.client import Client, identify, row_text
+from axes_async.client_str import client_str
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.errors import StoreUnavailable
-from axes_async.events import AttemptEvent, Kind, new_id
+from axes_async.events import AttemptEvent, Kind, new_id, worth_a_row
+from axes_async.exemptions import Treatment, count_refusal, treatment_of
 from axes_async.policy import Counter
 from axes_async.rule_readers import Credentials
 from axes_async.rules import counters_of
 from axes_async.state import Attempt, AxesState, flag, state_of
 from axes_async.store import get_failover
-from axes_async.stores.base import Outcome, Verdict
+from axes_async.stores.base import PERMANENT, Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.05
 """Seconds between two looks at a busy counter: a password check takes 50 to 300 ms."""
+
+REFUSED = Outcome(Verdict.LOCKED, PERMANENT)
+"""What a client meets that is refused for what it is."""
 
 NO_LEASE = 0
 """Where no request ends, nothing could give a reservation back, so the attempt is only checked."""
@@ -71,6 +78,32 @@ async def arelease(state: AxesState) -> None:
             await sync_to_async(release)(state)
         else:
             release(state)
+
+
+def client_behind(request: HttpRequest | None, credentials: Credentials) -> Client:
+    """Return the client behind ``request`` and ``credentials``; its address is worked out once for a request."""
+    if request is None:
+        return identify(None, credentials)
+    state = state_of(request)
+    client = identify(request, credentials, seen=state.origin)
+    state.origin = state.origin or client
+    return client
+
+
+def client_of_user(request: HttpRequest | None, username: str) -> Client:
+    """Return the client behind ``request``, known to be the user of this name: so rows show it.
+
+    Counters have what ``AXES_USERNAME_CALLABLE`` makes of it, as they have of names that are tried.
+    """
+    client = client_behind(request, credentials_of_user(username))
+    if get_settings().username_callable is None:
+        return client
+    return replace(client, username=row_text(username, tell_apart=True))
+
+
+def credentials_of_user(username: str) -> dict[str, str]:
+    """Return what stands for the credentials of a user who is known by name."""
+    return {get_settings().username_form_field or get_user_model().USERNAME_FIELD: username}
 
 
 def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
@@ -115,8 +148,9 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     if not settings.enabled:
         return None, iter(())
     state = state_of(request)
-    client = identify(request, credentials)
+    client = client_behind(request, credentials)
     counters = counters_of(settings, request, credentials, client)
+    treatment = treatment_of(settings, request, credentials, client)
     if state.locked_out:
         flag(request, locked_out=False)
     state.locked_out = state.busy = state.unavailable = False
@@ -125,12 +159,36 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     if held is None or not held.open or state.detached:
         state.attempt = held = new_attempt(client, counters)
     else:
-        if not set(counters) <= set(held.counters):
+        # After an attempt that took no places, those that it has counters for are still to be taken.
+        if held.treatment is not treatment or not set(counters) <= set(held.counters):
             held.verdict = None
         held.client, held.counters, held.own = client, (*without(held.counters, counters), *counters), counters
     if credentials is not None:
         held.clearable = counters
+    if treatment is Treatment.REFUSED:
+        _refuse(request, held)
+    elif treatment is not Treatment.GUARDED:
+        held.verdict = Verdict.ALLOWED
     return held, _reserving(request, held)
+
+
+def _refuse(request: HttpRequest | None, attempt: Attempt) -> None:
+    """Turn away an attempt of a client that is refused for what it is; of a flood, few are recorded.
+
+    It holds no place: an address is refused for all attempts of a request, or for none.
+    """
+    attempt.verdict = Verdict.LOCKED
+    mark_locked(state_of(request), (), REFUSED, request)
+    repeats = count_refusal(attempt.client, now_ms())
+    if not worth_a_row(repeats):
+        return
+    log.warning("Refused, by its address: %s.", client_str(attempt.client, request, attempt.counters))
+    if get_settings().enable_access_failure_log:
+        event = event_of(Kind.BLOCKED, attempt.id, attempt.client).seen((), repeats=repeats)
+        try:
+            outbox.follow_up(get_failover().record(event))
+        except StoreUnavailable as error:
+            log.error("Refusal not recorded, the store is unavailable (%s): %s", error, event.line())
 
 
 def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]:
@@ -176,7 +234,8 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
     if outcome.verdict is Verdict.LOCKED:
         mark_locked(state, attempt.counters, outcome, request)
         if outcome.repeats:
-            audit.turned_away(attempt.client, attempt.id, limit=state.failure_limit, repeats=outcome.repeats)
+            occasion = audit.Occasion(attempt.client, attempt.id, request, attempt.counters)
+            audit.turned_away(occasion, limit=state.failure_limit, repeats=outcome.repeats)
     outbox.follow_up(outcome)
 
 

@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from axes_async.client import Client
+from axes_async.exemptions import Treatment
 from axes_async.policy import Counter
 from axes_async.stores.base import Verdict
 
@@ -26,6 +27,10 @@ class Attempt:
     counters: tuple[Counter, ...]
     own: tuple[Counter, ...]
     """Those of ``counters`` that the client belongs to; the others are of names that were tried before."""
+    treatment: Treatment = Treatment.GUARDED
+    """Whether the counters decide, or who the client is does."""
+    informed: bool = False
+    """Whether the credentials were known when that was decided."""
     verdict: Verdict | None = None
     """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
     clearable: tuple[Counter, ...] = ()
@@ -57,6 +62,8 @@ class AxesState:
 
     client: Client | None = None
     """The client as it was seen last."""
+    origin: Client | None = None
+    """The client of the first attempt: others of the same request come from the same place."""
     attempt: Attempt | None = None
     """The latest attempt."""
     locked_out: bool = False

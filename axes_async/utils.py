@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 
-from axes_async.client import identify
+from axes_async.client import canonical_username, identify
 from axes_async.conf import get_settings
 from axes_async.rules import rules_for
 
@@ -38,7 +38,8 @@ def reset_request(request: HttpRequest) -> int:
     rules = [set(rule.parameters) for rule in rules_for(get_settings(), request, credentials)]
     together = any({"ip_address", "username"} <= rule for rule in rules)
     ip = client.ip_address if any("ip_address" in rule for rule in rules) else None
-    username = username if any("username" in rule for rule in rules) else None
-    if not ip and not (username and username.strip()):
+    if not any("username" in rule for rule in rules) or canonical_username(username) is None:
+        username = None
+    if not ip and not username:
         return 0
     return reset(ip=ip, username=username, ip_or_username=bool(ip and username) and not together)

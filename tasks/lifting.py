@@ -96,6 +96,8 @@ def reached_by(event: AttemptEvent, using: str) -> tuple[QuerySet[AccessAttempt]
     ):
         if key:
             wanted = wanted | Q(**{f"{name}_key": key}) if reach == "either" else wanted & Q(**{f"{name}_key": key})
+    if not wanted:
+        return attempts.none(), counters.none()
     return attempts.filter(wanted), counters.filter(wanted)
 
 

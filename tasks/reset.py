@@ -8,7 +8,8 @@ from uuid import UUID
 from celery import shared_task
 
 from axes_async import outbox
-from axes_async.client import parse_address, row_text
+from axes_async.addresses import parse_address
+from axes_async.client import canonical_username, row_text
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.cursor import database, held_cursor
@@ -32,7 +33,7 @@ def reset(
 ) -> int:
     """Remove attempts, and lift the lockouts they stand for; return how many attempts went.
 
-    :param ip: of this address; of an IPv6 address, those of its whole /64, which is one client.
+    :param ip: of this address; and of those that are counted with it, of an IPv6 address its whole /64.
     :param username: of this name, in any case and width; with ``ip``, those of the name from that address.
     :param ip_or_username: with both, those of either.
     :param rows: the ``AccessAttempt.key`` of each that is to go, in place of the others.
@@ -85,7 +86,7 @@ def reset_event(
     address = None if ip is None else parse_address(ip)
     if ip is not None and address is None:
         raise ValueError(f"{ip!r} is not an IP address.")
-    if username is not None and not username.strip():
+    if username is not None and canonical_username(username) is None:
         raise ValueError("A username to reset is empty.")
     reach = "both" if not ip_or_username else "either"
     if ip is None and username is None:

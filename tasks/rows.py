@@ -21,24 +21,26 @@ PORTION = 500
 """Rows per statement: SQLite allows 32,766 parameters in one, and a row has up to 15."""
 
 
-@lru_cache(maxsize=8192)
 def username_key(username: str | None) -> str:
     """Return the key under which variants of one name are found; '' without a name."""
     canonical = canonical_username(username)
-    return digest_of([("username", canonical)]) if canonical else ""
+    return _key("username", canonical) if canonical else ""
 
 
-@lru_cache(maxsize=8192)
 def ip_address_key(ip_address: str) -> str:
     """Return the key under which the addresses of one client are found; '' without an address."""
     canonical = canonical_address(ip_address)
-    return digest_of([("ip_address", canonical)]) if canonical else ""
+    return _key("ip_address", canonical) if canonical else ""
 
 
-@lru_cache(maxsize=8192)
 def user_agent_key(user_agent: str) -> str:
     """Return the key of an agent; that of no agent is one like any other."""
-    return digest_of([("user_agent", user_agent)])
+    return _key("user_agent", user_agent)
+
+
+@lru_cache(maxsize=16384)
+def _key(name: str, canonical: str) -> str:
+    return digest_of([(name, canonical)])
 
 
 def keys_of(event: AttemptEvent) -> dict[Parameter, str]:

@@ -14,6 +14,7 @@ from django.test import Client
 from django.utils import translation
 
 from axes_async.ledger import database_name
+from axes_async.state import _current
 from axes_async.store import get_failover, get_store
 from axes_async.stores.base import Store
 from axes_async.stores.redis import RedisStore
@@ -34,6 +35,7 @@ def _empty_servers() -> Iterator[None]:
         client.set(WARMTH, f"warm:{database_name()}")
     caches["memory"].clear()
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
+    _current.set(None)  # What a test did outside of any request is not to be the next one's.
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
     CountingBackend.seconds = 0.0

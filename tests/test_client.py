@@ -14,13 +14,13 @@ from django.test.client import MULTIPART_CONTENT
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from axes_async.addresses import parse_address
 from axes_async.client import (
     CANONICAL_LENGTH,
     ROW_LENGTH,
     canonical_address,
     canonical_username,
     identify,
-    parse_address,
     row_text,
     storable,
     username_from,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.utils.translation import gettext_lazy
 
+from axes_async.addresses import Networks
 from axes_async.conf import AxesSettings, LockoutTier, get_settings
 from axes_async.rule_readers import RuleSetting
 
@@ -44,6 +46,28 @@ async def answer_later(request: HttpRequest, response: HttpResponse | None, cred
 LATER = gettext_lazy("Yes")
 DEFAULTS: dict[str, Any] = {
     "enabled": True,
+    "username_form_field": None,
+    "password_form_field": "password",
+    "username_callable": None,
+    "username_canonicalizer": None,
+    "client_ip_callable": None,
+    "client_str_callable": None,
+    "sensitive_parameters": ("username", "ip_address"),
+    "verbose": True,
+    "trusted_proxies": Networks(),
+    "ipware_meta_precedence_order": ("REMOTE_ADDR",),
+    "ipware_proxy_order": "left-most",
+    "ipware_proxy_count": None,
+    "ipware_proxy_trusted_ips": (),
+    "ipv4_prefix": 32,
+    "ipv6_prefix": 64,
+    "whitelist_callable": None,
+    "ip_whitelist": Networks(),
+    "never_lockout_whitelist": False,
+    "only_whitelist": False,
+    "ip_blacklist": Networks(),
+    "never_lockout_get": False,
+    "only_admin_site": False,
     "failure_limit": 3,
     "lock_out_at_failure": True,
     "lockout_parameters": (("ip_address",),),
@@ -87,10 +111,43 @@ BOOLEANS = (
     "AXES_DISABLE_ACCESS_LOG",
     "AXES_ENABLE_RETRY_AFTER_HEADER",
     "AXES_ENABLE_ADMIN",
+    "AXES_VERBOSE",
+    "AXES_NEVER_LOCKOUT_WHITELIST",
+    "AXES_ONLY_WHITELIST",
+    "AXES_NEVER_LOCKOUT_GET",
+    "AXES_ONLY_ADMIN_SITE",
 )
 AGES = ("AXES_ACCESS_LOG_AGE", "AXES_ACCESS_FAILURE_LOG_AGE", "AXES_ACCESS_RESET_AGE")
+CALLABLES = (
+    "AXES_USERNAME_CALLABLE",
+    "AXES_USERNAME_CANONICALIZER",
+    "AXES_CLIENT_IP_CALLABLE",
+    "AXES_CLIENT_STR_CALLABLE",
+    "AXES_WHITELIST_CALLABLE",
+)
+LISTS = ("AXES_IP_WHITELIST", "AXES_IP_BLACKLIST", "AXES_TRUSTED_PROXIES")
+NETWORKS: list[tuple[object, object]] = [
+    (None, Networks()),
+    ([], Networks()),
+    (["203.0.113.7"], Networks((IPv4Network("203.0.113.7"),))),
+    ((" 203.0.113.0/24 ", "2001:DB8::/32"), Networks((IPv4Network("203.0.113.0/24"), IPv6Network("2001:db8::/32")))),
+    ({"::ffff:203.0.113.0/120"}, Networks((IPv4Network("203.0.113.0/24"),))),
+    ([IPv4Network("10.0.0.0/8")], Networks((IPv4Network("10.0.0.0/8"),))),
+]
+NO_NETWORKS = ["203.0.113.7", 7, [""], ["203.0.113.9/24"], ["example.com"], [7], [None], {"203.0.113.7": 1}, [[]]]
 REFUSED: dict[str, list[object]] = {
     **{name: [None, 1, 0, "True", ""] for name in BOOLEANS},
+    **{name: [1, "", "no.such.module", "os.path", object()] for name in CALLABLES},
+    **dict.fromkeys(LISTS, NO_NETWORKS),
+    "AXES_USERNAME_FORM_FIELD": ["", 1, ["username"]],
+    "AXES_PASSWORD_FORM_FIELD": [None, "", 1],
+    "AXES_SENSITIVE_PARAMETERS": ["username", 1, [""], [1], {"username": 1}],
+    "AXES_IPWARE_META_PRECEDENCE_ORDER": ["REMOTE_ADDR", 1, [" "], [None]],
+    "AXES_IPWARE_PROXY_ORDER": [None, "leftmost", 1, ["left-most"]],
+    "AXES_IPWARE_PROXY_COUNT": [-1, "1", 1.0, True, 33],
+    "AXES_IPWARE_PROXY_TRUSTED_IPS": ["10.1.", [""], ["example.com"], ["10.0.0.0/99"], [1]],
+    "AXES_IPV4_PREFIX": [None, 0, 33, "24", True],
+    "AXES_IPV6_PREFIX": [None, 0, 129, "64", 64.0],
     "AXES_FAILURE_LIMIT": [None, 0, -1, 2.0, "3", True, float("nan"), "", "no.such.module", "os.path", [3]],
     "AXES_LOCKOUT_PARAMETERS": [
         None, "ip_address", [], [[]], ["ip"], ["username", 1], [["username", "Ip_address"]], [None], {"username"},
@@ -153,6 +210,21 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
         for name in AGES
     },
     "AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT": [(None, None), (1, 1), (1000, 1000)],
+    **{name: [(None, None), (dict, dict), ("builtins.dict", dict)] for name in CALLABLES},
+    **dict.fromkeys(LISTS, NETWORKS),
+    "AXES_TRUSTED_PROXIES": [*NETWORKS, (["unix"], Networks(unix=True)),
+                             (["unix", "::1"], Networks((IPv6Network("::1"),), unix=True))],
+    "AXES_USERNAME_FORM_FIELD": [(None, None), ("email", "email")],
+    "AXES_PASSWORD_FORM_FIELD": [("pin", "pin")],
+    "AXES_SENSITIVE_PARAMETERS": [([], ()), (None, ()), (["username"], ("username",))],
+    "AXES_IPWARE_META_PRECEDENCE_ORDER": [
+        (("HTTP_X_REAL_IP", "REMOTE_ADDR"), ("HTTP_X_REAL_IP", "REMOTE_ADDR")), ([], ()),
+    ],
+    "AXES_IPWARE_PROXY_ORDER": [("left-most", "left-most"), ("right-most", "right-most")],
+    "AXES_IPWARE_PROXY_COUNT": [(None, None), (0, 0), (2, 2)],
+    "AXES_IPWARE_PROXY_TRUSTED_IPS": [(None, ()), (["10.1.", "10.0.0.0/8", "::1"], ("10.1.", "10.0.0.0/8", "::1"))],
+    "AXES_IPV4_PREFIX": [(24, 24), (1, 1)],
+    "AXES_IPV6_PREFIX": [(48, 48), (128, 128)],
     "AXES_FAILURE_LIMIT": [(1, 1), (1000, 1000), (seven, seven), ("tests.test_conf.seven", seven)],
     "AXES_LOCKOUT_PARAMETERS": [
         (["username"], (("username",),)),
@@ -230,7 +302,7 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     "AXES_STORE_TIMEOUT": [(0.05, 0.05), (1, 1.0)],
     "AXES_OUTBOX_MAX": [(1, 1), (10**9, 10**9)],
     "AXES_CELERY_QUEUE": [(None, None), ("logins", "logins")],
-}
+}  # fmt: skip
 
 
 def pairs(table: dict[str, list[Any]]) -> list[Any]:

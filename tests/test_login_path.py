@@ -70,6 +70,22 @@ def test_a_denied_login_takes_one_round_trip(warm: None, post: Callable[..., Any
         assert post(password=PASSWORD).status_code == 429
 
 
+@override_settings(AXES_IP_BLACKLIST=["192.0.2.0/24"])
+def test_a_refused_login_takes_one_round_trip_to_be_recorded_and_else_none(
+    warm: None, post: Callable[..., Any], written: list[bytes]
+) -> None:
+    post(REMOTE_ADDR="192.0.2.76")
+    for expected in (*[1] * 10, 0, 0):
+        with round_trips(written, expected):
+            assert post(password=PASSWORD, REMOTE_ADDR="192.0.2.77").status_code == 429
+
+
+@override_settings(AXES_NEVER_LOCKOUT_WHITELIST=True, AXES_IP_WHITELIST=["192.0.2.76"])
+def test_an_exempt_failure_takes_none(warm: None, post: Callable[..., Any], written: list[bytes]) -> None:
+    with round_trips(written, 0):
+        assert post(REMOTE_ADDR="192.0.2.76").status_code == 401
+
+
 def test_a_page_that_tries_no_password_takes_none(warm: None, client: Client, written: list[bytes]) -> None:
     with round_trips(written, 0):
         client.get("/home/")

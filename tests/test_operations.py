@@ -22,6 +22,7 @@ from axes_async.models import AccessAttempt, AccessFailureLog
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks import fold
 from axes_async.tasks.expire import expire
+from axes_async.utils import reset
 from tests.actions import failure
 from tests.celery import app
 
@@ -72,6 +73,14 @@ def test_a_backlog_is_told_and_is_a_problem_when_it_is_old() -> None:
         status, code = told()
     assert code == 1
     assert "Events wait since" in status["problems"][0]
+
+
+@override_settings(AXES_OUTBOX_MAX=2)
+def test_a_reset_finds_room_in_an_outbox_that_is_full() -> None:
+    for _ in range(3):
+        failure()
+    assert reset() == 1
+    assert failure()
 
 
 @override_settings(AXES_OUTBOX_MAX=2)

@@ -185,7 +185,8 @@ class RedisStore(OutboxStore):
 
     def record(self, event: AttemptEvent) -> Outcome:
         """See ``Store.record``."""
-        (nudge,) = self._step("record", (), 0, "", 0, event, "always" if event.kind is Kind.RESET else "")
+        flag = f"{event.repeats}{'!' if event.kind is Kind.RESET else ''}"
+        (nudge,) = self._step("record", (), 0, "", 0, event, flag)
         return Outcome(nudge=bool(nudge))
 
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
