@@ -163,6 +163,7 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
         if held.treatment is not treatment or not set(counters) <= set(held.counters):
             held.verdict = None
         held.client, held.counters, held.own = client, (*without(held.counters, counters), *counters), counters
+    held.treatment, held.informed = treatment, credentials is not None
     if credentials is not None:
         held.clearable = counters
     if treatment is Treatment.REFUSED:

@@ -45,6 +45,11 @@ def may_be_permanent(settings: AxesSettings) -> bool:
     return None in _cooloffs(settings)
 
 
+def has_no_cooloff(settings: AxesSettings) -> bool:
+    """Return whether no rule has a cool-off."""
+    return not any(_cooloffs(settings))
+
+
 def _given(settings: AxesSettings) -> tuple[RuleSetting, ...]:
     """Return the rules as the settings have them; one without parameters stands for ``AXES_LOCKOUT_PARAMETERS``."""
     return (RuleSetting(parameters=()),) if settings.lockout_rules is None else settings.lockout_rules

@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 
 from axes_async.conf import AxesSettings, get_settings
+from axes_async.rules import has_no_cooloff
 
 KNOWN = tuple(f"AXES_{field.name.upper()}" for field in fields(AxesSettings))
 
@@ -92,6 +93,27 @@ def check_lists(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         told = "AXES_IP_WHITELIST has no effect without AXES_NEVER_LOCKOUT_WHITELIST or AXES_ONLY_WHITELIST."
         return [checks.Warning(told, hint="Set the one that you mean to True.", id="axes_async.W012")]
     return []
+
+
+def check_rules(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report settings of rules that others leave without effect."""
+    settings = _settings()
+    if settings is None:
+        return []
+    found: list[CheckMessage] = []
+    if settings.use_attempt_expiration and has_no_cooloff(settings):
+        told = "AXES_USE_ATTEMPT_EXPIRATION has no effect without a cool-off, after which a failure could end."
+        found.append(checks.Warning(told, hint="Set AXES_COOLOFF_TIME.", id="axes_async.W014"))
+    rules = settings.lockout_rules
+    if rules is not None and hasattr(django_settings, "AXES_LOCKOUT_PARAMETERS"):
+        told = "AXES_LOCKOUT_PARAMETERS has no effect beside AXES_LOCKOUT_RULES, which name their own."
+        found.append(checks.Warning(told, hint="Remove one of them.", id="axes_async.W015"))
+    if settings.lockout_tiers is not None and rules is None:
+        for name in ("AXES_FAILURE_LIMIT", "AXES_COOLOFF_TIME"):
+            if hasattr(django_settings, name):
+                told = f"{name} has no effect beside AXES_LOCKOUT_TIERS."
+                found.append(checks.Warning(told, hint="Remove one of them.", id="axes_async.W015"))
+    return found
 
 
 def check_admin(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -122,3 +122,28 @@ def test_an_admin_that_is_alone_guarded_and_missing_is_reported() -> None:
 def test_a_setting_that_cannot_be_read_is_reported_once() -> None:
     kinds = [kind for kind, _, _ in found(AXES_IP_BLACKLIST=["nonsense"], AXES_ONLY_ADMIN_SITE=True)]
     assert kinds == ["axes_async.E001"]
+
+
+RULES = [{"parameters": "username", "cooloff": 1}, {"parameters": "ip_address"}]
+TIERS = [(3, 1), (6, 24)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds"),
+    [
+        ({"AXES_USE_ATTEMPT_EXPIRATION": True}, ["axes_async.W014"]),
+        ({"AXES_USE_ATTEMPT_EXPIRATION": True, "AXES_COOLOFF_TIME": 1}, []),
+        ({"AXES_USE_ATTEMPT_EXPIRATION": True, "AXES_LOCKOUT_RULES": RULES}, []),
+        ({"AXES_LOCKOUT_RULES": RULES, "AXES_FAILURE_LIMIT": 5, "AXES_COOLOFF_TIME": 1}, []),
+        ({"AXES_LOCKOUT_RULES": RULES, "AXES_LOCKOUT_PARAMETERS": ["username"]}, ["axes_async.W015"]),
+        ({"AXES_LOCKOUT_TIERS": TIERS}, []),
+        (
+            {"AXES_LOCKOUT_TIERS": TIERS, "AXES_FAILURE_LIMIT": 5, "AXES_COOLOFF_TIME": 1},
+            ["axes_async.W015", "axes_async.W015"],
+        ),
+        ({"AXES_LOCKOUT_TIERS": TIERS, "AXES_FAILURE_LIMIT": 5, "AXES_LOCKOUT_RULES": RULES}, []),
+    ],
+    ids=str,
+)
+def test_a_setting_that_others_leave_without_effect_is_reported(settings: dict[str, Any], kinds: list[str]) -> None:
+    assert [kind for kind, _, _ in found(**settings)] == kinds
