@@ -82,7 +82,6 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     attempt.settled = True
     event = event_of(Kind.FAILED, attempt.id, client)
     occasion = Occasion(client, event.id, request, counters)
-    audit.login_failed(occasion)
     try:
         outcome = get_failover().fail(
             attempt.token,
@@ -96,10 +95,12 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         )
     except StoreUnavailable as error:
         log.error("Failure not counted, the store is unavailable (%s): %s", error, event.line())
+        audit.login_failed(occasion)
         return
     if outcome.locked_until and treatment is not Treatment.UNGUARDED:
         mark_locked(state, counters, outcome, request)
     outbox.follow_up(outcome)
+    audit.login_failed(occasion)  # After the count: AXES_CLIENT_STR_CALLABLE may raise.
     if outcome.newly_locked:
         audit.locked_out(occasion)
         signals.user_locked_out.send(

@@ -234,10 +234,10 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
     state.busy = outcome.verdict is Verdict.BUSY
     if outcome.verdict is Verdict.LOCKED:
         mark_locked(state, attempt.counters, outcome, request)
-        if outcome.repeats:
-            occasion = audit.Occasion(attempt.client, attempt.id, request, attempt.counters)
-            audit.turned_away(occasion, limit=state.failure_limit, repeats=outcome.repeats)
     outbox.follow_up(outcome)
+    if outcome.repeats:
+        occasion = audit.Occasion(attempt.client, attempt.id, request, attempt.counters)
+        audit.turned_away(occasion, limit=state.failure_limit, repeats=outcome.repeats)
 
 
 def _give_back(attempt: Attempt) -> None:

@@ -37,7 +37,7 @@ def server(settings: Any) -> Iterator[ValkeyServer]:
     failover = get_failover()
     failover.is_away = False
     if failover._watcher is not None:
-        failover._watcher.join(10)
+        failover._watcher.join(1)  # Or it sleeps through a rest of its own.
     if server.is_running():
         server.stop()
 

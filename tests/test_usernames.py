@@ -302,9 +302,10 @@ def test_the_error_of_a_callable_for_messages_is_the_sites_to_see_and_the_failur
         raise ValueError("mine")
 
     settings.AXES_CLIENT_STR_CALLABLE = broken
-    assert [post().status_code for _ in range(2)] == [401, 401]
-    with pytest.raises(ValueError, match="mine"):
-        post()
+    for _ in range(3):
+        with pytest.raises(ValueError, match="mine"):
+            post()
+    settings.AXES_CLIENT_STR_CALLABLE = None
     assert post().status_code == 429
 
 
