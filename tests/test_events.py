@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,3 +150,16 @@ def test_the_script_records_the_same_blocked_attempts(
     events = [event for _, event in redis_store.read("0-0", 1000) if isinstance(event, AttemptEvent)]
     assert [event.kind for event in events[:2]] == [Kind.FAILED, Kind.BLOCKED]
     assert [event.repeats for event in events[1:]] == [number for number in range(1, 201) if worth_a_row(number)]
+
+
+@given(STATES, st.integers(1, 10**9), st.integers(0, 5), st.booleans())
+def test_the_lockout_of_a_tier_and_the_ends_of_a_window_arrive(
+    state: CounterState, lasts: int, count: int, alike: bool
+) -> None:
+    """Of ends that differ, the last one; of ends that are the same, as many as count."""
+    state = replace(state, epoch=10**12, expires_at=10**12 + lasts, failures=count, lifted=0, cleared=False)
+    locked = replace(state, locked_until=state.epoch + lasts)
+    assert CounterState.parse(locked.text()) == locked
+    ends = tuple(state.expires_at - (0 if alike else place) for place in reversed(range(count)))
+    told = CounterState.parse(replace(state, ends=ends).text())
+    assert told.ends == (ends if alike else ends[-1:])
