@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 
 from axes_async.clock import now_ms
@@ -12,12 +13,16 @@ from axes_async.conf import get_settings
 from axes_async.state import AxesState, state_of
 
 
-def lockout_response(request: HttpRequest, state: AxesState | None = None) -> HttpResponse:
+def lockout_response(
+    request: HttpRequest, state: AxesState | None = None, *, instead_of: HttpResponseBase | None = None
+) -> HttpResponse:
     """Return the response to an attempt that was denied, or that set the lockout.
 
     ``AXES_HTTP_RESPONSE_CODE`` (429 by default) for a lockout, 429 for a busy client, 503 where the store could not be
     asked. ``Retry-After`` holds the seconds that remain (RFC 9110, 10.2.3), and is missing where only a reset helps.
-    Never stored by a cache (RFC 6585, 4). JSON where the client prefers it, else plain text.
+    Never stored by a cache (RFC 6585, 4). JSON where the client prefers it, or where ``instead_of``, the view's own
+    response, is JSON; else plain text. The message is the object's ``detail``, as in problem details (RFC 9457) and in
+    what Django REST framework and django-ninja tell of errors.
     """
     state = state or state_of(request)
     if state.locked_out:
@@ -31,8 +36,8 @@ def lockout_response(request: HttpRequest, state: AxesState | None = None) -> Ht
         status, wait = (503, 1) if state.unavailable else (429, 1)
         message = _("Too many login attempts at once. Please try again in a moment.")
     response: HttpResponse
-    if wants_json(request):
-        body = {"message": message, "failure_limit": state.failure_limit or None, "username": state.username}
+    if wants_json(request) or is_json(instead_of):
+        body = {"detail": message, "failure_limit": state.failure_limit or None, "username": state.username}
         response = JsonResponse({**body, "retry_after": wait}, status=status)
     else:
         response = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
@@ -50,6 +55,12 @@ def wants_json(request: HttpRequest) -> bool:
         except ValueError:  # Django 6 does not read headers beyond some length.
             return False
     return request.content_type == "application/json"
+
+
+def is_json(response: HttpResponseBase | None) -> bool:
+    """Return whether ``response`` is there and of a JSON type (RFC 6839, 3.1)."""
+    kind = "" if response is None else response.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _remaining(until: int) -> int | None:

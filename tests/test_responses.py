@@ -93,7 +93,7 @@ def test_json_says_who_was_locked_out_at_which_limit_and_for_how_long(post: Post
     with time_machine.travel(NOON, tick=False):
         body = locked_out(post, HTTP_ACCEPT="application/json").json()
     message = "Too many failed login attempts. Please try again later."
-    assert body == {"message": message, "failure_limit": 3, "username": "alice", "retry_after": 300}
+    assert body == {"detail": message, "failure_limit": 3, "username": "alice", "retry_after": 300}
 
 
 @override_settings(AXES_COOLOFF_TIME=timedelta(seconds=90))
