@@ -1,5 +1,5 @@
 # make run     the example site, its worker, beat and Valkey; Ctrl-C stops all of them
-# make test    the tests, on PostgreSQL, and those of the rows on SQLite too
+# make test    the tests, on PostgreSQL, and those of the rows on SQLite and MariaDB too
 # make test-faults   the fault tests that take minutes
 # make check   style, types, import rules, migrations
 # make clean   removes what the other targets made, the virtual environment and the demo's data too
@@ -24,6 +24,7 @@ run: $(VENV)/installed-example
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not long" $(ARGS)
 	AXES_TEST_DATABASE=sqlite $(BIN)/python -m pytest -m database $(ARGS)
+	AXES_TEST_DATABASE=mysql $(BIN)/python -m pytest -m database $(ARGS)
 
 test-faults: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m long $(ARGS)

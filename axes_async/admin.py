@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.db import router, transaction
+from django.contrib.admin.views.main import ChangeList
+from django.db import connections, router, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -32,6 +33,13 @@ class ReadOnlyAdmin(ModelAdmin):
     ordering = ("-attempt_time",)
     search_fields = ("username", "ip_address", "user_agent", "path_info")
     show_full_result_count = False
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Do without the dates to choose from where the database knows no time zones, as a new MySQL or MariaDB."""
+        changes = super().get_changelist_instance(request)
+        if not connections[changes.queryset.db].features.has_zoneinfo_database:
+            changes.date_hierarchy = None
+        return changes
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Return ``False``: only a drain writes rows."""

@@ -7,21 +7,29 @@ from typing import Any
 
 import pytest
 import redis
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.cache import caches
+from django.db import connection
 from django.test import Client
 
 from axes_async.ledger import database_name
 from axes_async.store import get_store
 from axes_async.stores.base import Store
 from axes_async.stores.redis import RedisStore
-from tests import servers
+from tests import servers, system
 from tests.site import CountingBackend
 
 PASSWORD = "correct horse battery staple"
 
 
 WARMTH = "{axes}:warmth"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is to run on a MariaDB where there is none."""
+    if settings.DATABASE == "mysql" and connection.vendor != "mysql":
+        pytest.skip(system.NO_MARIADB)
 
 
 @pytest.fixture(autouse=True)
