@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from django.conf import settings
-
 
 def now_ms() -> int:
     """Return the time since the Unix epoch in milliseconds."""
@@ -14,8 +12,5 @@ def now_ms() -> int:
 
 
 def as_datetime(ms: int) -> datetime:
-    """Return ``ms`` (milliseconds since the Unix epoch) as rows keep it: aware in UTC, or naive without ``USE_TZ``.
-
-    A naive one is in the site's own zone, as Django's are, and so has an hour twice where a summer time ends.
-    """
-    return datetime.fromtimestamp(ms / 1000, tz=UTC if settings.USE_TZ else None)
+    """Return ``ms`` (milliseconds since the Unix epoch) as an aware datetime in UTC."""
+    return datetime.fromtimestamp(ms / 1000, tz=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -29,10 +29,10 @@ class Command(BaseCommand):
         facts = {field.name: getattr(seen, field.name) for field in fields(seen)}
         problems = list(seen.problems(now))
         if options["json"]:
-            self.stdout.write(json.dumps({**facts, "problems": problems}, default=_utc))
+            self.stdout.write(json.dumps({**facts, "problems": problems}, default=datetime.isoformat))
         else:
             for name, value in facts.items():
-                shown = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else value
+                shown = f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else value
                 if isinstance(value, dict):
                     shown = ", ".join(f"{key} {state}" for key, state in value.items())
                 self.stdout.write(f"{name.replace('_', ' '):16}{'-' if shown is None else shown}")
@@ -40,8 +40,3 @@ class Command(BaseCommand):
                 self.stdout.write(self.style.ERROR(problem))
         if problems:
             sys.exit(1)
-
-
-def _utc(time: datetime) -> str:
-    """Return ``time`` with its zone, which a naive one (``USE_TZ = False``) does not tell."""
-    return time.astimezone(UTC).isoformat()
