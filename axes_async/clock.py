@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from django.conf import settings
+from django.utils.timezone import get_default_timezone, is_naive, make_aware, make_naive
+
 
 def now_ms() -> int:
     """Return the time since the Unix epoch in milliseconds."""
@@ -12,5 +15,13 @@ def now_ms() -> int:
 
 
 def as_datetime(ms: int) -> datetime:
-    """Return ``ms`` (milliseconds since the Unix epoch) as an aware datetime in UTC."""
-    return datetime.fromtimestamp(ms / 1000, tz=UTC)
+    """Return ``ms`` (milliseconds since the Unix epoch) as rows have it: aware, or local where ``USE_TZ`` is off."""
+    moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
+    return moment if settings.USE_TZ else make_naive(moment, get_default_timezone())
+
+
+def as_ms(moment: datetime) -> int:
+    """Return what ``as_datetime`` made ``moment`` of; an hour that a clock goes through twice is taken as the first."""
+    if is_naive(moment):
+        moment = make_aware(moment, get_default_timezone())
+    return round(moment.timestamp() * 1000)

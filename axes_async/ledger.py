@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from django.db import DatabaseError, InterfaceError, connections, router
 from django.db.models import Q, QuerySet
 
-from axes_async.clock import as_datetime, now_ms
+from axes_async.clock import as_datetime, as_ms, now_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreCold
 from axes_async.events import CounterState, parameters_of
@@ -81,7 +81,7 @@ def state_of(row: AttemptCounter) -> CounterState:
         epoch=row.epoch,
         failures=row.failures,
         lifted=row.lifted,
-        expires_at=0 if row.expires_at is None else round(row.expires_at.timestamp() * 1000),
+        expires_at=0 if row.expires_at is None else as_ms(row.expires_at),
         limit=row.limit,
     )
 

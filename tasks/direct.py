@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from django.db import close_old_connections, connections
 from django.db.models import Count
 
-from axes_async.clock import as_datetime
+from axes_async.clock import as_datetime, as_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.events import AttemptEvent, CounterState, parameter_bits
 from axes_async.ledger import state_of
@@ -253,5 +253,5 @@ def _is_locked(counter: Counter, rows: dict[str, AttemptCounter]) -> bool:
 
 
 def _locked_until(locked: Sequence[tuple[Counter, AttemptCounter]]) -> int:
-    ends = [0 if row.expires_at is None else round(row.expires_at.timestamp() * 1000) for _, row in locked]
+    ends = [0 if row.expires_at is None else as_ms(row.expires_at) for _, row in locked]
     return PERMANENT if 0 in ends else max(ends, default=0)

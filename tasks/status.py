@@ -26,7 +26,7 @@ EXPIRY_LATE = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What ``axes_status`` tells; times are aware, ``None`` is "never" or "not known"."""
+    """What ``axes_status`` tells; times are as rows have them, ``None`` is "never" or "not known"."""
 
     store: str
     """``"redis"``, or ``"cache"`` for a store without an outbox."""
@@ -59,7 +59,7 @@ class Status:
         if self.cold:
             yield "The store is cold: no worker has rebuilt its counters yet, and each login asks the database."
         if self.oldest and now - self.oldest > LATE:
-            yield f"Events wait since {self.oldest:%Y-%m-%d %H:%M:%S} UTC: is a worker running, and beat?"
+            yield f"Events wait since {self.oldest:%Y-%m-%d %H:%M:%S %Z}: is a worker running, and beat?"
         if self.dead_letters:
             yield f"{self.dead_letters} events could not be written: manage.py axes_dead_letters shows them."
         if self.overflow:

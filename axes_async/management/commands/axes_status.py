@@ -32,7 +32,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({**facts, "problems": problems}, default=datetime.isoformat))
         else:
             for name, value in facts.items():
-                shown = f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else value
+                shown = f"{value:%Y-%m-%d %H:%M:%S %Z}".rstrip() if isinstance(value, datetime) else value
                 if isinstance(value, dict):
                     shown = ", ".join(f"{key} {state}" for key, state in value.items())
                 self.stdout.write(f"{name.replace('_', ' '):16}{'-' if shown is None else shown}")
