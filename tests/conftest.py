@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import redis
-from django.conf import settings
+from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
 from django.db import connection
 from django.test import Client
 
@@ -28,7 +29,7 @@ WARMTH = "{axes}:warmth"
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is to run on a MariaDB where there is none."""
-    if settings.DATABASE == "mysql" and connection.vendor != "mysql":
+    if django_settings.DATABASE == "mysql" and connection.vendor != "mysql":
         pytest.skip(system.NO_MARIADB)
 
 
@@ -63,6 +64,18 @@ def redis_store() -> RedisStore:
     store = get_store()
     assert isinstance(store, RedisStore)
     return store
+
+
+@pytest.fixture
+def memcached(settings: Any) -> BaseCache:
+    """Return the cache ``memcached`` on a server of this test process, empty."""
+    entry = system.memcached()
+    if entry is None:
+        pytest.skip(system.NO_MEMCACHED)
+    settings.CACHES = {**settings.CACHES, "memcached": entry}
+    cache: BaseCache = caches["memcached"]
+    cache.clear()
+    return cache
 
 
 @pytest.fixture

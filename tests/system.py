@@ -1,13 +1,15 @@
-"""Servers from the system's packages, for tests that run only where those are installed: a MariaDB of our own."""
+"""Servers from the system's packages, a MariaDB and a Memcached: tests that need one run only where it is installed."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,18 @@ from tests.servers import free_port
 
 NO_MARIADB = "No MariaDB server here; on Debian and Ubuntu: apt-get install mariadb-server"
 
+NO_MEMCACHED = "No Memcached server here; on Debian and Ubuntu: apt-get install memcached"
+
 
 def find(name: str) -> str | None:
     """Return the path of a server's program, which the path of an ordinary user may not lead to."""
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 
 
-def run_until(command: list[str], *, user: str, is_up: Any, seconds: float = 30) -> None:
-    """Start a server that is stopped at exit, and wait until it answers; as root, it runs as ``user``."""
+def run_until(
+    command: list[str], *, user: str, is_up: Callable[[], bool], seconds: float = 30
+) -> subprocess.Popen[bytes]:
+    """Start a server that is stopped at exit, wait until it answers, and return it; as root, it runs as ``user``."""
     process = subprocess.Popen([*command, *as_user(user)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop() -> None:
@@ -36,6 +42,7 @@ def run_until(command: list[str], *, user: str, is_up: Any, seconds: float = 30)
         if process.poll() is not None or time.monotonic() > give_up:
             raise RuntimeError(f"{command[0]} does not come up")
         time.sleep(0.05)
+    return process
 
 
 def as_user(user: str) -> list[str]:
@@ -93,3 +100,25 @@ def _answers(place: Path) -> bool:
     except pymysql.Error:
         return False
     return True
+
+
+def memcached() -> dict[str, Any] | None:
+    """Return a ``CACHES`` entry for a Memcached of our own; ``None`` where none is installed."""
+    server = find("memcached")
+    if server is None:
+        return None
+    port, _ = memcached_process(server)
+    return {"BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache", "LOCATION": f"127.0.0.1:{port}"}
+
+
+@cache
+def memcached_process(server: str) -> tuple[int, subprocess.Popen[bytes]]:
+    """Return the port of a running Memcached of this test process, and its process."""
+    port = free_port()
+    command = [server, "--listen=127.0.0.1", f"--port={port}"]
+    return port, run_until(command, user="nobody", is_up=lambda: _listens(port))
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
