@@ -45,7 +45,7 @@ class AxesMiddleware:
         finally:
             state.leave(token)
             guard.release(current)
-        return lockout_response(request, current, instead_of=response) if current.denied else response
+        return lockout_response(request, current, response) if current.denied else response
 
     async def _serve_async(self, request: HttpRequest) -> Response:
         if not get_settings().enabled:
@@ -56,4 +56,4 @@ class AxesMiddleware:
         finally:
             state.leave(token)
             await guard.arelease(current)
-        return lockout_response(request, current, instead_of=response) if current.denied else response
+        return lockout_response(request, current, response) if current.denied else response

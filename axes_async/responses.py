@@ -14,14 +14,14 @@ from axes_async.state import AxesState, state_of
 
 
 def lockout_response(
-    request: HttpRequest, state: AxesState | None = None, *, instead_of: HttpResponseBase | None = None
+    request: HttpRequest, state: AxesState | None = None, response: HttpResponseBase | None = None
 ) -> HttpResponse:
     """Return the response to an attempt that was denied, or that set the lockout.
 
     ``AXES_HTTP_RESPONSE_CODE`` (429 by default) for a lockout, 429 for a busy client, 503 where the store could not be
     asked. ``Retry-After`` holds the seconds that remain (RFC 9110, 10.2.3), and is missing where only a reset helps.
-    Never stored by a cache (RFC 6585, 4). JSON where the client prefers it, or where ``instead_of``, the view's own
-    response, is JSON; else plain text. The message is the object's ``detail``, as in problem details (RFC 9457) and in
+    Never stored by a cache (RFC 6585, 4). JSON where the client prefers it, or where ``response``, the view's own,
+    is JSON; else plain text. The message is the object's ``detail``, as in problem details (RFC 9457) and in
     what Django REST framework and django-ninja tell of errors.
     """
     state = state or state_of(request)
@@ -35,16 +35,16 @@ def lockout_response(
     else:
         status, wait = (503, 1) if state.unavailable else (429, 1)
         message = _("Too many login attempts at once. Please try again in a moment.")
-    response: HttpResponse
-    if wants_json(request) or is_json(instead_of):
+    answer: HttpResponse
+    if wants_json(request) or is_json(response):
         body = {"detail": message, "failure_limit": state.failure_limit or None, "username": state.username}
-        response = JsonResponse({**body, "retry_after": wait}, status=status)
+        answer = JsonResponse({**body, "retry_after": wait}, status=status)
     else:
-        response = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
+        answer = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
     if wait is not None:
-        response["Retry-After"] = str(wait)
-    response["Cache-Control"] = "no-store"
-    return response
+        answer["Retry-After"] = str(wait)
+    answer["Cache-Control"] = "no-store"
+    return answer
 
 
 def wants_json(request: HttpRequest) -> bool:

@@ -67,7 +67,7 @@ def redis_store() -> RedisStore:
 
 
 @pytest.fixture
-def memcached(settings: Any) -> BaseCache:
+def memcached(settings: Any) -> Iterator[BaseCache]:
     """Return the cache ``memcached`` on a server of this test process, empty."""
     entry = system.memcached()
     if entry is None:
@@ -75,7 +75,9 @@ def memcached(settings: Any) -> BaseCache:
     settings.CACHES = {**settings.CACHES, "memcached": entry}
     cache: BaseCache = caches["memcached"]
     cache.clear()
-    return cache
+    yield cache
+    caches["memcached"].close()
+    cache.close()
 
 
 @pytest.fixture

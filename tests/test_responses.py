@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.http import HttpResponse
 from django.test import Client, RequestFactory, override_settings
 
 from axes_async.client import identify
@@ -148,3 +149,24 @@ def test_a_part_of_a_second_is_a_whole_one_and_a_wait_never_none(
     with time_machine.travel(NOON, tick=False):
         state = AxesState(locked_out=True, locked_until=until if until == PERMANENT else now_ms() + until)
         assert lockout_response(rf.get("/"), state).headers.get("Retry-After") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "told_in_json"),
+    [
+        ("application/json", True),
+        ("application/JSON; charset=utf-8", True),
+        ("application/problem+json", True),
+        ("text/html; charset=utf-8", False),
+        ("", False),
+    ],
+)
+def test_a_lockout_is_told_in_json_where_the_view_answers_in_json(
+    rf: RequestFactory, kind: str, told_in_json: bool
+) -> None:
+    view = HttpResponse(status=401)
+    view.headers["Content-Type"] = kind
+    state = AxesState(locked_out=True, locked_until=-1)
+    answer = lockout_response(rf.post("/"), state, view)
+    assert (answer["Content-Type"] == "application/json") is told_in_json
+    assert (answer.status_code, b"Too many" in answer.content) == (429, True)

@@ -183,8 +183,11 @@ class CacheStore(Store):
 
     def probe(self) -> None:
         """See ``Store.probe``."""
-        if not self._keeps(f"{self.namespace}:probe"):
-            raise StoreUnavailable("The cache keeps nothing.")
+        try:
+            if not self._keeps(f"{self.namespace}:probe"):
+                raise StoreUnavailable("The cache keeps nothing.")
+        finally:
+            self._call("close")  # Most often asked for by a thread that ends when it has been answered.
 
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
         """See ``Store.adjust``."""
