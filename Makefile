@@ -1,6 +1,7 @@
 # make run     the example site, its worker, beat and Valkey; Ctrl-C stops all of them
-# make test    the tests, on PostgreSQL, and those of the rows on SQLite too
+# make test    the tests, on PostgreSQL, and those of the rows on SQLite and MariaDB too
 # make test-faults   the fault tests that take minutes
+# make matrix  the tests that need no minutes, under every Python at hand and every Django
 # make check   style, types, import rules, migrations
 # make messages   collects the words to translate, and compiles those that are translated; needs GNU gettext
 # make clean   removes what the other targets made, the virtual environment and the demo's data too
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 CHECKED := build/check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check messages clean
+.PHONY: help run test test-faults matrix check messages clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -25,9 +26,13 @@ run: $(VENV)/installed-example
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not long" $(ARGS)
 	AXES_TEST_DATABASE=sqlite $(BIN)/python -m pytest -m database $(ARGS)
+	AXES_TEST_DATABASE=mysql $(BIN)/python -m pytest -m database $(ARGS)
 
 test-faults: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m long $(ARGS)
+
+matrix: $(VENV)/installed-matrix
+	$(BIN)/nox $(if $(ARGS),-- $(ARGS))
 
 # tasks/ is installed as axes_async.tasks: the tools look at a copy in which it stands there.
 check: $(VENV)/installed-dev
@@ -47,7 +52,7 @@ messages: $(VENV)/installed-dev
 	cd axes_async && ../$(BIN)/django-admin compilemessages
 
 clean:
-	rm -rf $(VENV) build dist var *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .nox build dist var *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip is the last thing that a new environment gets, so an environment that was left half-made is made again.

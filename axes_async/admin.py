@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings as django_settings
 from django.contrib import admin, messages
-from django.db import router, transaction
+from django.contrib.admin.views.main import ChangeList
+from django.db import connections, router, transaction
 from django.db.models import BigIntegerField, Exists, F, Model, OuterRef, Q, QuerySet
 from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -54,6 +55,13 @@ class ReadOnlyAdmin(ModelAdmin):
     shown_agent = _shown("user_agent", _("user agent"))
     shown_accept = _shown("http_accept", _("HTTP accept"))
     shown_path = _shown("path_info", _("path"))
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Do without the dates to choose from where the database knows no time zones, as a new MySQL or MariaDB."""
+        changes = super().get_changelist_instance(request)
+        if not connections[changes.queryset.db].features.has_zoneinfo_database:
+            changes.date_hierarchy = None
+        return changes
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Return ``False``: only a drain writes rows."""

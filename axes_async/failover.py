@@ -129,10 +129,7 @@ class FailoverStore:
     def _answers(self) -> bool:
         """Return whether the primary can be written to now."""
         try:
-            if isinstance(self.primary, OutboxStore):
-                self.primary.probe()
-            else:
-                self.primary.peek((), now=0)
+            self.primary.probe()
         except StoreUnavailable:
             return False
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from axes_async.fields import DigestField
 from axes_async.policy import DIGEST_LENGTH
 from axes_async.text import printable
 
@@ -41,10 +42,10 @@ class AccessAttempt(AccessBase):
     long columns would be too wide for MySQL, and NULLs would never be equal in it.
     """
 
-    key = models.CharField(max_length=DIGEST_LENGTH, unique=True, editable=False)
-    username_key = models.CharField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
-    ip_address_key = models.CharField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
-    user_agent_key = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    key = DigestField(max_length=DIGEST_LENGTH, unique=True, editable=False)
+    username_key = DigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
+    ip_address_key = DigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
+    user_agent_key = DigestField(max_length=DIGEST_LENGTH, editable=False)
     first_attempt_time = models.DateTimeField(_("first attempt time"))
     failures_since_start = models.PositiveIntegerField(_("failed logins"))
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True, db_index=True)
@@ -114,11 +115,11 @@ class AttemptCounter(models.Model):
     others, and it tells an old life of a counter from a new one (``epoch``).
     """
 
-    digest = models.CharField(max_length=DIGEST_LENGTH, primary_key=True)
+    digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
     parameters = models.PositiveSmallIntegerField(help_text="A bit for each of policy.PARAMETERS.")
-    username_key = models.CharField(max_length=DIGEST_LENGTH, default="", db_index=True)
-    ip_address_key = models.CharField(max_length=DIGEST_LENGTH, default="", db_index=True)
-    user_agent_key = models.CharField(max_length=DIGEST_LENGTH, default="", db_index=True)
+    username_key = DigestField(max_length=DIGEST_LENGTH, default="", db_index=True)
+    ip_address_key = DigestField(max_length=DIGEST_LENGTH, default="", db_index=True)
+    user_agent_key = DigestField(max_length=DIGEST_LENGTH, default="", db_index=True)
     username = models.CharField(max_length=255, null=True)  # noqa: DJ001
     ip_address = models.GenericIPAddressField(null=True)
     epoch = models.BigIntegerField()
@@ -141,7 +142,7 @@ class AttemptCounter(models.Model):
 class AttemptPlace(models.Model):
     """A reservation that was made here while the store was away."""
 
-    digest = models.CharField(max_length=DIGEST_LENGTH, db_index=True)
+    digest = DigestField(max_length=DIGEST_LENGTH, db_index=True)
     token = models.CharField(max_length=32)
     ends_at = models.DateTimeField(db_index=True)
 

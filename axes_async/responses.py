@@ -27,14 +27,15 @@ def lockout_response(
     """Return the response to an attempt that was denied, or that set the lockout.
 
     A lockout is answered by ``AXES_LOCKOUT_CALLABLE``, which is given ``response``, the one that the view has made, if
-    there is one; else as JSON where the client prefers that; else with ``AXES_LOCKOUT_TEMPLATE``, a redirect to
-    ``AXES_LOCKOUT_URL``, or plain text. Its status is ``AXES_HTTP_RESPONSE_CODE`` (429 by default), and ``Retry-After``
-    holds the seconds that remain (RFC 9110, 10.2.3); it is missing where only a reset helps.
+    there is one; else as JSON where the client prefers that or the view's response is JSON; else with
+    ``AXES_LOCKOUT_TEMPLATE``, a redirect to ``AXES_LOCKOUT_URL``, or plain text. Its status is
+    ``AXES_HTTP_RESPONSE_CODE`` (429 by default), and ``Retry-After`` holds the seconds that remain (RFC 9110, 10.2.3);
+    it is missing where only a reset helps.
 
     A busy client gets 429, and 503 where the store could not be asked. Never stored by a cache (RFC 6585, 4).
     """
     state = state or state_of(request)
-    state.answer = _locked_out(request, state, response) if state.locked_out else _turned_away(request, state)
+    state.answer = _locked_out(request, state, response) if state.locked_out else _turned_away(request, state, response)
     return state.answer
 
 
@@ -75,7 +76,7 @@ def _locked_out(request: HttpRequest, state: AxesState, response: HttpResponseBa
         context |= {"cooloff_time": iso_duration(length), "cooloff_timedelta": length}
     header = wait if settings.enable_retry_after_header else None
     status = settings.http_response_code
-    if wants_json(request):
+    if wants_json(request) or is_json(response):
         return _finished(_json(request, context, status, settings), header)
     if settings.lockout_template is not None:
         return _finished(render(request, settings.lockout_template, context, status=status), header)
@@ -87,10 +88,10 @@ def _locked_out(request: HttpRequest, state: AxesState, response: HttpResponseBa
     return _finished(_text(context["message"], status), header)
 
 
-def _turned_away(request: HttpRequest, state: AxesState) -> HttpResponse:
+def _turned_away(request: HttpRequest, state: AxesState, response: HttpResponseBase | None) -> HttpResponse:
     status = 503 if state.unavailable else 429
     message = _("Too many login attempts at once. Please try again in a moment.")
-    if not wants_json(request):
+    if not (wants_json(request) or is_json(response)):
         return _finished(_text(message, status), 1)
     body = {"message": message, "failure_limit": None, "username": state.username, "retry_after": 1}
     return _finished(_json(request, body, status, get_settings()), 1)
@@ -101,8 +102,12 @@ def _text(message: str, status: int) -> HttpResponse:
 
 
 def _json(request: HttpRequest, body: dict[str, Any], status: int, settings: AxesSettings) -> HttpResponse:
-    """Return ``body`` as JSON, which pages of the origins in ``AXES_ALLOWED_CORS_ORIGINS`` may read."""
-    response = JsonResponse(body, status=status)
+    """Return ``body`` as JSON, which pages of the origins in ``AXES_ALLOWED_CORS_ORIGINS`` may read.
+
+    The message is its ``detail``, too, as in problem details (RFC 9457), and in what Django REST framework and
+    django-ninja tell of errors.
+    """
+    response = JsonResponse({"detail": body["message"], **body}, status=status)
     origins = settings.allowed_cors_origins
     if not origins:
         return response
@@ -151,6 +156,12 @@ def iso_duration(length: timedelta) -> str:
     days, hours = divmod(hours, 24)
     time = "".join(f"{number}{unit}" for number, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if number)
     return f"P{f'{days}D' if days else ''}{f'T{time}' if time else ''}"
+
+
+def is_json(response: HttpResponseBase | None) -> bool:
+    """Return whether ``response`` is there and of a JSON type (RFC 6839, 3.1)."""
+    kind = "" if response is None else response.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _remaining(until: int) -> int | None:

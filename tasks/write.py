@@ -19,10 +19,11 @@ def write(wire: list[str]) -> None:
     """Write one event, given as its wire form ``[body, outcome]``; one that is written already is left alone."""
     event = AttemptEvent.parse(*wire)
     with held_cursor():
-        if not _is_written(event):
-            Fold(get_store(), database()).apply([event])
+        using = database()
+        if not _is_written(event, using):
+            Fold(get_store(), using).apply([event])
 
 
-def _is_written(event: AttemptEvent) -> bool:
+def _is_written(event: AttemptEvent, using: str) -> bool:
     event_id = UUID(event.id)
-    return any(model.objects.filter(event_id=event_id).exists() for model in (AccessFailureLog, AccessLog))
+    return any(model.objects.using(using).filter(event_id=event_id).exists() for model in (AccessFailureLog, AccessLog))

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import redis
 from celery import current_app
+from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.db import connection
 from django.test import Client
 from django.utils import translation
 
@@ -18,13 +21,19 @@ from axes_async.state import _current
 from axes_async.store import get_failover, get_store
 from axes_async.stores.base import Store
 from axes_async.stores.redis import RedisStore
-from tests import servers
+from tests import servers, system
 from tests.site import CountingBackend
 
 PASSWORD = "correct horse battery staple"
 
 
 WARMTH = "{axes}:warmth"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is to run on a MariaDB where there is none."""
+    if django_settings.DATABASE == "mysql" and connection.vendor != "mysql":
+        pytest.skip(system.NO_MARIADB)
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +69,20 @@ def redis_store() -> RedisStore:
     store = get_store()
     assert isinstance(store, RedisStore)
     return store
+
+
+@pytest.fixture
+def memcached(settings: Any) -> Iterator[BaseCache]:
+    """Return the cache ``memcached`` on a server of this test process, empty."""
+    entry = system.memcached()
+    if entry is None:
+        pytest.skip(system.NO_MEMCACHED)
+    settings.CACHES = {**settings.CACHES, "memcached": entry}
+    cache: BaseCache = caches["memcached"]
+    cache.clear()
+    yield cache
+    caches["memcached"].close()
+    cache.close()
 
 
 @pytest.fixture

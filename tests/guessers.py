@@ -1,5 +1,6 @@
 """A process of password guessers: ``python -m tests.guessers THREADS`` waits for a line, then all guess at once.
 
+A second argument is the address of a Memcached that holds the counters.
 Prints how many passwords were looked at, as JSON, with the status of each answer.
 """
 
@@ -10,11 +11,12 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import django
 
 
-def main(threads: int) -> None:
+def main(threads: int, memcached: str = "") -> None:
     """Guess."""
     django.setup()
     from django.core.management import call_command
@@ -25,9 +27,14 @@ def main(threads: int) -> None:
     from tests.site import CountingBackend
 
     call_command("migrate", verbosity=0)
-    store = get_store()
-    assert isinstance(store, RedisStore)
-    store.client.set(store.warmth_key, f"warm:{store.database}")
+    options: dict[str, Any] = {"AXES_FAILURE_LIMIT": 5}
+    if memcached:
+        backend = "django.core.cache.backends.memcached.PyMemcacheCache"
+        options["CACHES"] = {"default": {"BACKEND": backend, "LOCATION": memcached}}
+    else:
+        store = get_store()
+        assert isinstance(store, RedisStore)
+        store.client.set(store.warmth_key, f"warm:{store.database}")
     CountingBackend.seconds = 0.05
     start = Barrier(threads)
 
@@ -35,7 +42,7 @@ def main(threads: int) -> None:
         start.wait()
         return Client().post("/nobody/", {"username": "alice", "password": f"guess {number}"}).status_code
 
-    with override_settings(AXES_FAILURE_LIMIT=5), ThreadPoolExecutor(threads) as pool:
+    with override_settings(**options), ThreadPoolExecutor(threads) as pool:
         print("ready", flush=True)
         sys.stdin.readline()
         statuses = Counter(pool.map(guess, range(threads)))
@@ -43,4 +50,4 @@ def main(threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:])

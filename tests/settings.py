@@ -1,9 +1,12 @@
-"""Settings of a small site with axes_async as its README sets it up; PostgreSQL, or SQLite by AXES_TEST_DATABASE."""
+"""Settings of a small site with axes_async as its README sets it up.
+
+AXES_TEST_DATABASE is "postgres" (if not set), "sqlite" or "mysql", which is a MariaDB where one is installed.
+"""
 
 import os
 
 from axes_async.tasks.schedule import beat_schedule
-from tests import servers
+from tests import servers, system
 
 SECRET_KEY = "tests"
 ALLOWED_HOSTS = ["testserver", "127.0.0.1"]
@@ -11,11 +14,9 @@ USE_TZ = True
 ROOT_URLCONF = "tests.urls"
 LOGIN_REDIRECT_URL = "/home/"
 DATABASE = os.environ.get("AXES_TEST_DATABASE", "postgres")
-DATABASES = {
-    "default": servers.postgres()
-    if DATABASE == "postgres"
-    else {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-}
+SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+MADE = {"postgres": servers.postgres, "sqlite": SQLITE.copy, "mysql": lambda: system.mariadb() or SQLITE.copy()}
+DATABASES = {"default": MADE[DATABASE]()}
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": servers.valkey_url()},
     "memory": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},

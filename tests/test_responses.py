@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.http import HttpResponse
 from django.test import Client, RequestFactory, override_settings
 
 from axes_async.client import identify
@@ -92,8 +93,10 @@ def test_whoever_sends_json_and_takes_anything_gets_json(
 def test_json_says_who_was_locked_out_at_which_limit_and_for_how_long(post: Post) -> None:
     with time_machine.travel(NOON, tick=False):
         body = locked_out(post, HTTP_ACCEPT="application/json").json()
+    message = "Too many failed login attempts. Please try again later."
     assert body == {
-        "message": "Too many failed login attempts. Please try again later.",
+        "detail": message,
+        "message": message,
         "failure_limit": 3,
         "username": "alice",
         "retry_after": 300,
@@ -169,3 +172,24 @@ def test_a_part_of_a_second_is_a_whole_one_and_a_wait_never_none(
 )
 def test_a_cool_off_is_told_as_iso_8601_writes_it(length: timedelta, text: str) -> None:
     assert iso_duration(length) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "told_in_json"),
+    [
+        ("application/json", True),
+        ("application/JSON; charset=utf-8", True),
+        ("application/problem+json", True),
+        ("text/html; charset=utf-8", False),
+        ("", False),
+    ],
+)
+def test_a_lockout_is_told_in_json_where_the_view_answers_in_json(
+    rf: RequestFactory, kind: str, told_in_json: bool
+) -> None:
+    view = HttpResponse(status=401)
+    view.headers["Content-Type"] = kind
+    state = AxesState(locked_out=True, locked_until=-1)
+    answer = lockout_response(rf.post("/"), state, view)
+    assert (answer["Content-Type"] == "application/json") is told_in_json
+    assert (answer.status_code, b"Too many" in answer.content) == (429, True)

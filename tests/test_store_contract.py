@@ -1,4 +1,4 @@
-"""One contract, every store: what each step of a store does, on Valkey, a local cache and a cache table."""
+"""One contract, every store: what each step of a store does, on Valkey, a local cache, a cache table and Memcached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = 1_800_000_000_000
 LEASE = 30_000
 
 
-@pytest.fixture(params=["redis", "redis by a client of the site's", "memory", "table"])
+@pytest.fixture(params=["redis", "redis by a client of the site's", "memory", "table", "memcached"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Return each store in turn, empty."""
     if request.param.startswith("redis"):
@@ -34,7 +34,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         request.getfixturevalue("db")
         call_command("createcachetable", verbosity=0)
     alias = request.param
-    yield CacheStore(lambda: caches[alias], shared=alias == "table")
+    if alias == "memcached":
+        request.getfixturevalue("memcached")
+    yield CacheStore(lambda: caches[alias], shared=alias != "memory")
 
 
 class Steps:

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+import axes_async.fields
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -19,10 +21,10 @@ class Migration(migrations.Migration):
                 ("http_accept", models.CharField(max_length=255, verbose_name="HTTP accept")),
                 ("path_info", models.CharField(max_length=255, verbose_name="path")),
                 ("attempt_time", models.DateTimeField(db_index=True, verbose_name="attempt time")),
-                ("key", models.CharField(editable=False, max_length=22, unique=True)),
-                ("username_key", models.CharField(db_index=True, editable=False, max_length=22)),
-                ("ip_address_key", models.CharField(db_index=True, editable=False, max_length=22)),
-                ("user_agent_key", models.CharField(editable=False, max_length=22)),
+                ("key", axes_async.fields.DigestField(editable=False, max_length=22, unique=True)),
+                ("username_key", axes_async.fields.DigestField(db_index=True, editable=False, max_length=22)),
+                ("ip_address_key", axes_async.fields.DigestField(db_index=True, editable=False, max_length=22)),
+                ("user_agent_key", axes_async.fields.DigestField(editable=False, max_length=22)),
                 ("first_attempt_time", models.DateTimeField(verbose_name="first attempt time")),
                 ("failures_since_start", models.PositiveIntegerField(verbose_name="failed logins")),
                 ("expires_at", models.DateTimeField(blank=True, db_index=True, null=True, verbose_name="expires at")),
@@ -75,11 +77,11 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="AttemptCounter",
             fields=[
-                ("digest", models.CharField(max_length=22, primary_key=True, serialize=False)),
+                ("digest", axes_async.fields.DigestField(max_length=22, primary_key=True, serialize=False)),
                 ("parameters", models.PositiveSmallIntegerField(help_text="A bit for each of policy.PARAMETERS.")),
-                ("username_key", models.CharField(db_index=True, default="", max_length=22)),
-                ("ip_address_key", models.CharField(db_index=True, default="", max_length=22)),
-                ("user_agent_key", models.CharField(db_index=True, default="", max_length=22)),
+                ("username_key", axes_async.fields.DigestField(db_index=True, default="", max_length=22)),
+                ("ip_address_key", axes_async.fields.DigestField(db_index=True, default="", max_length=22)),
+                ("user_agent_key", axes_async.fields.DigestField(db_index=True, default="", max_length=22)),
                 ("username", models.CharField(max_length=255, null=True)),
                 ("ip_address", models.GenericIPAddressField(null=True)),
                 ("epoch", models.BigIntegerField()),
@@ -158,7 +160,7 @@ class Migration(migrations.Migration):
             name="AttemptPlace",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("digest", models.CharField(db_index=True, max_length=22)),
+                ("digest", axes_async.fields.DigestField(db_index=True, max_length=22)),
                 ("token", models.CharField(max_length=32)),
                 ("ends_at", models.DateTimeField(db_index=True)),
             ],

@@ -198,6 +198,10 @@ class Store(ABC):
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """Return the state of each of ``counters`` (failures 0 where there is none)."""
 
+    @abstractmethod
+    def probe(self) -> None:
+        """Write something that does not matter; raises ``StoreUnavailable`` if that cannot be done."""
+
 
 class OutboxStore(Store):
     """A store that keeps the events, in order, until they are trimmed."""
@@ -229,10 +233,6 @@ class OutboxStore(Store):
     @abstractmethod
     def forget(self, digests: Sequence[str], *, before: int, lease: int) -> None:
         """Have counters start over whose life began before ``before`` (epoch milliseconds)."""
-
-    @abstractmethod
-    def probe(self) -> None:
-        """Write something that does not matter; raises ``StoreUnavailable`` if that cannot be done."""
 
     @abstractmethod
     def eviction(self) -> str:

@@ -171,6 +171,14 @@ class CacheStore(Store):
         """See ``Store.record``."""
         return Outcome(event=event)
 
+    def probe(self) -> None:
+        """See ``Store.probe``."""
+        try:
+            if not self._keeps(f"{self.namespace}:probe"):
+                raise StoreUnavailable("The cache keeps nothing.")
+        finally:
+            self._call("close")  # Most often asked for by a thread that ends when it has been answered.
+
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
         """See ``Store.adjust``."""
         for state in states:
@@ -209,7 +217,8 @@ class CacheStore(Store):
         elif 0 in ends:
             self._call("set", self._key(digest), life, timeout=None)
         else:
-            self._call("set", self._key(digest), life, timeout=max(0, max(ends) - now) // 1000 + 1)
+            # Memcached's clock ticks once a second: an entry may go up to a second before its time.
+            self._call("set", self._key(digest), life, timeout=max(0, max(ends) - now) // 1000 + 2)
 
     @contextmanager
     def _open(self, counters: Sequence[Counter], now: int) -> Iterator[list[tuple[Counter, _Kept]]]:
@@ -234,9 +243,18 @@ class CacheStore(Store):
                         self._call("delete", key)
 
     def _wait_for(self, key: str) -> None:
+        """Take a lock, or take it over when its time is up; raises ``StoreUnavailable`` if nobody can have one."""
         give_up = time.monotonic() + LOCK_LASTS
-        while not self._call("add", key, 1, timeout=LOCK_LASTS) and time.monotonic() < give_up:
+        while not self._call("add", key, 1, timeout=LOCK_LASTS):
+            if time.monotonic() > give_up:
+                if not self._keeps(key):
+                    raise StoreUnavailable("The cache keeps nothing: its client may hide that the server is away.")
+                return
             time.sleep(0.002)
+
+    def _keeps(self, key: str) -> bool:
+        self._call("set", key, 1, timeout=LOCK_LASTS)
+        return self._call("get", key) is not None
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -225,7 +225,7 @@ class RedisStore(OutboxStore):
             self._run("forget", [self._counter + digest for digest in digests], [before, lease])
 
     def probe(self) -> None:
-        """See ``OutboxStore.probe``."""
+        """See ``Store.probe``."""
         if self.line is not None:
             self._call(partial(self.line.send, packed(("SET", self.probe_key, 1, "PX", 1000))))
         else:

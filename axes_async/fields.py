@@ -1,0 +1,24 @@
+"""Columns of our own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+if TYPE_CHECKING:
+    CharField = models.CharField[str, str]
+else:
+    CharField = models.CharField  # Generic only in its type stubs.
+
+
+class DigestField(CharField):
+    """A digest in base64, in which ``A`` is not ``a``: to most collations of MySQL and MariaDB it would be."""
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        """Return the column's type and collation; that of MySQL compares bytes, and takes one for each character."""
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            return {**parameters, "collation": "ascii_bin"}
+        return parameters

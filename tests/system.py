@@ -1,0 +1,124 @@
+"""Servers from the system's packages, a MariaDB and a Memcached: tests that need one run only where it is installed."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.servers import free_port
+
+NO_MARIADB = "No MariaDB server here; on Debian and Ubuntu: apt-get install mariadb-server"
+
+NO_MEMCACHED = "No Memcached server here; on Debian and Ubuntu: apt-get install memcached"
+
+
+def find(name: str) -> str | None:
+    """Return the path of a server's program, which the path of an ordinary user may not lead to."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+
+
+def run_until(
+    command: list[str], *, user: str, is_up: Callable[[], bool], seconds: float = 30
+) -> subprocess.Popen[bytes]:
+    """Start a server that is stopped at exit, wait until it answers, and return it; as root, it runs as ``user``."""
+    process = subprocess.Popen([*command, *as_user(user)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def stop() -> None:
+        process.terminate()
+        process.wait(timeout=30)
+
+    atexit.register(stop)
+    give_up = time.monotonic() + seconds
+    while not is_up():
+        if process.poll() is not None or time.monotonic() > give_up:
+            raise RuntimeError(f"{command[0]} does not come up")
+        time.sleep(0.05)
+    return process
+
+
+def as_user(user: str) -> list[str]:
+    """Return the option by which a server that root starts becomes ``user``."""
+    return [f"--user={user}"] if os.geteuid() == 0 else []
+
+
+@cache
+def mariadb() -> dict[str, Any] | None:
+    """Return a ``DATABASES`` entry for a running MariaDB of this test process; ``None`` where none is installed."""
+    server, install = find("mariadbd"), find("mariadb-install-db")
+    if server is None or install is None:
+        return None
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
+    folder = Path(tempfile.mkdtemp(prefix="axes-mariadb-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if os.geteuid() == 0:
+        shutil.chown(folder, "mysql")
+    data = folder / "data"
+    options = ["--no-defaults", f"--datadir={data}"]
+    made = subprocess.run(
+        [install, *options, *as_user("mysql"), "--auth-root-authentication-method=normal", "--skip-test-db"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise RuntimeError(made.stdout + made.stderr)
+    place = folder / "socket"
+    run_until(
+        [
+            server,
+            *options,
+            f"--socket={place}",
+            f"--port={free_port()}",
+            "--bind-address=127.0.0.1",
+            "--max-connections=300",
+            "--character-set-server=utf8mb4",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-flush-log-at-trx-commit=0",
+        ],
+        user="mysql",
+        is_up=lambda: _answers(place),
+    )
+    return {"ENGINE": "django.db.backends.mysql", "NAME": "axes", "USER": "root", "HOST": str(place)}
+
+
+def _answers(place: Path) -> bool:
+    import pymysql
+
+    try:
+        pymysql.connect(unix_socket=str(place), user="root").close()
+    except pymysql.Error:
+        return False
+    return True
+
+
+def memcached() -> dict[str, Any] | None:
+    """Return a ``CACHES`` entry for a Memcached of our own; ``None`` where none is installed."""
+    server = find("memcached")
+    if server is None:
+        return None
+    port, _ = memcached_process(server)
+    return {"BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache", "LOCATION": f"127.0.0.1:{port}"}
+
+
+@cache
+def memcached_process(server: str) -> tuple[int, subprocess.Popen[bytes]]:
+    """Return the port of a running Memcached of this test process, and its process."""
+    port = free_port()
+    command = [server, "--listen=127.0.0.1", f"--port={port}"]
+    return port, run_until(command, user="nobody", is_up=lambda: _listens(port))
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,131 @@
+"""What databases differ in: letters that are equal to some, characters that take four bytes, times, and isolation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis
+import time_machine
+from django.db import connection, connections
+
+from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
+from axes_async.stores.redis import RedisStore
+from axes_async.tasks.rebuild import rebuild
+from axes_async.utils import reset
+from tests.actions import failure, success
+from tests.test_cold_store import in_store_and_rows
+from tests.test_concurrency import at_once
+
+Drain = Callable[[], int]
+
+pytestmark = [pytest.mark.database]
+
+NAMES = [
+    "alice",
+    "álice",
+    "alicé",
+    "a lice",
+    "\N{GRINNING FACE}",
+    "\N{PILE OF POO}",
+    "ss",
+    "ß",
+    "i",
+    "ı",
+    "l",
+    "ł",
+    "æ",
+    "ae",
+]
+"""Equal in twos to one collation or another; Python tells them apart, but for the sharp s."""
+
+
+def counter(digest: str, failures: int) -> AttemptCounter:
+    now = datetime.now(UTC)
+    return AttemptCounter(digest=digest, parameters=1, epoch=1, failures=failures, limit=9, updated_at=now)
+
+
+@pytest.mark.django_db
+def test_digests_that_differ_in_case_are_two_counters() -> None:
+    """Base64 has both cases, and most collations of MySQL tell none."""
+    upper, lower = "ABCDEFGHIJKLMNOPQRSTUV", "abcdefghijklmnopqrstuv"
+    AttemptCounter.objects.bulk_create([counter(upper, 1), counter(lower, 2)])
+    assert AttemptCounter.objects.get(digest=lower).failures == 2
+    assert [row.digest for row in AttemptCounter.objects.order_by("digest")] == [upper, lower]
+    AttemptCounter.objects.filter(digest__in=[upper]).delete()
+    assert AttemptCounter.objects.get().digest == lower
+
+
+@pytest.mark.django_db
+def test_portions_of_a_rebuild_leave_no_digest_out(redis_store: RedisStore, valkey: redis.Redis) -> None:
+    """They follow the primary key, in an order and by a comparison that have to be one and the same."""
+    digests = {f"{letter}{number:021}" for letter in "aAbBzZ_-09" for number in range(30)}
+    AttemptCounter.objects.bulk_create([counter(digest, 3) for digest in digests])
+    valkey.flushall()
+    assert rebuild()
+    stored, rows = in_store_and_rows(redis_store)
+    assert stored == rows
+    assert set(stored) == digests
+
+
+@pytest.mark.django_db
+def test_names_that_a_collation_takes_for_equal_are_not(drain: Drain, settings: Any) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS = ["username"]
+    for name in NAMES:
+        for _ in range(3):
+            failure(name)
+    drain()
+    apart = {name.casefold() for name in NAMES}
+    assert set(AccessAttempt.objects.values_list("username", flat=True)) <= set(NAMES)
+    assert AttemptCounter.objects.count() == len(apart)
+    for name in sorted(apart):
+        assert not success(name)
+        assert reset(username=name) >= 1
+        assert success(name)
+        apart.remove(name)
+        assert AccessAttempt.objects.values("username_key").distinct().count() == len(apart)
+
+
+@pytest.mark.django_db
+def test_characters_of_four_bytes_are_kept(drain: Drain) -> None:
+    failure("\N{GRINNING FACE} \N{CJK UNIFIED IDEOGRAPH-20000}", agent="\N{PILE OF POO}")
+    drain()
+    for row in (AccessAttempt.objects.get(), AccessFailureLog.objects.get()):
+        assert row.username == "\N{GRINNING FACE} \N{CJK UNIFIED IDEOGRAPH-20000}"
+
+
+@pytest.mark.django_db
+def test_milliseconds_are_kept(drain: Drain) -> None:
+    with time_machine.travel(datetime(2026, 5, 1, 12, 0, 0, 987_000, tzinfo=UTC), tick=False):
+        failure()
+    drain()
+    assert AccessFailureLog.objects.get().attempt_time.microsecond == 987_000
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_four_drains_at_once_write_each_event_once_at_every_isolation(
+    drain: Drain, redis_store: RedisStore, level: str
+) -> None:
+    """A drain may begin while another is at work, and must not go by what it saw then."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one level of isolation.")
+    for number in range(1200):
+        failure(f"user{number % 7}", f"192.0.2.{number % 200}")
+    events = redis_store.client.xlen(redis_store.outbox_key)
+    options = connections["default"].settings_dict.setdefault("OPTIONS", {})
+    options["isolation_level"] = level if connection.vendor == "mysql" else POSTGRES[level]
+    try:
+        at_once(4, lambda number: drain())
+        assert drain() == 0
+    finally:
+        del options["isolation_level"]
+    assert AccessFailureLog.objects.count() == events
+    stored, rows = in_store_and_rows(redis_store)
+    assert stored == rows
+
+
+POSTGRES = {"read committed": 2, "repeatable read": 3, "serializable": 4}
+"""``psycopg.IsolationLevel``, which is there only where PostgreSQL is."""

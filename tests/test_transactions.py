@@ -1,0 +1,82 @@
+"""Requests in transactions (``ATOMIC_REQUESTS``): what is rolled back takes no failure and no row with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import Group, User
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.urls import path
+
+from axes_async.decorators import axes_dispatch
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from tests.conftest import PASSWORD
+from tests.site import CountingBackend, sign_in
+
+Drain = Callable[[], int]
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database, pytest.mark.urls(__name__)]
+
+
+def authenticate_and_break(request: HttpRequest) -> HttpResponse:
+    """Write something, check a password, and end in an error."""
+    Group.objects.create(name="of a request that comes to nothing")
+    authenticate(request, username=request.POST["username"], password=request.POST["password"])
+    raise RuntimeError
+
+
+def authenticate_and_roll_back(request: HttpRequest) -> HttpResponse:
+    """Write something, check a password, and undo what was written."""
+    Group.objects.create(name="of a request that comes to nothing")
+    user = authenticate(request, username=request.POST["username"], password=request.POST["password"])
+    transaction.set_rollback(True)
+    return HttpResponse(status=401 if user is None else 204)
+
+
+urlpatterns = [
+    path("break/", authenticate_and_break),
+    path("roll-back/", authenticate_and_roll_back),
+    path("dispatch/", axes_dispatch(authenticate_and_break)),
+    path("sign-in/", sign_in),
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+
+@pytest.mark.parametrize(("url", "status"), [("/break/", 500), ("/roll-back/", 401), ("/dispatch/", 500)])
+def test_a_lockout_survives_requests_that_are_rolled_back(alice: User, drain: Drain, url: str, status: int) -> None:
+    client = Client(raise_request_exception=False)
+
+    def enter(url: str, password: str) -> int:
+        return client.post(url, {"username": "alice", "password": password}).status_code
+
+    assert [enter(url, "wrong") for _ in range(4)] == [status, status, 429, 429]
+    assert Group.objects.count() == 0
+    assert enter("/sign-in/", PASSWORD) == 429
+    assert CountingBackend.checks == 3
+    drain()
+    assert AccessAttempt.objects.get().failures_since_start == 3
+    assert AccessFailureLog.objects.count() == 5
+
+
+def test_a_login_in_a_transaction_is_one(alice: User, drain: Drain) -> None:
+    assert Client().post("/sign-in/", {"username": "alice", "password": PASSWORD}).status_code == 204
+    drain()
+    assert AccessLog.objects.count() == 1
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_counters_in_a_cache_survive_too(alice: User, settings: Any, limit: int) -> None:
+    settings.AXES_CACHE, settings.AXES_FAILURE_LIMIT = "memory", limit
+    client = Client(raise_request_exception=False)
+    form = {"username": "alice", "password": "wrong"}
+    assert [client.post("/break/", form).status_code for _ in range(limit)] == [500] * (limit - 1) + [429]
+    assert client.post("/sign-in/", {"username": "alice", "password": PASSWORD}).status_code == 429

@@ -1,0 +1,1 @@
+"""A site that logs in through Django REST framework, simplejwt, allauth and django-ninja."""

@@ -1,0 +1,1 @@
+"""A site whose users are known by their e-mail address, in an app that imports axes_async."""
