@@ -21,6 +21,7 @@ import axes_async.admin
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from tests.actions import failure
 from tests.conftest import PASSWORD
+from tests.labels import label
 
 Post = Callable[..., Any]
 A, B, C = "203.0.113.7", "198.51.100.8", "192.0.2.9"
@@ -240,7 +241,7 @@ def test_the_list_tells_which_attempts_are_locked_out_now(
         (["user_agent"], {("alice", A), ("alice", B), ("bob", C)}),
         ([["ip_address", "user_agent"], "username"], {("alice", A), ("alice", B)}),
     ],
-    ids=str,
+    ids=label,
 )
 def test_an_attempt_is_locked_out_by_every_counter_it_shares(
     operator: Client, post: Post, drain: Callable[[], int], rules: list[Any], locked_rows: set[tuple[str, str]]

@@ -26,6 +26,7 @@ from axes_async.utils import reset, reset_request
 from tests import servers
 from tests.celery import app
 from tests.conftest import PASSWORD
+from tests.labels import label
 
 Post = Callable[..., Any]
 Drain = Callable[[], int]
@@ -175,7 +176,7 @@ def test_one_bad_argument_is_refused_clearly_and_resets_nothing(fail: Fail, gets
         (["axes_reset_ip_username", A, "alice"], {("alice", A)}),
         (["axes_reset_ip_username", C, "alice"], set()),
     ],
-    ids=str,
+    ids=label,
 )
 def test_each_reset_command_lifts_what_it_names_and_counts_it(
     fail: Fail, gets_in: GetsIn, command: list[str], opened: set[tuple[str, str]]
@@ -206,7 +207,7 @@ def test_each_reset_command_lifts_what_it_names_and_counts_it(
         ["axes_reset_logs", "--age", "30 days"],
         ["axes_reset_failure_logs", "--age", "99999999999"],
     ],
-    ids=str,
+    ids=label,
 )
 def test_a_command_with_a_bad_argument_fails_clearly_and_does_nothing(
     fail: Fail, gets_in: GetsIn, command: list[str]
@@ -247,12 +248,12 @@ def test_a_name_with_odd_characters_is_reset_like_any_other(
         [["ip_address", "username"], "username"],
         [["ip_address", "username", "user_agent"], ["ip_address", "user_agent"]],
     ],
-    ids=str,
+    ids=label,
 )
 @pytest.mark.parametrize(
     "command",
     [["axes_reset"], ["axes_reset_ip", A], ["axes_reset_username", "alice"], ["axes_reset_ip_username", A, "alice"]],
-    ids=str,
+    ids=label,
 )
 def test_a_reset_really_unlocks_in_every_store_and_with_combined_rules(
     fail: Fail, gets_in: GetsIn, monkeypatch: pytest.MonkeyPatch, command: list[str], rules: list[Any], cache: str
@@ -346,7 +347,7 @@ def test_a_listed_name_cannot_command_the_terminal(fail: Fail, drain: Drain, nam
         ({"ip": C}, set()),
         ({"username": "nobody"}, set()),
     ],
-    ids=str,
+    ids=label,
 )
 @override_settings(AXES_LOCKOUT_PARAMETERS=BOTH)
 def test_a_reset_reaches_the_counters_of_a_combination(
@@ -422,7 +423,7 @@ def test_a_reset_in_a_transaction_that_is_rolled_back_loses_no_event(fail: Fail,
         (BOTH, {("alice", A)}),
         (["ip_address", "username"], {("alice", A)}),
     ],
-    ids=str,
+    ids=label,
 )
 def test_a_reset_of_a_request_reaches_what_the_rules_count_of_its_client(
     fail: Fail, gets_in: GetsIn, rf: RequestFactory, rules: list[Any], opened: set[tuple[str, str]]

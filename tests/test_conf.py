@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from axes_async.addresses import Networks
 from axes_async.conf import AxesSettings, LockoutTier, get_settings
 from axes_async.rule_readers import RuleSetting
+from tests.labels import short_label
 
 SEEN: list[HttpRequest | None] = []
 
@@ -306,7 +307,11 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
 
 
 def pairs(table: dict[str, list[Any]]) -> list[Any]:
-    return [pytest.param(name, value, id=f"{name}-{value!r:.40}") for name, values in table.items() for value in values]
+    return [
+        pytest.param(name, value, id=f"{name}-{short_label(value)}")
+        for name, values in table.items()
+        for value in values
+    ]
 
 
 def field_of(name: str) -> Any:
@@ -435,7 +440,7 @@ def test_a_callable_may_return_every_form_of_a_cool_off(returned: Any, seconds: 
         assert get_settings().cooloff_for(None) == seconds
 
 
-@pytest.mark.parametrize("rubbish", ["1", 0, -1, float("nan"), True, [], timedelta(0), an_hour], ids=repr)
+@pytest.mark.parametrize("rubbish", ["1", 0, -1, float("nan"), True, [], timedelta(0), an_hour], ids=short_label)
 def test_a_callable_that_returns_rubbish_is_refused_by_name(rubbish: object) -> None:
     with (
         override_settings(AXES_COOLOFF_TIME=lambda request: rubbish),

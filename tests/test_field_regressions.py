@@ -144,7 +144,7 @@ from axes_async.conf import get_settings
 guard.reserve(None, {"username": "alice"})
 assert get_settings().trusted_proxies
 for options in ({"namespace": "CELERY"}, {}):
-    app = Celery("site")
+    app = Celery("site", set_as_current=False)
     app.config_from_object("django.conf:settings", **options)
     print(dumps(conf(SimpleNamespace(app=app)), "json")[2])
 """

@@ -34,6 +34,7 @@ from axes_async.tasks.sources import MOST_FAILURES
 from tests import old_tables
 from tests.actions import failure, request_from
 from tests.conftest import PASSWORD
+from tests.labels import label
 
 Drain = Callable[[], int]
 Post = Callable[..., Any]
@@ -135,7 +136,7 @@ def test_a_lockout_that_was_carried_over_can_be_lifted(gets_in: GetsIn, command:
         (BOTH, {("alice", A)}),
         (["ip_address", "username"], {("alice", A), ("alice", B), ("bob", A)}),
     ],
-    ids=str,
+    ids=label,
 )
 def test_failures_count_under_the_rules_of_the_settings(
     post: Post, rules: list[Any], locked: set[tuple[str, str]]
@@ -408,7 +409,7 @@ def test_a_client_without_an_agent_stays_itself(post: Post) -> None:
         ("axes_accessfailurelog", ["locked_out"]),
         ("axes_accessattempt", ["get_data", "post_data"]),
     ],
-    ids=str,
+    ids=label,
 )
 def test_columns_that_an_older_version_lacks_are_not_missed(table: str, without: list[str]) -> None:
     old_tables.create(table, without=without)
@@ -430,7 +431,7 @@ def test_a_table_that_cannot_be_understood_is_refused() -> None:
         (["--from", "fail2ban"], "invalid choice"),
         (["--database", "old"], "DATABASES has no entry 'old'; it has default"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_where_there_is_nothing_to_import_it_says_so(arguments: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):

@@ -272,7 +272,9 @@ class TestHeaders:
 
 
 @pytest.mark.parametrize(
-    "own", [{"LOCKOUT_CALLABLE": teapot}, {"LOCKOUT_TEMPLATE": "locked.html"}, {"LOCKOUT_URL": "/locked/"}], ids=str
+    "own",
+    [{"LOCKOUT_CALLABLE": teapot}, {"LOCKOUT_TEMPLATE": "locked.html"}, {"LOCKOUT_URL": "/locked/"}],
+    ids=" ".join,
 )
 def test_while_lockout_is_off_nobody_is_told_of_one(post: Post, own: dict[str, Any]) -> None:
     named = {f"AXES_{name}": value for name, value in own.items()}
