@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+from pprint import pformat
 
 
 def label(value: object) -> str:
-    """Return ``value`` as text, without places in memory, and with sets in one order."""
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=repr)
-    text = value if isinstance(value, str) else repr(value)
+    """Return ``value`` as text, with sets in one order and without places in memory."""
+    text = value if isinstance(value, str) else " ".join(pformat(value, width=1).split())
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def short_label(value: object) -> str:
-    """Return the beginning of what ``label`` makes of ``repr(value)``."""
-    return label(repr(value))[:40]
+    """Return the beginning of what ``label`` makes of ``value``, quoted if it is a text."""
+    return label(repr(value) if isinstance(value, str) else value)[:40]
