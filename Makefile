@@ -1,5 +1,6 @@
 # make run     the example site, its worker, beat and Valkey; Ctrl-C stops all of them
-# make test    the tests, on PostgreSQL, and those of the rows on SQLite and MariaDB too
+# make test    the tests, on PostgreSQL, and those of the rows on SQLite too
+# make test-mariadb  those of the rows on MariaDB, where one is installed
 # make test-faults   the fault tests that take minutes
 # make matrix  the tests that need no minutes, under every Python at hand and every Django
 # make check   style, types, import rules, migrations
@@ -13,9 +14,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CHECKED := build/check
+# Two processes share the tests by their files, each with servers of its own.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults matrix check messages clean
+.PHONY: help run test test-mariadb test-faults matrix check messages clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -24,9 +27,11 @@ run: $(VENV)/installed-example
 	@$(BIN)/python -m example_project.run
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
-	AXES_TEST_DATABASE=sqlite $(BIN)/python -m pytest -m database $(ARGS)
-	AXES_TEST_DATABASE=mysql $(BIN)/python -m pytest -m database $(ARGS)
+	$(PYTEST) -m "not long" $(ARGS)
+	AXES_TEST_DATABASE=sqlite $(PYTEST) -m database $(ARGS)
+
+test-mariadb: $(VENV)/installed-dev
+	AXES_TEST_DATABASE=mysql $(PYTEST) -m database $(ARGS)
 
 test-faults: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m long $(ARGS)

@@ -58,6 +58,13 @@ def create(*tables: str, without: Iterable[str] = ()) -> None:
             cursor.execute(f"CREATE TABLE {table} ({','.join(kept)})")
 
 
+def drop() -> None:
+    """Remove those of the tables that are there."""
+    with connection.cursor() as cursor:
+        for table in (*TABLES, "axes_accessattemptexpiration"):
+            cursor.execute(f"DROP TABLE IF EXISTS {table}")
+
+
 def insert(table: str, *rows: Mapping[str, Any], at: datetime) -> None:
     """Write rows, each with the defaults for what it does not name; ``attempt_time`` is ``at``."""
     with connection.cursor() as cursor:

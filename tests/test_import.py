@@ -35,11 +35,19 @@ from tests import old_tables
 from tests.actions import failure, request_from
 from tests.conftest import PASSWORD
 from tests.labels import label
+from tests.settings import DATABASE
 
 Drain = Callable[[], int]
 Post = Callable[..., Any]
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database, pytest.mark.usefixtures("_noon")]
+COMMITS = DATABASE == "mysql"
+"""Whether making a table ends the transaction that it is made in."""
+
+pytestmark = [
+    pytest.mark.django_db(transaction=COMMITS),
+    pytest.mark.database,
+    pytest.mark.usefixtures("_tables_go", "_noon"),
+]
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 A, B, C = "203.0.113.7", "198.51.100.8", "192.0.2.9"
@@ -58,6 +66,14 @@ def clock() -> Iterator[time_machine.Coordinates]:
 @pytest.fixture
 def _noon(clock: time_machine.Coordinates) -> None:
     """Have every test of this file start at noon."""
+
+
+@pytest.fixture
+def _tables_go(db: None) -> Iterator[None]:
+    """Have no table stay behind where no rolled back transaction takes it along."""
+    yield
+    if COMMITS:
+        old_tables.drop()
 
 
 @pytest.fixture

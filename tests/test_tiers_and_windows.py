@@ -359,7 +359,7 @@ RULES = [
 @pytest.mark.parametrize(
     "rule", RULES, ids=["tiers", "1-2", "2-5", "window", "window of 1", "window of 5", "plain", "permanent"]
 )
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_store_does_what_the_plain_way_comes_to(store: Store, rule: Rule, seed: int) -> None:
     random, steps, model = Random(f"{seed} {rule}"), Steps(store, rule), Model(rule)
     seen = []
@@ -531,7 +531,7 @@ def state_of_all(store: RedisStore, counters: list[Counter], now: int) -> list[t
     ]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_counters_survive_any_mix_of_attempts_resets_and_flushes(
     how: str, seed: int, settings: Any, drain: Drain, redis_store: RedisStore, valkey: redis.Redis, clock: Any
 ) -> None:
