@@ -144,3 +144,19 @@ def test_a_lockout_tells_how_long_its_tier_lasts(rf: RequestFactory, settings: A
     for _ in range(2):
         failure()
     assert guard.look(request_from("192.0.2.1")).cooloff == 300
+
+
+@pytest.mark.parametrize(
+    ("setting", "allowed"),
+    [
+        ({"AXES_IP_BLACKLIST": ["192.0.2.0/24"]}, False),
+        ({"AXES_IP_WHITELIST": ["192.0.2.1"], "AXES_NEVER_LOCKOUT_WHITELIST": True}, True),
+        ({"AXES_ENABLED": False}, True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
+)
+def test_who_is_refused_or_exempt_is_so_whatever_counts(setting: dict[str, Any], allowed: bool) -> None:
+    for _ in range(0 if "AXES_IP_BLACKLIST" in setting else 3):
+        failure()
+    with override_settings(**setting):
+        assert AxesProxyHandler.is_allowed(request_from("192.0.2.1"), {"username": "alice"}) is allowed

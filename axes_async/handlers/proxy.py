@@ -11,6 +11,7 @@ from axes_async.client import identify
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.errors import StoreUnavailable
+from axes_async.exemptions import Treatment, treatment_of
 from axes_async.policy import Counter
 from axes_async.rules import counters_of
 from axes_async.store import get_failover
@@ -35,7 +36,12 @@ class AxesProxyHandler:
 
     @staticmethod
     def is_locked(request: HttpRequest, credentials: Credentials = None) -> bool:
-        """Return whether the client is locked out; raises ``StoreUnavailable`` where that cannot be known."""
+        """Return whether the client is locked out, or refused; raises ``StoreUnavailable`` where that is not known."""
+        settings = get_settings()
+        if settings.enabled:
+            treatment = treatment_of(settings, request, credentials, identify(request, credentials))
+            if treatment is not Treatment.GUARDED:
+                return treatment is Treatment.REFUSED
         return bool(get_failover().peek(_counters(request, credentials), now=now_ms()).locked_until)
 
     @staticmethod
