@@ -27,14 +27,15 @@ Drain = Callable[[], int]
 def broker_at() -> Iterator[Callable[[str], None]]:
     """Return a function that has the site's app use another broker."""
     conf = current_app.conf
-    before = (conf.broker_url, conf.broker_read_url, conf.broker_write_url)
+    # As they are set: what an attribute tells of the two others is the first one, where they are not.
+    before = {name: conf.get(name) for name in ("broker_url", "broker_read_url", "broker_write_url")}
 
     def use(url: str) -> None:
-        conf.broker_url = conf.broker_read_url = conf.broker_write_url = url
+        conf.update(dict.fromkeys(before, url))
         outbox._producers.cache_clear()
 
     yield use
-    conf.broker_url, conf.broker_read_url, conf.broker_write_url = before
+    conf.update(before)
     outbox._producers.cache_clear()
 
 
