@@ -17,7 +17,8 @@ from axes_async.failover import FailoverStore
 from axes_async.ledger import Ledger, database_name
 from axes_async.stores.base import Store
 from axes_async.stores.cache import CacheStore
-from axes_async.stores.redis import RedisStore, build_client
+from axes_async.stores.redis import RedisStore
+from axes_async.stores.server import build_client
 
 CLIENT_OPTIONS = ("username", "password", "db", "ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """``OPTIONS`` of a Redis cache that our own client takes over, in Django's spelling or django-redis' capitals."""

@@ -16,7 +16,8 @@ from typing import Any
 from axes_async.clock import now_ms
 from axes_async.events import Kind
 from axes_async.policy import Parameter
-from axes_async.stores.redis import RedisStore, build_client
+from axes_async.stores.redis import RedisStore
+from axes_async.stores.server import build_client
 from benchmarks import load, servers
 from benchmarks.figures import heading, row, verdict
 

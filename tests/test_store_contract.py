@@ -14,7 +14,8 @@ from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.policy import Counter, Parameter, Rule, counters_for
 from axes_async.stores.base import PERMANENT, OutboxStore, Outcome, Store, Verdict
 from axes_async.stores.cache import CacheStore
-from axes_async.stores.redis import RedisStore, build_client
+from axes_async.stores.redis import RedisStore
+from axes_async.stores.server import build_client
 from tests import servers
 
 NOW = 1_800_000_000_000

@@ -28,7 +28,8 @@ from axes_async.signals import user_locked_out
 from axes_async.store import get_failover
 from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
 from axes_async.stores.cache import CacheStore
-from axes_async.stores.redis import RedisStore, build_client
+from axes_async.stores.redis import RedisStore
+from axes_async.stores.server import build_client
 from axes_async.tasks.direct import DirectStore
 from axes_async.tasks.expire import expire
 from axes_async.tasks.rebuild import rebuild
@@ -235,7 +236,7 @@ class TestWindows:
         (state,) = steps.store.states([steps.counter], now=steps.now)
         assert len(state.ends) <= 3
         if isinstance(steps.store, RedisStore):
-            kept = steps.store.client.hget(f"{steps.store._counter}{steps.counter.digest}", "w")
+            kept = steps.store.client.hget(f"{steps.store.counter_prefix}{steps.counter.digest}", "w")
             assert len(kept.split(b",")) <= 3
         if isinstance(steps.store, DirectStore):
             assert len(AttemptCounter.objects.get().ends.split(",")) <= 3

@@ -12,7 +12,8 @@ import redis
 from axes_async.clock import now_ms
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.policy import Counter, Parameter, Rule, counters_for
-from axes_async.stores.redis import STEPS, RedisStore, script
+from axes_async.stores.redis import RedisStore
+from axes_async.stores.server import STEPS, script
 
 LEASE = 30_000
 BY_ADDRESS: Rule = Rule(parameters=("ip_address",), limit=3, cooloff=3600.0)
