@@ -27,10 +27,10 @@ from axes_async.receivers import LOGIN_ID
 from axes_async.rules import counters_of
 from axes_async.stores.base import Store
 from axes_async.stores.redis import RedisStore
-from axes_async.tasks import carry as carry_module
-from axes_async.tasks import tally as tally_module
+from axes_async.tasks.moving import carry as carry_module
+from axes_async.tasks.moving import tally as tally_module
+from axes_async.tasks.moving.sources import MOST_FAILURES
 from axes_async.tasks.reset import reset
-from axes_async.tasks.sources import MOST_FAILURES
 from tests import old_tables
 from tests.actions import failure, request_from
 from tests.conftest import PASSWORD

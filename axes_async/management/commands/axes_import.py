@@ -12,10 +12,10 @@ from axes_async.management.progress import Progress
 from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore
 from axes_async.stores.cache import CacheStore
-from axes_async.tasks.carry import Carried, carry, left_to_carry
 from axes_async.tasks.drain import BATCH, drain_batch
-from axes_async.tasks.sources import Source, find_sources
-from axes_async.tasks.tell import locked_counters, tell_store
+from axes_async.tasks.moving.carry import Carried, carry, left_to_carry
+from axes_async.tasks.moving.sources import Source, find_sources
+from axes_async.tasks.moving.tell import locked_counters, tell_store
 
 
 class Command(BaseCommand):

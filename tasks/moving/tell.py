@@ -16,8 +16,8 @@ from axes_async.policy import Counter, LockoutTier, Rule
 from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore, Store
 from axes_async.tasks.drain import drain_batch
+from axes_async.tasks.moving.sources import MARK
 from axes_async.tasks.rebuild import rebuild_if_cold
-from axes_async.tasks.sources import MARK
 
 PAUSES = (0.2, 0.5, 0.0)
 """Seconds to wait after each try on a store that does not answer; the last one is not waited for."""

@@ -16,9 +16,9 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.cursor import database, held_cursor
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor
+from axes_async.tasks.moving.sources import Record, Source
+from axes_async.tasks.moving.tally import Tally, columns
 from axes_async.tasks.rows import insert
-from axes_async.tasks.sources import Record, Source
-from axes_async.tasks.tally import Tally, columns
 
 PORTION = 500
 """Rows per transaction: about 80 ms on PostgreSQL, for which a drain waits."""

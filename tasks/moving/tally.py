@@ -17,8 +17,8 @@ from axes_async.policy import Counter
 from axes_async.reservation import event_of
 from axes_async.rules import counters_of, longest_cooloff
 from axes_async.tasks.fold import ATTEMPT_FIELDS
+from axes_async.tasks.moving.sources import MOST_FAILURES, Record
 from axes_async.tasks.rows import attempt_key, keys_of, new_counter, upsert
-from axes_async.tasks.sources import MOST_FAILURES, Record
 
 COUNTER_FIELDS = (
     "epoch",
