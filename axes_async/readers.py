@@ -75,7 +75,9 @@ def text(name: str, value: object) -> str:
 
 def optional_text(name: str, value: object) -> str | None:
     """Read a text that is not empty, or ``None``."""
-    return None if value is None else text(name, value)
+    if value is None or (isinstance(value, str) and value):
+        return value
+    refuse(name, value, "None or a text that is not empty")
 
 
 def lazy_text(name: str, value: object) -> str | Promise | None:
