@@ -18,7 +18,14 @@ from axes_async.conf import get_settings
 from axes_async.errors import AxesError
 from axes_async.middleware import AxesMiddleware
 from axes_async.rules import may_be_permanent
-from axes_async.setting_checks import check_admin, check_lists, check_names, check_proxies, check_rules
+from axes_async.setting_checks import (
+    check_admin,
+    check_lists,
+    check_names,
+    check_proxies,
+    check_response,
+    check_rules,
+)
 from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore
 
@@ -30,7 +37,7 @@ def register_all() -> None:
     """Register every check; repeating it changes nothing."""
     for check in (check_settings, check_middleware, check_backends):
         register(check, "axes_async")
-    for check in (check_names, check_proxies, check_lists, check_rules, check_admin):
+    for check in (check_names, check_proxies, check_lists, check_rules, check_admin, check_response):
         register(check, "axes_async")
     for check in (check_cache, check_eviction, check_beat, check_cooloff):
         register(check, "axes_async", deploy=True)

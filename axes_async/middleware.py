@@ -27,7 +27,12 @@ class AxesMiddleware:
     async_capable = True
 
     def __init__(self, get_response: GetResponse) -> None:
-        """Follow ``get_response`` in being sync or async."""
+        """Follow ``get_response`` in being sync or async.
+
+        Raises ``ImproperlyConfigured`` for a setting of a wrong type: a web server makes no system checks, and would
+        start, and answer every request with 500.
+        """
+        get_settings()
         self.get_response = get_response
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:

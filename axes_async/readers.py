@@ -75,7 +75,9 @@ def text(name: str, value: object) -> str:
 
 def optional_text(name: str, value: object) -> str | None:
     """Read a text that is not empty, or ``None``."""
-    return None if value is None else text(name, value)
+    if value is None or (isinstance(value, str) and value):
+        return value
+    refuse(name, value, "None or a text that is not empty")
 
 
 def lazy_text(name: str, value: object) -> str | Promise | None:
@@ -163,16 +165,17 @@ def age(name: str, value: object) -> timedelta | None:
     return length
 
 
-def dotted(name: str, value: object) -> Callable[..., Any]:
-    """Read a callable, or the dotted path of one."""
+def dotted(name: str, value: object, takes: str = "a callable or the dotted path of one") -> Callable[..., Any]:
+    """Read a callable, or the dotted path of one; ``takes`` is what the error says."""
     found = value
     if isinstance(value, str):
         try:
             found = import_string(value)
         except (ImportError, ValueError, TypeError) as error:
-            takes = "it takes a callable or the dotted path of one"
-            raise ImproperlyConfigured(f"{name} is {value!r}, which cannot be imported ({error}); {takes}.") from error
-    return found if callable(found) else refuse(name, value, "a callable or the dotted path of one")
+            raise ImproperlyConfigured(
+                f"{name} is {value!r}, which cannot be imported ({error}); it takes {takes}."
+            ) from error
+    return found if callable(found) else refuse(name, value, takes)
 
 
 def optional_dotted(name: str, value: object) -> Callable[..., Any] | None:
@@ -224,7 +227,7 @@ def origins(name: str, value: object) -> tuple[str, ...]:
 def cooloff(name: str, value: object) -> CoolOff:
     """Read a cool-off: a duration, or what returns one for a request."""
     if isinstance(value, str) or callable(value):
-        return dotted(name, value)
+        return dotted(name, value, "None, a timedelta, a number of hours, or a callable or its dotted path")
     return duration(name, value)
 
 

@@ -43,7 +43,9 @@ def whole_limit(name: str, value: object, takes: str = "a callable or its dotted
 
 def limit(name: str, value: object) -> Limit:
     """Read a limit: a number, or what returns one for a request and credentials."""
-    return readers.dotted(name, value) if isinstance(value, str) or callable(value) else whole_limit(name, value)
+    if isinstance(value, str) or callable(value):
+        return readers.dotted(name, value, f"a whole number from 1 to {readers.MOST}, or a callable or its dotted path")
+    return whole_limit(name, value)
 
 
 def combinations(name: str, value: object, takes: str = "a callable or its dotted path") -> Combinations:

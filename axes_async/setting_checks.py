@@ -12,6 +12,9 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
+from django.shortcuts import resolve_url
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
 
 from axes_async.conf import AxesSettings, get_settings
@@ -127,6 +130,27 @@ def check_admin(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         told = "AXES_ONLY_ADMIN_SITE is on and the URLs have no admin, so that nobody is ever turned away."
         return [checks.Warning(told, hint="Remove it, or add admin.site.urls.", id="axes_async.W013")]
     return []
+
+
+def check_response(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a lockout template or URL that is not there: the first lockout would end in an error."""
+    settings = _settings()
+    if settings is None:
+        return []
+    found: list[CheckMessage] = []
+    if settings.lockout_template is not None:
+        try:
+            get_template(settings.lockout_template)
+        except TemplateDoesNotExist:
+            told = f"AXES_LOCKOUT_TEMPLATE is {settings.lockout_template!r}, which no template loader finds."
+            found.append(checks.Warning(told, hint="Name one that is there.", id="axes_async.W016"))
+    if settings.lockout_url is not None:
+        try:
+            resolve_url(str(settings.lockout_url))
+        except NoReverseMatch:
+            told = f"AXES_LOCKOUT_URL is {str(settings.lockout_url)!r}, which is neither a URL nor the name of one."
+            found.append(checks.Warning(told, hint="Name one that is in the URLs.", id="axes_async.W016"))
+    return found
 
 
 def _settings() -> AxesSettings | None:

@@ -346,6 +346,19 @@ def test_a_bad_value_is_refused_by_name_value_and_what_is_taken(name: str, value
     assert "takes" in message or "cannot be imported" in message
 
 
+def test_a_text_that_may_be_none_says_so() -> None:
+    with override_settings(AXES_CELERY_QUEUE=""), pytest.raises(ImproperlyConfigured, match="takes None or a text"):
+        get_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("AXES_FAILURE_LIMIT", "a whole number"), ("AXES_COOLOFF_TIME", "a number of hours")]
+)
+def test_a_number_that_is_a_text_is_told_of_numbers_too(name: str, number: str) -> None:
+    with override_settings(**{name: "3"}), pytest.raises(ImproperlyConfigured, match=rf"is '3'.* takes .*{number}"):
+        get_settings()
+
+
 def test_a_limit_that_no_column_can_hold_is_refused() -> None:
     with override_settings(AXES_FAILURE_LIMIT=2**31), pytest.raises(ImproperlyConfigured):
         get_settings()

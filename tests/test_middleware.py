@@ -10,7 +10,9 @@ import pytest
 import redis
 from django.contrib.auth import authenticate, login, logout
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
@@ -196,3 +198,13 @@ def test_without_locking_failures_are_recorded_and_nobody_is_denied(
     assert drain() == 6
     assert AccessAttempt.objects.get().failures_since_start == 6
     assert not AccessFailureLog.objects.filter(locked_out=True).exists()
+
+
+@pytest.mark.parametrize("application", [WSGIHandler, ASGIHandler])
+def test_a_wrong_setting_keeps_a_web_server_from_starting(application: Callable[[], Any]) -> None:
+    application()
+    with (
+        override_settings(AXES_FAILURE_LIMIT=0),
+        pytest.raises(ImproperlyConfigured, match=r"^AXES_FAILURE_LIMIT is 0; it takes"),
+    ):
+        application()

@@ -147,3 +147,21 @@ TIERS = [(3, 1), (6, 24)]
 )
 def test_a_setting_that_others_leave_without_effect_is_reported(settings: dict[str, Any], kinds: list[str]) -> None:
     assert [kind for kind, _, _ in found(**settings)] == kinds
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"AXES_LOCKOUT_TEMPLATE": "nowhere.html"}, ["AXES_LOCKOUT_TEMPLATE"]),
+        ({"AXES_LOCKOUT_TEMPLATE": "admin/base.html"}, []),
+        ({"AXES_LOCKOUT_URL": "nowhere"}, ["AXES_LOCKOUT_URL"]),
+        ({"AXES_LOCKOUT_URL": "admin:index"}, []),
+        ({"AXES_LOCKOUT_URL": "/locked/?for=long"}, []),
+        ({"AXES_LOCKOUT_URL": "nowhere", "AXES_ENABLED": False}, []),
+    ],
+    ids=str,
+)
+def test_a_lockout_page_that_is_not_there_is_reported(settings: dict[str, Any], names: list[str]) -> None:
+    messages = found(**settings)
+    assert [kind for kind, _, _ in messages] == ["axes_async.W016"] * len(names)
+    assert all(message.startswith(f"{name} is ") for name, (_, message, _) in zip(names, messages, strict=True))
