@@ -90,7 +90,11 @@ def _locked_out(request: HttpRequest, state: AxesState, response: HttpResponseBa
 
 def _turned_away(request: HttpRequest, state: AxesState, response: HttpResponseBase | None) -> HttpResponse:
     status = 503 if state.unavailable else 429
-    message = _("Too many login attempts at once. Please try again in a moment.")
+    message = (
+        _("Logging in is not possible at the moment. Please try again in a moment.")
+        if state.unavailable
+        else _("Too many login attempts at once. Please try again in a moment.")
+    )
     if not (wants_json(request) or is_json(response)):
         return _finished(_text(message, status), 1)
     body = {"message": message, "failure_limit": None, "username": state.username, "retry_after": 1}

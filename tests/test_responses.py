@@ -147,6 +147,7 @@ def test_being_turned_away_as_busy_counts_as_nothing(
 def test_without_a_store_nobody_is_let_in_and_503_says_when_to_come_back(post: Post) -> None:
     response = post(password=PASSWORD)
     assert (response.status_code, response["Retry-After"], response["Cache-Control"]) == (503, "1", "no-store")
+    assert "not possible at the moment" in response.content.decode()
 
 
 @pytest.mark.parametrize(
