@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -220,6 +221,54 @@ def test_a_varying_number_of_hops_is_no_way_around(client: Client, settings: Any
         for number, head in enumerate(heads)
     ]
     assert statuses == [401, 401, 429, 429, 429, 429]
+
+
+@pytest.mark.parametrize("sent", ["", "garbage, ", "999999999999, ", "8.8.8.8, fe80::1%eth0, 1.2.3.4.5, "])
+@pytest.mark.parametrize("address", ["192.168.1.7", "8.8.4.4"])
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_second_header_outweighs_what_the_first_one_says(
+    client: Client, settings: Any, sent: str, address: str, count: int
+) -> None:
+    settings.AXES_TRUSTED_PROXIES, settings.AXES_IPWARE_PROXY_COUNT = ["10.0.0.0/8"], count
+    settings.AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "REMOTE_ADDR"]
+    hops = ", 10.0.0.2" * count
+    statuses = [
+        client.post(
+            "/sign-in/",
+            {"username": f"u{number}", "password": "x"},
+            REMOTE_ADDR="10.0.0.1",
+            headers={"X-Forwarded-For": f"{sent}{address}{hops}", "X-Real-IP": f"9.9.9.{number}{hops}"},
+        ).status_code
+        for number in range(5)
+    ]
+    assert statuses == [401, 401, 429, 429, 429]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_whitelist_that_changes_its_mind_leaves_no_place_and_lets_no_guess_through(
+    settings: Any, valkey: redis.Redis, seed: int
+) -> None:
+    chance, exempt = random.Random(seed), set[str]()
+    settings.AXES_RESERVE_WAIT, settings.AXES_RESET_ON_SUCCESS = 0, False
+    settings.AXES_LOCKOUT_RULES = [{"parameters": "username", "limit": 2}, {"parameters": "ip_address", "limit": 4}]
+    settings.AXES_WHITELIST_CALLABLE = lambda _, credentials: (credentials or {}).get("username") in exempt
+    looked_at = 0
+    for _ in range(12):
+        request = request_from(A)
+        for _ in range(chance.randint(1, 4)):
+            exempt = set(chance.sample("abcd", 2))
+            name = chance.choice("abcd")
+            held = guard.reserve(request, {"username": name} if chance.random() < 0.8 else None)
+            assert held is not None
+            if held.denied or chance.random() < 0.3:
+                continue
+            held = guard.reserve(request, {"username": name})
+            assert held is not None
+            looked_at += not held.denied and name not in exempt
+            guard.fail(request, {"username": name})
+        guard.release(request.axes)  # type: ignore[attr-defined]
+        assert places_left(valkey) == []
+    assert looked_at <= 4
 
 
 def test_a_long_name_in_many_bytes_is_redirected_like_any_other(alice: User, post: Post, settings: Any) -> None:
