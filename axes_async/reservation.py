@@ -167,6 +167,8 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     state.client = client
     held = state.attempt
     if held is None or not held.open or state.detached:
+        if held is not None and not held.settled:
+            _give_back(held)  # What it had before the store could not be asked for more.
         state.attempt = held = new_attempt(client, counters)
     else:
         # After an attempt that took no places, those that it has counters for are still to be taken.

@@ -23,6 +23,7 @@ from axes_async.conf import get_settings
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import StoreUnavailable
 from axes_async.handlers.proxy import AxesProxyHandler
+from axes_async.store import get_failover
 from tests.actions import failure, request_from, success
 from tests.site import CountingBackend
 from tests.test_heard import server  # noqa: F401
@@ -269,6 +270,49 @@ def test_a_whitelist_that_changes_its_mind_leaves_no_place_and_lets_no_guess_thr
         guard.release(request.axes)  # type: ignore[attr-defined]
         assert places_left(valkey) == []
     assert looked_at <= 4
+
+
+def test_a_store_that_fails_between_two_attempts_of_a_request_keeps_no_place(
+    settings: Any, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.AXES_ON_STORE_FAILURE, settings.AXES_LOCKOUT_PARAMETERS = "deny", ["username"]
+    request = request_from(A)
+    guard.reserve(request, {"username": "alice"})
+    with monkeypatch.context() as away:
+        away.setattr(get_failover(), "is_away", True)
+        denied = guard.reserve(request, {"username": "bob"})
+        assert denied is not None
+        assert denied.denied
+    guard.reserve(request, {"username": "carol"})
+    guard.fail(request, {"username": "carol"})
+    guard.release(request.axes)  # type: ignore[attr-defined]
+    assert places_left(valkey) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\nb", "a\u2028b", "x" * 9999, "\x00", "<script>alert(1)</script>", "\r\nSet-Cookie: a=b", "\u202egnp", '"}{"'],
+)
+@pytest.mark.parametrize("url", ["/x/", "https://sso.example/locked?x=1"])
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("way", ["/sign-in/", "/async-sign-in/"])
+def test_no_name_leaves_the_answer_or_the_line_of_the_log_that_it_is_in(
+    client: Client, settings: Any, caplog: pytest.LogCaptureFixture, name: str, url: str, accept: str, way: str
+) -> None:
+    settings.AXES_LOCKOUT_URL, settings.AXES_CLIENT_STR_CALLABLE = url, lambda *told: f"{told[0]}\n{told[2]}"
+    caplog.set_level(0)
+    headers = {"Accept": accept, "User-Agent": "a\x1b[2J"}
+    body = {"username": name, "password": "hunter2secret"}
+    answers = [client.post(way, body, headers=headers) for _ in range(4)]
+    assert [answer.status_code for answer in answers[:2]] == [401, 401]
+    for answer in answers[2:]:
+        assert answer.status_code == (302 if accept == "text/html" else 429)
+        assert answer.status_code == 429 or answer["Location"].startswith(f"{url}{'&' if '?' in url else '?'}username=")
+        assert "Set-Cookie" not in answer
+    told = [record for record in caplog.records if record.name.startswith("axes_async")]
+    assert told
+    assert all(record.getMessage().isprintable() for record in told)
+    assert not any("hunter2" in str(vars(record)) for record in told)
 
 
 def test_a_long_name_in_many_bytes_is_redirected_like_any_other(alice: User, post: Post, settings: Any) -> None:
