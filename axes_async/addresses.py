@@ -124,15 +124,17 @@ def address_behind(meta: Mapping[str, Any], settings: AxesSettings) -> str:
     if not settings.trusted_proxies or not settings.trusted_proxies.holds_peer(peer):
         return peer
     names = tuple(name for name in settings.ipware_meta_precedence_order if name != "REMOTE_ADDR") or (FORWARDED_FOR,)
-    sent = {name: value for name in names if isinstance(value := meta.get(name), str) and value.strip()}
-    if not sent:
+    # Of several headers one alone is believed: whoever could make ipware drop it would choose the next one's value.
+    name = next((name for name in names if isinstance(meta.get(name), str) and meta[name].strip()), None)
+    if name is None:
         return peer
+    header = meta[name]
     count, hops = settings.ipware_proxy_count, settings.ipware_proxy_trusted_ips
     if count is not None or hops:
-        found, _ = ipware(names, settings.ipware_proxy_order == "left-most", count, hops).get_client_ip(sent)
+        found, _ = ipware(names, settings.ipware_proxy_order == "left-most", count, hops).get_client_ip({name: header})
         if found is not None:
             return str(found)
-    return _first_stranger(next(iter(sent.values())), settings.trusted_proxies) or peer
+    return _first_stranger(header, settings.trusted_proxies) or peer
 
 
 @lru_cache(maxsize=64)

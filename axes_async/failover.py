@@ -16,7 +16,7 @@ from django.db import DatabaseError, InterfaceError
 
 from axes_async.clock import now_ms
 from axes_async.errors import StoreBusy, StoreCold, StoreReturned, StoreUnavailable
-from axes_async.events import AttemptEvent, CounterState
+from axes_async.events import AttemptEvent, CounterState, untouched
 from axes_async.heard import Heard
 from axes_async.policy import Counter
 from axes_async.stores.base import OutboxStore, Outcome, Store
@@ -72,6 +72,9 @@ class FailoverStore:
     ) -> Outcome:
         """See ``Store.succeed``."""
         outcome: Outcome = self._step("succeed", token, counters, clear, event, **options)
+        if not self.is_away:
+            self.heard.settle(counter.digest for counter in counters if options.get("held"))
+            self.heard.clear((counter.digest for counter in clear), now=options["now"])
         return outcome
 
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
@@ -120,7 +123,7 @@ class FailoverStore:
             raise reason
         if self.on_failure == "allow":
             log.error("Let through without a store (%s): %s %s", reason, name, [*_events(args)])
-            return Outcome()
+            return [untouched(counter) for counter in args[0]] if name == "states" else Outcome()
         options.pop("again", None)
         if held:
             self.heard.settle(counter.digest for counter in args[1])

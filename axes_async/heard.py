@@ -79,6 +79,13 @@ class Heard:
             if text and int(still_open):
                 self._told[digest] = b"%b:%d" % (state, int(still_open) - 1), time, event
 
+    def clear(self, digests: Iterable[str], *, now: int) -> None:
+        """Forget the failures that a login has cleared at ``now`` (epoch milliseconds); those of a lockout stand."""
+        for digest in digests:
+            answer = self.of(digest, now=now)
+            if answer is not None and not answer.state.locked:
+                self._told[digest] = b"", now, None
+
     def lose(self, *, now: int) -> None:
         """Note that the store is away from ``now`` on (epoch milliseconds)."""
         self.lost_at, self.returns = now, None

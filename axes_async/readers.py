@@ -175,7 +175,12 @@ def dotted(name: str, value: object, takes: str = "a callable or the dotted path
             raise ImproperlyConfigured(
                 f"{name} is {value!r}, which cannot be imported ({error}); it takes {takes}."
             ) from error
-    return found if callable(found) else refuse(name, value, takes)
+    if not callable(found):
+        refuse(name, value, takes)
+    if iscoroutinefunction(found) or iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004
+        # Its answer would be a coroutine: true for whoever asks, and a text that no two attempts share.
+        refuse(name, value, "a callable that is not async, or the dotted path of one")
+    return found
 
 
 def optional_dotted(name: str, value: object) -> Callable[..., Any] | None:

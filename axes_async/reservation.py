@@ -55,7 +55,14 @@ def reserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | 
 
 
 async def areserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
-    """Do as ``reserve``, without holding up the event loop."""
+    """Do as ``reserve``, without holding up the event loop.
+
+    Of several tasks of a request, the others wait as long as for a place until the attempt of one is settled.
+    """
+    settings, state = get_settings(), state_of(request)
+    if settings.enabled and not state.detached and not await state.turns.take(wait=settings.reserve_wait):
+        state.busy = True
+        return Attempt(id=new_id(now_ms()), client=Client(canonical={}), counters=(), own=(), verdict=Verdict.BUSY)
     attempt, pauses = await sync_to_async(_begin)(request, credentials)
     look = sync_to_async(_next_pause)
     while (pause := await look(pauses)) is not None:  # noqa: ASYNC110  (no event crosses hosts)
@@ -66,6 +73,7 @@ async def areserve(request: HttpRequest | None, credentials: Credentials) -> Att
 def release(state: AxesState) -> None:
     """Give back what the latest attempt of a request still holds: it was neither a failure nor a login."""
     attempt = state.attempt
+    state.turns.end()
     if attempt is not None and not attempt.settled:
         attempt.settled = True  # First, so that a place which comes only now, to a request that has ended, is seen.
         _give_back(attempt)
@@ -73,6 +81,7 @@ def release(state: AxesState) -> None:
 
 async def arelease(state: AxesState) -> None:
     """Do as ``release``, without holding up the event loop."""
+    state.turns.end()
     if state.attempt is not None and not state.attempt.settled:
         if state.attempt.reserved:
             await sync_to_async(release)(state)
@@ -154,9 +163,12 @@ def _begin(request: HttpRequest | None, credentials: Credentials) -> tuple[Attem
     if state.locked_out:
         flag(request, locked_out=False)
     state.locked_out = state.busy = state.unavailable = False
+    state.locked_until, state.failure_limit, state.cooloff = 0, 0, None
     state.client = client
     held = state.attempt
     if held is None or not held.open or state.detached:
+        if held is not None and not held.settled:
+            _give_back(held)  # What it had before the store could not be asked for more.
         state.attempt = held = new_attempt(client, counters)
     else:
         # After an attempt that took no places, those that it has counters for are still to be taken.

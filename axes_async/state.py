@@ -6,7 +6,7 @@ One typed object, the same for sync and async code. It decides nothing; the guar
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -15,6 +15,7 @@ from axes_async.client import Client
 from axes_async.exemptions import Treatment
 from axes_async.policy import Counter
 from axes_async.stores.base import Verdict
+from axes_async.turns import Turns
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -80,6 +81,8 @@ class AxesState:
     """How long reaching it locks, in seconds; ``None`` if only a reset ends the lockout."""
     answer: HttpResponseBase | None = None
     """The lockout response, once it was made."""
+    turns: Turns = field(default_factory=Turns)
+    """Which of the request's tasks may try a password now."""
     detached: bool = False
     """Whether there is no request at whose end a reservation could be given back."""
 

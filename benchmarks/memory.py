@@ -7,19 +7,25 @@ by ``MEMORY USAGE`` of single keys.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from axes_async.clock import now_ms
-from axes_async.events import Kind
-from axes_async.policy import Parameter
-from axes_async.stores.redis import RedisStore
-from axes_async.stores.server import build_client
-from benchmarks import load, servers
-from benchmarks.figures import heading, row, verdict
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
+django.setup()
+
+from axes_async.clock import now_ms  # noqa: E402
+from axes_async.events import Kind  # noqa: E402
+from axes_async.policy import Parameter  # noqa: E402
+from axes_async.stores.redis import RedisStore  # noqa: E402
+from axes_async.stores.server import build_client  # noqa: E402
+from benchmarks import load, servers  # noqa: E402
+from benchmarks.figures import heading, row, verdict  # noqa: E402
 
 COUNTER_TARGET, EVENT_TARGET = 300, 500
 LEASE = 30_000

@@ -21,6 +21,7 @@ from axes_async.state import _current
 from axes_async.store import get_failover, get_store
 from axes_async.stores.base import Store
 from axes_async.stores.redis import RedisStore
+from axes_async.stores.server import SCRIPTS, script
 from tests import servers, system
 from tests.site import CountingBackend
 
@@ -36,8 +37,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(system.NO_MARIADB)
 
 
+@pytest.fixture(scope="session")
+def _known_scripts() -> None:
+    """Have the Valkey know our scripts: one that knows none is taken for a server that was restarted, and is cold."""
+    with redis.Redis.from_url(servers.valkey_url()) as client:
+        for name in SCRIPTS:
+            client.script_load(script(name)[0])
+
+
 @pytest.fixture(autouse=True)
-def _empty_servers() -> Iterator[None]:
+def _empty_servers(_known_scripts: None) -> Iterator[None]:
     """Give each test a Valkey with no counter in it, complete for an empty table, and an empty local cache."""
     with redis.Redis.from_url(servers.valkey_url()) as client:
         client.flushall()
