@@ -52,14 +52,14 @@ class Asked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Begin to count."""
         self.times = 0
-        ask = RedisStore._call
+        ask = RedisStore.call
 
         def counted(command: Callable[[], Any]) -> Any:
             if threading.current_thread().name != "axes-async-store":
                 self.times += 1
             return ask(command)
 
-        monkeypatch.setattr(RedisStore, "_call", staticmethod(counted))
+        monkeypatch.setattr(RedisStore, "call", staticmethod(counted))
 
 
 def failed_rows() -> int:
