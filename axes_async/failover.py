@@ -142,7 +142,8 @@ class FailoverStore:
         try:
             return getattr(self._direct(), name)(*args, **options)
         except StoreReturned:
-            self.is_away = False  # For others it is there; should it not be for us, the next step finds that out.
+            # For others it is there. Should it not be for us, the next step finds that out, and stays with the rows.
+            self.is_away, self.heard.returns = False, None
             return self._step(name, *args, **options)
         except (DatabaseError, InterfaceError) as error:
             raise StoreUnavailable(f"Neither the store nor the database can be used: {error}") from error

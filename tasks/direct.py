@@ -300,16 +300,19 @@ def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:
     Not where somebody has taken all of it back since: that was about these failures, too.
     """
     state = answer.state
-    taken_back = 0 < row.failures <= row.lifted and row.updated_at > as_datetime(answer.time)
+    is_new = row.updated_at is None
+    taken_back = not is_new and row.failures <= row.lifted and row.updated_at > as_datetime(answer.time)
     if row.epoch > state.epoch or taken_back:
         return row
     if row.epoch == state.epoch and row.failures >= state.failures:
         return row
     if row.epoch not in {0, state.epoch}:
         keep(Life(), row)
+        is_new = True
     ends = ends_after(row, [(answer.time, state)])
     if row.epoch == 0:
-        row.lifted += state.lifted
+        # What was counted in a row is below 0 in both, once the store has taken the row over.
+        row.lifted = state.lifted if is_new else row.lifted + max(0, state.lifted)
         row.epoch, row.updated_at = state.epoch, as_datetime(answer.time)
     row.failures, row.limit = state.failures, state.limit
     row.expires_at = as_datetime(state.expires_at) if state.expires_at else None

