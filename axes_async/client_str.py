@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from django.http import HttpRequest
 
 from axes_async.client import Client
-from axes_async.conf import get_settings
+from axes_async.conf import AxesSettings, get_settings
 from axes_async.policy import PARAMETERS, Counter
 from axes_async.text import printable
 
@@ -27,17 +28,20 @@ def client_str(client: Client, request: HttpRequest | None, counters: Iterable[C
             client.username, client.ip_address, client.user_agent, client.path_info, request
         )
         return printable(str(told))
-    counted = {name for counter in counters for name in counter.rule.parameters}
-    values: dict[str, str | None] = {
-        "username": client.username,
-        "ip_address": client.ip_address,
-        "user_agent": client.user_agent,
-        "path_info": client.path_info,
-    }
-    names = [name for name in PARAMETERS if settings.verbose or name in counted]
-    masked = {*settings.sensitive_parameters, settings.password_form_field, "password"}
-    shown = [(name, MASKED if name in masked else values[name]) for name in (*names, "path_info")]
-    return "{" + ", ".join(f"{name}: {_quoted(value)}" for name, value in shown) + "}"
+    counted = {"path_info"}.union(*[counter.rule.parameters for counter in counters])
+    masked = _masked(settings)
+    parts = [
+        f"{name}: {_quoted(MASKED if name in masked else getattr(client, name))}"
+        for name in (*PARAMETERS, "path_info")
+        if name in counted or settings.verbose
+    ]
+    return "{" + ", ".join(parts) + "}"
+
+
+@lru_cache(maxsize=8)
+def _masked(settings: AxesSettings) -> frozenset[str | None]:
+    """Return what no message shows."""
+    return frozenset({*settings.sensitive_parameters, settings.password_form_field, "password"})
 
 
 def _quoted(value: str | None) -> str:

@@ -4,15 +4,15 @@
 -- Keys and arguments: common.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew, else '0'; '1' if
 -- this step may have been done already, which it was if no reservation is left; then how many counters at the end of KEYS
 -- only give a reservation back.
--- Reply: {locked until, whether this step locked a counter, nudge due, what is told of each counter that counts…}
+-- Reply: locked until|whether this step locked a counter|nudge due|what is told of each counter that counts|…
 
 local extend, again, only_release = ARGV[7]:sub(1, 1) == '1', ARGV[7]:sub(2, 2) == '1', tonumber(ARGV[7]:sub(3))
 local all, states, newly = counters(), {}, 0
-local counted, reply = {}, {}
+local counted, parts = {}, {}
 if not all then return COLD end
 if again and not any_mine(all) then
   for n = 1, #all - only_release do counted[n] = all[n] end
-  return {locked_until(counted), 0, 0}
+  return reply({int(locked_until(counted)), 0, 0})
 end
 
 for n, c in ipairs(all) do
@@ -47,9 +47,9 @@ for n, c in ipairs(all) do
       prolong(c)
     end
     keep_alive(c, c.open > 0)
-    states[#states + 1] = state(c)
-    reply[n + 3] = told(c, c.open)
+    states[n] = state(c)
+    parts[n + 3] = told(states[n], c.open)
   end
 end
-reply[1], reply[2], reply[3] = locked_until(counted), newly, append(0, states)
-return reply
+parts[1], parts[2], parts[3] = int(locked_until(counted)), newly, append(0, states)
+return reply(parts)

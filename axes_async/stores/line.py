@@ -98,5 +98,6 @@ def _usable(connection: Any) -> bool:
 
 def packed(parts: Iterable[object]) -> bytes:
     """Return the command that ``parts`` make, as the protocol writes it (RESP: an array of bulk strings)."""
-    texts = [str(part).encode() for part in parts]
-    return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))
+    texts = [part if type(part) is str else str(part) for part in parts]
+    bulks = [f"${len(text) if text.isascii() else len(text.encode())}\r\n{text}\r\n" for text in texts]
+    return f"*{len(texts)}\r\n{''.join(bulks)}".encode()

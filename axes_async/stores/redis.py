@@ -60,9 +60,12 @@ class RedisStore(RedisOutbox):
     ) -> Outcome:
         """See ``Store.reserve``."""
         flag = "1" if extend else "0"
-        verdict, until, nudge, repeats, *told = self._step("reserve", counters, now, token, lease, event, flag)
-        limit = _limit_reached(text.rpartition(b":")[0] for text in told) if until else 0
-        return Outcome(Verdict(verdict), until, limit, nudge=bool(nudge), repeats=repeats, told=told)
+        reply = self._step("reserve", counters, now, token, lease, event, flag)
+        verdict, until, nudge, repeats, *told = reply.split(b"|")
+        if verdict == b"0":
+            return Outcome(told=told)
+        limit = _limit_told(told) if until != b"0" else 0
+        return Outcome(Verdict(int(verdict)), int(until), limit, nudge=nudge == b"1", repeats=int(repeats), told=told)
 
     def fail(
         self,
@@ -78,10 +81,12 @@ class RedisStore(RedisOutbox):
     ) -> Outcome:
         """See ``Store.fail``."""
         flag = f"{int(extend)}{int(again)}{len(release)}"
-        until, newly, nudge, *told = self._step("fail", [*counters, *release], now, token, lease, event, flag)
-        verdict = Verdict.LOCKED if until else Verdict.ALLOWED
-        limit = _limit_reached(text.rpartition(b":")[0] for text in told) if until else 0
-        return Outcome(verdict, until, limit, newly_locked=bool(newly), nudge=bool(nudge), told=told)
+        reply = self._step("fail", [*counters, *release], now, token, lease, event, flag)
+        until, newly, nudge, *told = reply.split(b"|")
+        if until == b"0":
+            return Outcome(nudge=nudge == b"1", told=told)
+        limit, newly_locked = _limit_told(told), newly == b"1"
+        return Outcome(Verdict.LOCKED, int(until), limit, newly_locked, nudge=nudge == b"1", told=told)
 
     def succeed(
         self,
@@ -222,6 +227,11 @@ def _of_rule(rule: Rule) -> tuple[int | str, int, int, str]:
     tiers = ",".join(f"{tier.failures}/{tier.lasts_ms}" for tier in rule.tiers)
     window = -rule.window_ms if rule.rolling else rule.window_ms
     return tiers or rule.limit, window, parameter_bits(rule.parameters), ""
+
+
+def _limit_told(told: Iterable[bytes]) -> int:
+    """Return the lowest limit that one of the counters has reached, each as a script told of it."""
+    return _limit_reached(text.rpartition(b":")[0] for text in told)
 
 
 def _limit_reached(texts: Iterable[bytes]) -> int:

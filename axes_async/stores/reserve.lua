@@ -2,8 +2,8 @@
 -- One step, since a limit that is looked at in one call and used in another is no limit.
 --
 -- Keys and arguments: common.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew.
--- Reply: {verdict (0 allowed, 1 locked, 2 busy), locked until, nudge due, how many attempts were turned away by now (0 where
--- that is not worth telling), what is told of each counter…}
+-- Reply: verdict (0 allowed, 1 locked, 2 busy)|locked until|nudge due|how many attempts were turned away by now (0 where
+-- that is not worth telling)|what is told of each counter|…
 
 -- One to ten, then each doubling: the rows of a flood grow with its logarithm.
 local function worth_a_row(repeats)
@@ -19,9 +19,10 @@ local all, blocking, busy = counters(), nil, false
 if not all then return COLD end
 
 local function answer(verdict, nudge, repeats)
-  local reply = {verdict, verdict == 1 and locked_until(all) or 0, nudge, repeats or 0}
-  for _, c in ipairs(all) do reply[#reply + 1] = told(c, c.open + (verdict == 0 and lease > 0 and 1 or 0)) end
-  return reply
+  local parts, taken = {verdict, verdict == 1 and int(locked_until(all)) or 0, nudge, repeats or 0}, 0
+  if verdict == 0 and lease > 0 then taken = 1 end
+  for n, c in ipairs(all) do parts[n + 4] = told(state(c), c.open + taken) end
+  return reply(parts)
 end
 
 for _, c in ipairs(all) do
