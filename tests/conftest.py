@@ -24,6 +24,7 @@ from axes_async.stores.redis import RedisStore
 from axes_async.stores.server import SCRIPTS, script
 from tests import servers, system
 from tests.site import CountingBackend
+from tests.topologies import Cluster
 
 PASSWORD = "correct horse battery staple"
 
@@ -78,6 +79,14 @@ def redis_store() -> RedisStore:
     store = get_store()
     assert isinstance(store, RedisStore)
     return store
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Return a cluster of two nodes, with whatever the test before has left on it."""
+    topology = Cluster()
+    yield topology
+    topology.stop()
 
 
 @pytest.fixture

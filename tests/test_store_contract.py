@@ -22,7 +22,7 @@ NOW = 1_800_000_000_000
 LEASE = 30_000
 
 
-@pytest.fixture(params=["redis", "redis by a client of the site's", "memory", "table", "memcached"])
+@pytest.fixture(params=["redis", "redis by a client of the site's", "cluster", "memory", "table", "memcached"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Return each store in turn, empty."""
     if request.param.startswith("redis"):
@@ -30,6 +30,12 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         with closing(RedisStore(client, ours=request.param == "redis")) as store:
             yield store
         client.close()
+        return
+    if request.param == "cluster":
+        cluster = request.getfixturevalue("cluster")
+        cluster.empty()
+        with closing(cluster.client()) as client:
+            yield RedisStore(client)
         return
     if request.param == "table":
         request.getfixturevalue("db")

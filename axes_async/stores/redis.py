@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from axes_async.errors import StoreCold
@@ -17,6 +19,9 @@ NUDGE_LASTS = 5_000
 
 SCANNED = 500
 """Keys that the server looks at in one go when all counters are wanted; a millisecond or less."""
+
+GLOB = re.compile(r"[*?\[\]^\\]")
+"""What has a meaning in a pattern of ``SCAN``."""
 
 GENERATIONS = 3
 """How often a step is tried on a store that is flushed again and again meanwhile."""
@@ -139,13 +144,10 @@ class RedisStore(RedisOutbox):
 
     def digests(self) -> Iterator[list[str]]:
         """See ``OutboxStore.digests``."""
-        place = 0
-        while True:
-            place, keys = self.call(partial(self.client.scan, place, match=f"{self.counter_prefix}*", count=SCANNED))
-            if keys:
-                yield [key.decode().removeprefix(self.counter_prefix) for key in keys]
-            if not place:
-                return
+        pattern = GLOB.sub(r"\\\g<0>", self.counter_prefix) + "*"
+        keys = self.client.scan_iter(match=pattern, count=SCANNED)  # On a cluster, that asks every node.
+        while portion := self.call(lambda: list(islice(keys, SCANNED))):
+            yield [key.decode().removeprefix(self.counter_prefix) for key in portion]
 
     def forget(self, digests: Sequence[str], *, before: int, lease: int) -> None:
         """See ``OutboxStore.forget``."""

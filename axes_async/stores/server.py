@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError
 from redis.retry import Retry
 
 from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
@@ -25,6 +25,9 @@ POOL_SIZE = 256
 
 POOL_WAIT = 0.2
 """Seconds that a thread beyond these waits for one of them."""
+
+EXHAUSTED = ("No connection available.", "Too many connections")
+"""What redis-py's pools say when all of their connections are in use: the server has no part in that."""
 
 STEPS = ("reserve", "fail", "succeed", "peek", "record", "adjust")
 """The scripts that common.lua is prepended to."""
@@ -124,6 +127,6 @@ class Server:
         except (RedisError, OSError) as error:
             if str(error).startswith("AXESCOLD"):
                 raise StoreCold(str(error)) from None
-            if str(error) == "No connection available.":
-                raise StoreBusy(f"All of {POOL_SIZE} connections are in use.") from error
+            if isinstance(error, MaxConnectionsError) or str(error) in EXHAUSTED:
+                raise StoreBusy("All connections of the client are in use.") from error
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error

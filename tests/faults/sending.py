@@ -48,12 +48,12 @@ class Piped:
         for name in STEPS:
             patient.script_load(script(name)[0])
 
-    def evalsha(self, *args: Any) -> tuple[int, int, int, int]:
+    def evalsha(self, *args: Any) -> bytes:
         """Send later."""
         self.pipe.evalsha(*args)
         if len(self.pipe) >= self.size:
             self.flush()
-        return 0, 0, 0, 0
+        return b"0|0|0|0"
 
     def flush(self) -> None:
         """Send what has gathered; raises what any step met."""
