@@ -1,4 +1,4 @@
-"""A store of several servers, through AXES_REDIS_CLIENT: a cluster, and a Sentinel that replaces a primary that is gone."""
+"""A store of several servers, by AXES_REDIS_CLIENT: a cluster, and a Sentinel that replaces a primary that is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Valkey cluster, and a primary with a replica and a Sentinel beside them: several processes that act as one store."""
+"""A Valkey cluster, and a primary with a replica and a Sentinel beside them: several processes, one store."""
 
 from __future__ import annotations
 
