@@ -19,8 +19,9 @@ from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException, UnreadablePostError
 
-from axes_async.addresses import address_behind, group_of, parse_address
+from axes_async.addresses import address_behind
 from axes_async.conf import AxesSettings, get_settings
+from axes_async.networks import group_of, parse_address
 from axes_async.policy import Parameter, digest_of
 from axes_async.readers import refuse
 

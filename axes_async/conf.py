@@ -16,8 +16,8 @@ from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.utils.functional import Promise
 
-from axes_async import readers, rule_readers
-from axes_async.addresses import NOWHERE, Networks
+from axes_async import address_readers, readers, rule_readers
+from axes_async.networks import NOWHERE, Networks
 from axes_async.policy import LockoutTier
 
 __all__ = ["AxesSettings", "LockoutTier", "get_settings"]
@@ -184,18 +184,18 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "client_str_callable": readers.optional_dotted,
     "sensitive_parameters": readers.texts,
     "verbose": readers.boolean,
-    "trusted_proxies": partial(readers.networks, unix=True),
+    "trusted_proxies": partial(address_readers.networks, unix=True),
     "ipware_meta_precedence_order": readers.texts,
     "ipware_proxy_order": partial(readers.choice, choices=("left-most", "right-most")),
-    "ipware_proxy_count": readers.proxy_count,
-    "ipware_proxy_trusted_ips": readers.hops,
+    "ipware_proxy_count": address_readers.proxy_count,
+    "ipware_proxy_trusted_ips": address_readers.hops,
     "ipv4_prefix": partial(readers.integer, least=1, most=32),
     "ipv6_prefix": partial(readers.integer, least=1, most=128),
     "whitelist_callable": readers.optional_dotted,
-    "ip_whitelist": readers.networks,
+    "ip_whitelist": address_readers.networks,
     "never_lockout_whitelist": readers.boolean,
     "only_whitelist": readers.boolean,
-    "ip_blacklist": readers.networks,
+    "ip_blacklist": address_readers.networks,
     "never_lockout_get": readers.boolean,
     "only_admin_site": readers.boolean,
     "failure_limit": rule_readers.limit,

@@ -13,9 +13,9 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
-from axes_async.addresses import parse_address
 from axes_async.client import Client
 from axes_async.conf import AxesSettings
+from axes_async.networks import parse_address
 
 QUIET_MS = 3_600_000
 """Milliseconds without an attempt after which the attempts of a refused client are counted from one again."""

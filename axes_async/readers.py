@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from inspect import iscoroutinefunction, signature
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
@@ -17,8 +16,6 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
-
-from axes_async.addresses import MOST_HOPS, Network, Networks, ipware, parse_network
 
 CoolOff = timedelta | Callable[[HttpRequest | None], timedelta | float | None] | None
 LockoutCallable = Callable[[HttpRequest, HttpResponseBase | None, Mapping[str, str]], HttpResponseBase]
@@ -102,40 +99,6 @@ def choice(name: str, value: object, *, choices: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in choices:
         return value
     refuse(name, value, " or ".join(f'"{each}"' for each in choices))
-
-
-def networks(name: str, value: object, *, unix: bool = False) -> Networks:
-    """Read a list of addresses and networks; ``None`` is none. With ``unix``, that word stands for a Unix socket."""
-    takes = "a list of addresses and networks such as '203.0.113.7' or '2001:db8::/32'"
-    takes += ", without bits beyond the prefix" + (", and 'unix' for a Unix socket" if unix else "")
-    if value is None:
-        return Networks()
-    if not isinstance(value, list | tuple | set | frozenset):
-        refuse(name, value, takes)
-    read: list[Network] = []
-    for item in value:
-        if unix and item == "unix":
-            continue
-        try:
-            read.append(parse_network(str(item) if isinstance(item, IPv4Network | IPv6Network) else item))
-        except (ValueError, AttributeError):
-            refuse(name, value, takes)
-    return Networks(tuple(read), unix=unix and "unix" in value)
-
-
-def proxy_count(name: str, value: object) -> int | None:
-    """Read how many proxies there are, or ``None``."""
-    return None if value is None else integer(name, value, least=0, most=MOST_HOPS)
-
-
-def hops(name: str, value: object) -> tuple[str, ...]:
-    """Read the proxies behind the client as python-ipware takes them; ``None`` is none."""
-    read = texts(name, value)
-    try:
-        ipware((), True, None, read)
-    except ValueError:
-        refuse(name, value, "a list of addresses, networks and beginnings of addresses, one for each proxy")
-    return read
 
 
 def duration(

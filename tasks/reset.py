@@ -8,7 +8,6 @@ from uuid import UUID
 from celery import shared_task
 
 from axes_async import outbox
-from axes_async.addresses import parse_address
 from axes_async.client import canonical_username, row_text
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
@@ -16,6 +15,7 @@ from axes_async.cursor import database, held_cursor
 from axes_async.errors import AxesError, StoreUnavailable
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.models import AccessReset
+from axes_async.networks import parse_address
 from axes_async.store import get_store
 from axes_async.stores.base import OutboxStore
 from axes_async.tasks.direct import DirectStore

@@ -13,10 +13,11 @@ from django.test import Client, RequestFactory, override_settings
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from axes_async.addresses import Networks, address_behind, parse_address
+from axes_async.addresses import address_behind
 from axes_async.client import identify
 from axes_async.conf import get_settings
 from axes_async.models import AccessAttempt, AccessLog
+from axes_async.networks import Networks, parse_address
 from axes_async.tasks.reset import reset
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend

@@ -14,7 +14,6 @@ from django.test.client import MULTIPART_CONTENT
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from axes_async.addresses import parse_address
 from axes_async.client import (
     CANONICAL_LENGTH,
     ROW_LENGTH,
@@ -25,6 +24,7 @@ from axes_async.client import (
     storable,
     username_from,
 )
+from axes_async.networks import parse_address
 
 ANY_TEXT = st.text(st.characters(), max_size=400)  # Surrogates and NUL, too.
 NAMES = st.text(string.ascii_lowercase + string.digits + "|:.@-_+'\u00e9\u0431\u4e2d", min_size=1, max_size=30)

@@ -15,8 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.utils.translation import gettext_lazy
 
-from axes_async.addresses import Networks
 from axes_async.conf import AxesSettings, LockoutTier, get_settings
+from axes_async.networks import Networks
 from axes_async.rule_readers import RuleSetting
 from tests.labels import short_label
 
