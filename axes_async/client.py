@@ -148,6 +148,7 @@ def _address(request: HttpRequest | None, settings: AxesSettings) -> str:
 
 _BROKEN_BODY = (
     BadRequest,
+    LookupError,
     MultiPartParserError,
     RawPostDataException,
     RecursionError,
@@ -155,7 +156,7 @@ _BROKEN_BODY = (
     UnreadablePostError,
     ValueError,
 )
-"""What reading a form or JSON may raise; the last is json's."""
+"""What reading a form or JSON may raise; the last is json's, and one is for a charset that is none of texts."""
 
 
 def _as_text(value: object) -> str | None:
