@@ -108,10 +108,12 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         )
 
 
-def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "") -> str:
+def succeed(request: HttpRequest | None, username: object, *, session_hash: str = "") -> str:
     """Record a login and give its reservations back; return the id of the login's event.
 
     Clears what ``AXES_RESET_ON_SUCCESS`` names, but for counters that are locked.
+
+    :param username: the user's name, of whatever type ``get_username()`` returns: a number, say, or a telephone's.
     """
     settings = get_settings()
     if not settings.enabled:
@@ -165,7 +167,7 @@ def _retries(counters: tuple[Counter, ...], outcome: Outcome) -> int:
     return max((outcome.standing.get(counter.digest, 0) for counter in named or counters), default=0)
 
 
-def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "", login: str = "") -> None:
+def log_out(request: HttpRequest | None, username: object, *, session_hash: str = "", login: str = "") -> None:
     """Record a logout; ``login`` is the id that ``succeed`` returned, if it is known."""
     settings = get_settings()
     if not settings.enabled:
@@ -233,7 +235,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         if self._reserved is None or not self._reserved.settled:
             fail(self.request, self.credentials)
 
-    def logged_in(self, username: str) -> None:
+    def logged_in(self, username: object) -> None:
         """Record a login of ``username``, unless a signal has settled the attempt already."""
         if self._reserved is None or not self._reserved.settled:
             succeed(self.request, username)
@@ -242,7 +244,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         """Do as ``failed``, without holding up the event loop."""
         await sync_to_async(self.failed)()
 
-    async def alogged_in(self, username: str) -> None:
+    async def alogged_in(self, username: object) -> None:
         """Do as ``logged_in``, without holding up the event loop."""
         await sync_to_async(self.logged_in)(username)
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 
 from axes_async.decorators import axes_dispatch
+from axes_async.models import AccessLog
+from axes_async.utils import reset
+from tests.conftest import PASSWORD
+from tests.urls import urlpatterns as site_urls
+
+Drain = Callable[[], int]
+Post = Callable[..., Any]
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
 
@@ -20,7 +29,23 @@ def guarded(request: HttpRequest) -> HttpResponse:
     return HttpResponse("seen", status=401)
 
 
-urlpatterns: list[Any] = [path("guarded/", guarded)]
+urlpatterns: list[Any] = [*site_urls, path("guarded/", guarded)]
+
+
+class Telephone:
+    """A name that is no text, as fields of other packages have them."""
+
+    def __init__(self, number: str) -> None:
+        """Keep the number."""
+        self.number = number
+
+    def __str__(self) -> str:
+        return self.number
+
+
+def name_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> Any:
+    """Return the name as an ``AXES_USERNAME_CALLABLE`` does."""
+    return credentials["username"] if credentials else None
 
 
 @pytest.mark.parametrize("charset", ["base64", "rot13", "zlib", "idna", "utf-16", "undefined"])
@@ -28,3 +53,22 @@ def test_a_form_in_a_charset_that_is_none_of_texts_is_for_the_view_to_answer(cli
     body = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\nalice\r\n--x--\r\n'
     kind = f"multipart/form-data; boundary=x; charset={charset}"
     assert client.generic("POST", "/guarded/", body, content_type=kind).status_code == 401
+
+
+@pytest.mark.parametrize("ask", [None, name_sent])
+@pytest.mark.parametrize("kind", [int, Telephone])
+def test_a_user_whose_name_is_no_text_logs_in_and_out_and_is_reset(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, post: Post, drain: Drain, client: Client, kind: Any, ask: Any
+) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS, settings.AXES_USERNAME_CALLABLE = ["username"], ask
+    settings.AXES_RESET_ON_SUCCESS = "account"
+    User.objects.create_user("5550123", password=PASSWORD)
+    monkeypatch.setattr(User, "get_username", lambda user: kind(user.username))
+    assert [post("5550123", password).status_code for password in ("wrong", "wrong", PASSWORD)] == [401, 401, 204]
+    assert client.post("/logout/").status_code == 302
+    drain()
+    log = AccessLog.objects.get()
+    assert (log.username, log.logout_time is None) == ("5550123", False)
+    assert [post("5550123").status_code for _ in range(3)] == [401, 401, 429]
+    assert reset(username=kind("5550123")) == 1
+    assert post("5550123", PASSWORD).status_code == 204
