@@ -33,6 +33,9 @@ CANONICAL_LENGTH = 1024
 SECRET = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
 """Names of credentials that Django masks before it tells of a failure."""
 
+MASKED = "********************"
+"""What it puts in their place."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
@@ -122,12 +125,23 @@ def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None
     return None if credentials is None else {k: v for k, v in credentials.items() if not SECRET.search(k)}
 
 
-def _username_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
+def is_masked(credentials: Mapping[str, Any] | None) -> bool:
+    """Return whether Django has masked the very name: that of a ``USERNAME_FIELD`` such as ``employee_key``."""
+    return bool(credentials) and any(credentials.get(name) == MASKED and SECRET.search(name) for name in _name_fields())
+
+
+def _name_fields() -> tuple[str, ...]:
+    """Return where a name is looked for among credentials."""
     user_model = get_user_model()
     field = get_settings().username_form_field or user_model.USERNAME_FIELD
+    return field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name()
+
+
+def _username_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
+    names = _name_fields()
     if credentials:
-        fields = (field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name())
-        return as_text(next((value for name in fields if (value := credentials.get(name)) is not None), None))
+        return as_text(next((value for name in names if (value := credentials.get(name)) is not None), None))
+    field = names[0]
     if request is None or request.method != "POST":
         return None
     try:

@@ -6,12 +6,10 @@ from collections.abc import Iterable
 
 from django.http import HttpRequest
 
-from axes_async.client import Client
+from axes_async.client import MASKED, Client
 from axes_async.conf import get_settings
 from axes_async.policy import PARAMETERS, Counter
 from axes_async.text import printable
-
-MASKED = "********************"
 
 
 def client_str(client: Client, request: HttpRequest | None, counters: Iterable[Counter]) -> str:

@@ -16,7 +16,7 @@ from django.http import HttpRequest
 
 from axes_async import audit, outbox, signals
 from axes_async.audit import Occasion
-from axes_async.client import client_of, source_of
+from axes_async.client import client_of, is_masked, source_of
 from axes_async.client_str import client_str
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
@@ -59,7 +59,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         return
     state = state_of(request)
     held = state.attempt
-    known = held is not None and held.client.given == source_of(request, credentials)
+    known = held is not None and (held.client.given == source_of(request, credentials) or is_masked(credentials))
     client = held.client if held is not None and known else client_behind(request, credentials)
     if held is not None and held.denied and held.client.canonical == client.canonical:
         # Turned away before the password was looked at: it is recorded, and it is no failure.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from django.contrib.auth import authenticate
+from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import path
 
 from axes_async.decorators import axes_dispatch
-from axes_async.models import AccessLog
+from axes_async.models import AccessFailureLog, AccessLog
 from axes_async.utils import reset
 from tests.conftest import PASSWORD
 from tests.urls import urlpatterns as site_urls
@@ -30,6 +32,18 @@ def guarded(request: HttpRequest) -> HttpResponse:
 
 
 urlpatterns: list[Any] = [*site_urls, path("guarded/", guarded)]
+
+
+class KeyBackend(BaseBackend):
+    """Looks at keys, and knows none."""
+
+    seen: ClassVar[list[str]] = []
+
+    def authenticate(
+        self, request: HttpRequest | None, employee_key: Any = None, pin: Any = None, **kwargs: Any
+    ) -> None:
+        """Take note."""
+        self.seen.append(employee_key)
 
 
 class Telephone:
@@ -72,3 +86,17 @@ def test_a_user_whose_name_is_no_text_logs_in_and_out_and_is_reset(
     assert [post("5550123").status_code for _ in range(3)] == [401, 401, 429]
     assert reset(username=kind("5550123")) == 1
     assert post("5550123", PASSWORD).status_code == 204
+
+
+@pytest.mark.parametrize("rule", ["username", ["ip_address", "username"]])
+def test_a_name_that_django_masks_in_its_signal_is_counted_as_itself(
+    rf: RequestFactory, settings: Any, drain: Drain, rule: Any
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["axes_async.backends.AxesStandaloneBackend", f"{__name__}.KeyBackend"]
+    settings.AXES_USERNAME_FORM_FIELD, settings.AXES_LOCKOUT_PARAMETERS = "employee_key", [rule]
+    KeyBackend.seen.clear()
+    for key in [*("E-1",) * 5, "E-2"]:
+        assert authenticate(rf.post("/"), employee_key=key, pin="0000") is None
+    assert KeyBackend.seen == ["E-1", "E-1", "E-1", "E-2"]
+    drain()
+    assert set(AccessFailureLog.objects.values_list("username", flat=True)) == {"E-1", "E-2"}
