@@ -102,10 +102,11 @@ _current: ContextVar[AxesState | None] = ContextVar("axes_async_state", default=
 
 
 def enter(request: HttpRequest) -> tuple[AxesState, Token[AxesState | None]]:
-    """Give ``request`` a state of its own and make it the current one; return it, and what ``leave`` takes."""
-    state = AxesState()
-    request.axes = state  # type: ignore[attr-defined]
-    flag(request, locked_out=False)
+    """Give ``request`` a state of its own and make it the current one; return it, and what ``leave`` takes.
+
+    It has one already where a middleware further out has tried a password, as for basic authentication.
+    """
+    state = state_of(request)
     return state, _current.set(state)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import pytest
+import redis
 from django.contrib.auth import authenticate
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
@@ -17,6 +18,7 @@ from axes_async.decorators import axes_dispatch
 from axes_async.models import AccessFailureLog, AccessLog
 from axes_async.utils import reset
 from tests.conftest import PASSWORD
+from tests.test_async import places_held
 from tests.urls import urlpatterns as site_urls
 
 Drain = Callable[[], int]
@@ -32,6 +34,20 @@ def guarded(request: HttpRequest) -> HttpResponse:
 
 
 urlpatterns: list[Any] = [*site_urls, path("guarded/", guarded)]
+
+
+class BasicAuthentication:
+    """Tries the password that stands in a header, at every request and before any view."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        """Keep what comes next."""
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Serve one request."""
+        if "X-Password" in request.headers:
+            authenticate(request, username="alice", password=request.headers["X-Password"])
+        return self.get_response(request)
 
 
 class KeyBackend(BaseBackend):
@@ -100,3 +116,14 @@ def test_a_name_that_django_masks_in_its_signal_is_counted_as_itself(
     assert KeyBackend.seen == ["E-1", "E-1", "E-1", "E-2"]
     drain()
     assert set(AccessFailureLog.objects.values_list("username", flat=True)) == {"E-1", "E-2"}
+
+
+def test_a_password_that_a_middleware_further_out_has_tried_gives_its_place_back(
+    alice: User, settings: Any, client: Client, valkey: redis.Redis
+) -> None:
+    *others, ours = settings.MIDDLEWARE
+    settings.MIDDLEWARE, settings.AXES_RESERVE_WAIT = [*others, f"{__name__}.BasicAuthentication", ours], 0
+    assert [client.get("/home/", headers={"X-Password": PASSWORD}).status_code for _ in range(5)] == [200] * 5
+    assert places_held(valkey) == 0
+    assert [client.get("/home/", headers={"X-Password": "wrong"}).status_code for _ in range(4)] == [200, 200, 429, 429]
+    assert client.get("/home/").status_code == 200
