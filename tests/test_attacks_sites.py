@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -10,14 +11,20 @@ import redis
 from django.contrib.auth import authenticate
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_login_failed
 from django.http import HttpRequest, HttpResponse
-from django.test import Client, RequestFactory
+from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
 
+from axes_async import guard
 from axes_async.decorators import axes_dispatch
 from axes_async.models import AccessFailureLog, AccessLog
 from axes_async.utils import reset
+from tests import servers
 from tests.conftest import PASSWORD
+from tests.site import CountingBackend
 from tests.test_async import places_held
 from tests.urls import urlpatterns as site_urls
 
@@ -33,7 +40,53 @@ def guarded(request: HttpRequest) -> HttpResponse:
     return HttpResponse("seen", status=401)
 
 
-urlpatterns: list[Any] = [*site_urls, path("guarded/", guarded)]
+@method_decorator(axes_dispatch, name="dispatch")
+class AsyncView(View):
+    """Checks a password of its own, asynchronously."""
+
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        """Show a page."""
+        return HttpResponse("page")
+
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        """Check, and tell Django's signal."""
+        CountingBackend.checks += 1
+        await asyncio.sleep(0.05)
+        if request.POST["password"] == PASSWORD:
+            return HttpResponse(status=204)
+        await user_login_failed.asend(__name__, credentials={"username": "alice"}, request=request)
+        return HttpResponse("wrong", status=401)
+
+
+@axes_dispatch
+def blocks_in_blocks(request: HttpRequest) -> HttpResponse:
+    """Try one name in a block, and another (or the same) in one within it; tell what is said in ``tell``."""
+    outer_name, inner_name, tell = request.POST["outer"], request.POST["inner"], request.POST["tell"]
+    with guard.attempt(request, {"username": outer_name}) as outer:
+        CountingBackend.count()
+        with guard.attempt(request, {"username": inner_name}) as inner:
+            if "inner" in tell:
+                inner.failed()
+        HELD.append(places_held(plain_client()))
+        if "outer" in tell:
+            outer.failed()
+    if "late" in tell:
+        outer.failed()
+    return HttpResponse("wrong", status=401)
+
+
+HELD: list[int] = []
+urlpatterns: list[Any] = [
+    *site_urls,
+    path("guarded/", guarded),
+    path("async-view/", AsyncView.as_view()),
+    path("blocks/", blocks_in_blocks),
+]
+
+
+def plain_client() -> Any:
+    """Return a client of the server that holds the counters."""
+    return redis.Redis.from_url(servers.valkey_url(), decode_responses=True)
 
 
 class BasicAuthentication:
@@ -127,3 +180,44 @@ def test_a_password_that_a_middleware_further_out_has_tried_gives_its_place_back
     assert places_held(valkey) == 0
     assert [client.get("/home/", headers={"X-Password": "wrong"}).status_code for _ in range(4)] == [200, 200, 429, 429]
     assert client.get("/home/").status_code == 200
+
+
+def test_a_class_based_view_with_async_handlers_locks_at_the_limit(client: Client, valkey: redis.Redis) -> None:
+    assert client.get("/async-view/").status_code == 200
+    assert client.post("/async-view/", {"password": PASSWORD}).status_code == 204
+    assert places_held(valkey) == 0
+    codes = [client.post("/async-view/", {"password": "wrong"}).status_code for _ in range(5)]
+    assert codes == [401, 401, 429, 429, 429]
+    assert client.get("/async-view/").status_code == 429
+    assert CountingBackend.checks == 4
+
+
+async def test_of_20_guesses_at_once_at_a_class_based_view_3_are_looked_at(settings: Any) -> None:
+    settings.AXES_RESERVE_WAIT = 0.5
+
+    async def guess() -> int:
+        return (await AsyncClient().post("/async-view/", {"password": "wrong"})).status_code
+
+    codes = await asyncio.gather(*(guess() for _ in range(20)))
+    assert (CountingBackend.checks, sorted(codes)) == (3, [401] * 2 + [429] * 18)
+
+
+@pytest.mark.parametrize("inner", ["alice", "bob"])
+def test_a_block_within_a_block_leaves_its_place_to_the_one_around_it(post: Post, client: Client, inner: str) -> None:
+    HELD.clear()
+    for tell in ("outer", "late", "inner"):
+        client.post("/blocks/", {"outer": "alice", "inner": inner, "tell": tell})
+    assert HELD == [1, 1, 0]
+    assert client.post("/blocks/", {"outer": "alice", "inner": inner, "tell": ""}).status_code == 429
+    assert CountingBackend.checks == 3
+
+
+@pytest.mark.parametrize(("inner", "failures"), [("alice", 1), ("bob", 2)])
+def test_a_password_that_both_blocks_tell_of_is_one_failure_and_one_for_each_name(
+    settings: Any, client: Client, drain: Drain, inner: str, failures: int
+) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS = ["username"]
+    client.post("/blocks/", {"outer": "alice", "inner": inner, "tell": "inner, outer"})
+    drain()
+    assert AccessFailureLog.objects.count() == failures
+    assert set(AccessFailureLog.objects.values_list("username", flat=True)) == {"alice", inner}
