@@ -29,6 +29,9 @@ WRITE = "axes_async.write"
 PUBLISH_TIMEOUT = 0.1
 """Seconds for each wait of a publish: for a connection of the pool, to connect, to send."""
 
+PUBLISHERS = 10
+"""Messages that a process sends at once; nudges are few, and others wait as long as a publish may take."""
+
 DRAIN_EXPIRES = 60
 """Seconds after which a nudge that no worker took is worth nothing: beat has drained since."""
 
@@ -111,8 +114,11 @@ def broker_error() -> str | None:
 
 @cache
 def _producers(pid: int) -> Any:
-    """Return the pool of producers on our own bounded connection; a forked process makes its own."""
-    return pools.producers[_bounded_connection(_app())]
+    """Return the pool of producers on our own bounded connections; a forked process makes its own.
+
+    None of kombu's own pools, which it finds by what they are connected to: a child would get that of its parent.
+    """
+    return pools.ProducerPool(_bounded_connection(_app()).Pool(limit=PUBLISHERS), limit=PUBLISHERS)
 
 
 def _bounded_connection(app: Celery) -> Any:
