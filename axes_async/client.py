@@ -34,6 +34,9 @@ CANONICAL_LENGTH = 1024
 SECRET = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
 """Names of credentials that Django masks before it tells of a failure."""
 
+MASKED = "********************"
+"""What it puts in their place."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
@@ -67,9 +70,10 @@ def identify(
 
 
 def client_of(
-    request: HttpRequest | None, username: str | None, *, given: object = None, seen: Client | None = None
+    request: HttpRequest | None, username: object, *, given: object = None, seen: Client | None = None
 ) -> Client:
-    """Return the client behind ``request`` that tries ``username``; see ``identify``."""
+    """Return the client behind ``request`` that tries ``username``, which need be no text; see ``identify``."""
+    username = as_text(username)
     shown = None if username is None else row_text(username, tell_apart=True)
     name = canonical_username(username)
     if seen is not None:
@@ -85,13 +89,13 @@ def client_of(
         )
     meta: Mapping[str, Any] = request.META if request is not None else {}
     address = _address(request, get_settings())
-    agent = _as_text(meta.get("HTTP_USER_AGENT")) or ""
+    agent = as_text(meta.get("HTTP_USER_AGENT")) or ""
     parsed = parse_address(address)
     return Client(
         username=shown,
         ip_address=None if parsed is None else str(parsed),
         user_agent=row_text(agent, tell_apart=True),
-        http_accept=row_text(_as_text(meta.get("HTTP_ACCEPT")) or ""),
+        http_accept=row_text(as_text(meta.get("HTTP_ACCEPT")) or ""),
         path_info="" if request is None else row_text(request.path_info),
         not_an_address=row_text(address.strip()) if parsed is None else "",
         canonical={"username": name, "ip_address": canonical_address(address), "user_agent": agent},
@@ -108,7 +112,7 @@ def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | 
     read.
     """
     ask = get_settings().username_callable
-    return _username_sent(request, credentials) if ask is None else _as_text(ask(request, credentials))
+    return _username_sent(request, credentials) if ask is None else as_text(ask(request, credentials))
 
 
 def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> object:
@@ -122,19 +126,30 @@ def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None
     return None if credentials is None else {k: v for k, v in credentials.items() if not SECRET.search(k)}
 
 
-def _username_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
+def is_masked(credentials: Mapping[str, Any] | None) -> bool:
+    """Return whether Django has masked the very name: that of a ``USERNAME_FIELD`` such as ``employee_key``."""
+    return bool(credentials) and any(credentials.get(name) == MASKED and SECRET.search(name) for name in _name_fields())
+
+
+def _name_fields() -> tuple[str, ...]:
+    """Return where a name is looked for among credentials."""
     user_model = get_user_model()
     field = get_settings().username_form_field or user_model.USERNAME_FIELD
+    return field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name()
+
+
+def _username_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
+    names = _name_fields()
     if credentials:
-        fields = (field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name())
-        return _as_text(next((value for name in fields if (value := credentials.get(name)) is not None), None))
+        return as_text(next((value for name in names if (value := credentials.get(name)) is not None), None))
+    field = names[0]
     if request is None or request.method != "POST":
         return None
     try:
         if request.content_type == "application/json":
             body = json.loads(request.body)
-            return _as_text(body.get(field)) if isinstance(body, dict) else None
-        return _as_text(request.POST.get(field))
+            return as_text(body.get(field)) if isinstance(body, dict) else None
+        return as_text(request.POST.get(field))
     except _BROKEN_BODY:
         return None  # The view meets the same broken body and answers for it.
 
@@ -143,12 +158,13 @@ def _address(request: HttpRequest | None, settings: AxesSettings) -> str:
     if request is None:
         return ""
     if settings.client_ip_callable is not None:
-        return _as_text(settings.client_ip_callable(request)) or ""
+        return as_text(settings.client_ip_callable(request)) or ""
     return address_behind(request.META, settings)
 
 
 _BROKEN_BODY = (
     BadRequest,
+    LookupError,
     MultiPartParserError,
     RawPostDataException,
     RecursionError,
@@ -156,10 +172,10 @@ _BROKEN_BODY = (
     UnreadablePostError,
     ValueError,
 )
-"""What reading a form or JSON may raise; the last is json's."""
+"""What reading a form or JSON may raise; the last is json's, and one is for a charset that is none of texts."""
 
 
-def _as_text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
     """Return ``value`` as text; ``None`` for nothing. JSON brings numbers and lists where a form brings text."""
     if value is None or isinstance(value, str):
         return value

@@ -7,12 +7,10 @@ from functools import lru_cache
 
 from django.http import HttpRequest
 
-from axes_async.client import Client
+from axes_async.client import MASKED, Client
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.policy import PARAMETERS, Counter
 from axes_async.text import printable
-
-MASKED = "********************"
 
 
 def client_str(client: Client, request: HttpRequest | None, counters: Iterable[Counter]) -> str:

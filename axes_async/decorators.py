@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from axes_async import guard
 from axes_async.responses import alockout_response, lockout_response
-from axes_async.state import AxesState, state_of
+from axes_async.state import Attempt, end_block, state_of
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -25,42 +25,54 @@ def axes_dispatch(view: View) -> View:
     A request that may change something holds a place while the view runs, which the auth signals sent in it settle;
     one that may not (``GET``) is only looked at, and is no attempt.
     """
-    if iscoroutinefunction(view):
+    if _is_async(view):
 
         @wraps(view)
         async def aguarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            state = state_of(request)
+            state, attempt = state_of(request), None
             try:  # A client that goes away while its place is reserved must not leave it behind.
                 if request.method in SAFE_METHODS:
                     await sync_to_async(guard.look)(request)
                 else:
-                    await guard.areserve(request, None)
+                    attempt = _begun(await guard.areserve(request, None))
                 if state.denied:
                     return await alockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
             finally:
-                await guard.arelease(state)
+                if end_block(state, attempt):
+                    await guard.arelease(state)
 
         return cast("View", aguarded)
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        state = _looked_at(request)
-        if state.denied:
-            return lockout_response(request, state)
+        state, attempt = state_of(request), None
         try:
-            return view(request, *args, **kwargs)
+            if request.method in SAFE_METHODS:
+                guard.look(request)
+            else:
+                attempt = _begun(guard.reserve(request, None))
+            return lockout_response(request, state) if state.denied else view(request, *args, **kwargs)
         finally:
-            guard.release(state)
+            if end_block(state, attempt):
+                guard.release(state)
 
     return cast("View", guarded)
 
 
-def _looked_at(request: HttpRequest) -> AxesState:
-    if request.method in SAFE_METHODS:
-        return guard.look(request)
-    guard.reserve(request, None)
-    return state_of(request)
+def _begun(attempt: Attempt | None) -> Attempt | None:
+    if attempt is not None:
+        attempt.blocks += 1
+    return attempt
+
+
+def _is_async(view: Callable[..., Any]) -> bool:
+    """Return whether ``view`` returns something to await.
+
+    The ``dispatch`` of a view whose handlers are async does, and is no coroutine function: the view says so.
+    """
+    bound = getattr(view, "func", view)  # ``method_decorator`` hands a partial of the bound method.
+    return iscoroutinefunction(view) or bool(getattr(getattr(bound, "__self__", None), "view_is_async", False))
 
 
 def axes_form_invalid(method: View) -> View:

@@ -16,7 +16,7 @@ from django.http import HttpRequest
 
 from axes_async import audit, outbox, signals
 from axes_async.audit import Occasion
-from axes_async.client import client_of, source_of
+from axes_async.client import Client, client_of, is_masked, source_of
 from axes_async.client_str import client_str
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
@@ -40,7 +40,7 @@ from axes_async.reservation import (
 )
 from axes_async.rule_readers import Credentials
 from axes_async.rules import counters_of
-from axes_async.state import Attempt, AxesState, enter_block, is_detached, leave, state_of
+from axes_async.state import Attempt, AxesState, end_block, enter_block, is_detached, leave, state_of
 from axes_async.store import get_failover
 from axes_async.stores.base import Outcome
 
@@ -59,7 +59,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         return
     state = state_of(request)
     held = state.attempt
-    known = held is not None and held.client.given == source_of(request, credentials)
+    known = held is not None and (held.client.given == source_of(request, credentials) or is_masked(credentials))
     client = held.client if held is not None and known else client_behind(request, credentials)
     if held is not None and held.denied and held.client.canonical == client.canonical:
         # Turned away before the password was looked at: it is recorded, and it is no failure.
@@ -79,7 +79,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     attempt = held if held is not None and held.open else new_attempt(client, counters)
     elsewhere = without(attempt.counters, counters)
     state.attempt, state.client = attempt, client
-    attempt.settled = True
+    attempt.settled = attempt.told = True
     event = event_of(Kind.FAILED, attempt.id, client)
     occasion = Occasion(client, event.id, request, counters)
     try:
@@ -108,10 +108,12 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         )
 
 
-def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "") -> str:
+def succeed(request: HttpRequest | None, username: object, *, session_hash: str = "") -> str:
     """Record a login and give its reservations back; return the id of the login's event.
 
     Clears what ``AXES_RESET_ON_SUCCESS`` names, but for counters that are locked.
+
+    :param username: the user's name, of whatever type ``get_username()`` returns: a number, say, or a telephone's.
     """
     settings = get_settings()
     if not settings.enabled:
@@ -124,7 +126,7 @@ def succeed(request: HttpRequest | None, username: str, *, session_hash: str = "
     else:
         counters = counters_of(settings, request, credentials_of_user(username), client)
     attempt = held or new_attempt(client, counters)
-    attempt.settled = True
+    attempt.settled = attempt.told = True
     state.client = client
     every = (*attempt.counters, *without(counters, attempt.counters))
     clear: tuple[Counter, ...] = ()
@@ -165,7 +167,7 @@ def _retries(counters: tuple[Counter, ...], outcome: Outcome) -> int:
     return max((outcome.standing.get(counter.digest, 0) for counter in named or counters), default=0)
 
 
-def log_out(request: HttpRequest | None, username: str, *, session_hash: str = "", login: str = "") -> None:
+def log_out(request: HttpRequest | None, username: object, *, session_hash: str = "", login: str = "") -> None:
     """Record a logout; ``login`` is the id that ``succeed`` returned, if it is known."""
     settings = get_settings()
     if not settings.enabled:
@@ -213,7 +215,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     Inside the block the attempt holds its place. Django's ``user_login_failed`` and ``user_logged_in`` signals settle
     it; a module that sends none calls ``failed()`` or ``logged_in(username)``, or their async twins
     ``afailed()`` and ``alogged_in(username)``. Whatever is left open at the end of the
-    block, also by an exception, is given back and counts as nothing.
+    block, also by an exception, is given back and counts as nothing. A block within another one shares its place.
 
     :param request: the request, or ``None``.
     :param credentials: what is being tried; the name under the user model's ``USERNAME_FIELD`` or ``username``.
@@ -226,23 +228,24 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         self.request = request
         self.credentials = credentials
         self._reserved: Attempt | None = None
+        self._around: Client | None = None
         self._block: Token[AxesState | None] | None = None
 
     def failed(self) -> None:
         """Count a failure, unless a signal has settled the attempt already."""
-        if self._reserved is None or not self._reserved.settled:
+        if self._reserved is None or not self._reserved.told:
             fail(self.request, self.credentials)
 
-    def logged_in(self, username: str) -> None:
+    def logged_in(self, username: object) -> None:
         """Record a login of ``username``, unless a signal has settled the attempt already."""
-        if self._reserved is None or not self._reserved.settled:
+        if self._reserved is None or not self._reserved.told:
             succeed(self.request, username)
 
     async def afailed(self) -> None:
         """Do as ``failed``, without holding up the event loop."""
         await sync_to_async(self.failed)()
 
-    async def alogged_in(self, username: str) -> None:
+    async def alogged_in(self, username: object) -> None:
         """Do as ``logged_in``, without holding up the event loop."""
         await sync_to_async(self.logged_in)(username)
 
@@ -260,7 +263,8 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give back what is still open."""
-        release(state_of(self.request))
+        if self._ended():
+            release(state_of(self.request))
         self._close_block()
 
     async def __aenter__(self) -> Self:
@@ -277,13 +281,16 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give back what is still open."""
-        await arelease(state_of(self.request))
+        if self._ended():
+            await arelease(state_of(self.request))
         self._close_block()
 
     def _open_block(self) -> None:
         """Without a request, have the block stand for one: at its end, a place can be given back."""
         if self.request is None and is_detached():
             _, self._block = enter_block()
+        held = state_of(self.request).attempt
+        self._around = held.client if held is not None else None
 
     def _close_block(self) -> None:
         if self._block is not None:
@@ -295,4 +302,13 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         if reserved is not None and reserved.denied:
             self._close_block()
             raise AttemptDenied("This client may not try a password now.")
+        if reserved is not None:
+            reserved.blocks += 1
         return self
+
+    def _ended(self) -> bool:
+        """Note the end of the block; return whether no block around it shares its place."""
+        reserved = self._reserved
+        if reserved is not None and reserved.blocks > 1 and reserved.client != self._around:
+            reserved.told = False  # Of this block's client; that of the block around it has yet to be told of.
+        return end_block(state_of(self.request), reserved)

@@ -29,6 +29,9 @@ WRITE = "axes_async.write"
 PUBLISH_TIMEOUT = 0.1
 """Seconds for each wait of a publish: for a connection of the pool, to connect, to send."""
 
+PUBLISHERS = 10
+"""Messages that a process sends at once; nudges are few, and others wait as long as a publish may take."""
+
 DRAIN_EXPIRES = 60
 """Seconds after which a nudge that no worker took is worth nothing: beat has drained since."""
 
@@ -102,7 +105,7 @@ def broker_error() -> str | None:
     if not has_broker():
         return None
     try:
-        with _bounded_connection(_app()) as connection:
+        with bounded_connection() as connection:
             connection.ensure_connection(max_retries=0, timeout=PUBLISH_TIMEOUT)
     except Exception as error:  # noqa: BLE001  (a transport may raise anything)
         return f"{type(error).__name__}: {error}"
@@ -111,18 +114,24 @@ def broker_error() -> str | None:
 
 @cache
 def _producers(pid: int) -> Any:
-    """Return the pool of producers on our own bounded connection; a forked process makes its own."""
-    return pools.producers[_bounded_connection(_app())]
+    """Return the pool of producers on our own bounded connections; a forked process makes its own.
+
+    None of kombu's own pools, which it finds by what they are connected to: a child would get that of its parent.
+    """
+    return pools.ProducerPool(bounded_connection().Pool(limit=PUBLISHERS), limit=PUBLISHERS)
 
 
-def _bounded_connection(app: Celery) -> Any:
-    """Return a connection of our own: the project's may wait for ever on a broker that accepts and stays silent."""
+def bounded_connection(timeout: float = PUBLISH_TIMEOUT) -> Any:
+    """Return a connection of our own, with ``timeout`` in seconds for each of its waits.
+
+    The project's may wait for ever on a broker that accepts and stays silent.
+    """
+    app = _app()
     bounds = dict.fromkeys(
-        ("connect_timeout", "socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"),
-        PUBLISH_TIMEOUT,
+        ("connect_timeout", "socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"), timeout
     )
     options = {**(app.conf.broker_transport_options or {}), **bounds, "max_retries": 0, "retry_on_timeout": False}
-    return app.connection_for_write(connect_timeout=PUBLISH_TIMEOUT, transport_options=options)
+    return app.connection_for_write(connect_timeout=timeout, transport_options=options)
 
 
 def _run_here(name: str, *args: Any) -> bool:

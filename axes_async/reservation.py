@@ -17,7 +17,7 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 
 from axes_async import audit, outbox
-from axes_async.client import Client, identify, row_text
+from axes_async.client import Client, as_text, client_of, identify
 from axes_async.client_str import client_str
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
@@ -99,7 +99,7 @@ def client_behind(request: HttpRequest | None, credentials: Credentials) -> Clie
     return client
 
 
-def client_of_user(request: HttpRequest | None, username: str) -> Client:
+def client_of_user(request: HttpRequest | None, username: object) -> Client:
     """Return the client behind ``request``, known to be the user of this name: so rows show it.
 
     Counters have what ``AXES_USERNAME_CALLABLE`` makes of it, as they have of names that are tried.
@@ -107,12 +107,12 @@ def client_of_user(request: HttpRequest | None, username: str) -> Client:
     client = client_behind(request, credentials_of_user(username))
     if get_settings().username_callable is None:
         return client
-    return replace(client, username=row_text(username, tell_apart=True))
+    return replace(client, username=client_of(request, username, seen=client).username)
 
 
-def credentials_of_user(username: str) -> dict[str, str]:
+def credentials_of_user(username: object) -> dict[str, str | None]:
     """Return what stands for the credentials of a user who is known by name."""
-    return {get_settings().username_form_field or get_user_model().USERNAME_FIELD: username}
+    return {get_settings().username_form_field or get_user_model().USERNAME_FIELD: as_text(username)}
 
 
 def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:

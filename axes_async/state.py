@@ -40,6 +40,10 @@ class Attempt:
     """Whether places are held, or may be: by this verdict, or by one before the attempt was widened."""
     settled: bool = False
     """Whether it was counted, recorded or given back."""
+    told: bool = False
+    """Whether it was counted or recorded."""
+    blocks: int = 0
+    """Blocks of code, one within the other, that share its places; they are given back at the end of the outermost."""
 
     @property
     def token(self) -> str:
@@ -97,15 +101,23 @@ class AxesState:
         return self.client.username if self.client else None
 
 
+def end_block(state: AxesState, attempt: Attempt | None) -> bool:
+    """Note the end of a block that shared the places of ``attempt``; return whether none around it shares any."""
+    if attempt is not None:
+        attempt.blocks -= 1
+    return state.attempt is None or not state.attempt.blocks
+
+
 _current: ContextVar[AxesState | None] = ContextVar("axes_async_state", default=None)
 """The state of the request being served, for code that authenticates without passing the request on."""
 
 
 def enter(request: HttpRequest) -> tuple[AxesState, Token[AxesState | None]]:
-    """Give ``request`` a state of its own and make it the current one; return it, and what ``leave`` takes."""
-    state = AxesState()
-    request.axes = state  # type: ignore[attr-defined]
-    flag(request, locked_out=False)
+    """Give ``request`` a state of its own and make it the current one; return it, and what ``leave`` takes.
+
+    It has one already where a middleware further out has tried a password, as for basic authentication.
+    """
+    state = state_of(request)
     return state, _current.set(state)
 
 

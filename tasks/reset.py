@@ -8,7 +8,7 @@ from uuid import UUID
 from celery import shared_task
 
 from axes_async import outbox
-from axes_async.client import canonical_username, row_text
+from axes_async.client import as_text, canonical_username, row_text
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.cursor import database, held_cursor
@@ -83,7 +83,7 @@ def reset_event(
     rows: Sequence[str] | None = None,
 ) -> AttemptEvent:
     """Return the event of a reset; see ``reset`` for arguments and errors."""
-    address = None if ip is None else parse_address(ip)
+    address, username = None if ip is None else parse_address(str(ip)), as_text(username)
     if ip is not None and address is None:
         raise ValueError(f"{ip!r} is not an IP address.")
     if username is not None and canonical_username(username) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from kombu.exceptions import OperationalError
 
 from axes_async import signals
 from axes_async.errors import StoreUnavailable
+from axes_async.management import resetting
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessReset, AttemptCounter
 from axes_async.tasks.expire import expire
 from axes_async.utils import reset, reset_request
@@ -298,6 +300,16 @@ def test_without_a_broker_a_queued_reset_fails_clearly(monkeypatch: pytest.Monke
     monkeypatch.setattr("axes_async.tasks.reset.reset.apply_async", refuse)
     with pytest.raises(CommandError, match="no broker"):
         run("axes_reset", "--queue")
+
+
+def test_a_broker_that_accepts_and_stays_silent_does_not_hold_a_queued_reset_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resetting, "BROKER_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(app.conf, "broker_url", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        with pytest.raises(CommandError, match="Timeout"):
+            run("axes_reset", "--queue")
 
 
 @override_settings(AXES_COOLOFF_TIME=timedelta(minutes=1), AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -159,3 +160,16 @@ def test_with_eager_tasks_the_rows_are_there_at_once() -> None:
     finally:
         app.conf.task_always_eager = False
     assert AccessAttempt.objects.get().failures_since_start == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # It has threads, which the child does without.
+def test_a_forked_process_sends_over_connections_of_its_own(broker: redis.Redis) -> None:
+    assert outbox.publish("test.parent")
+    mine = outbox._producers(os.getpid())
+    child = os.fork()
+    if not child:
+        sent = outbox.publish("test.child") and outbox._producers(os.getpid()).connections is not mine.connections
+        os._exit(0 if sent else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert outbox.publish("test.parent")
+    assert [message["headers"]["task"] for message in messages(broker)] == ["test.parent", "test.child", "test.parent"]

@@ -12,9 +12,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from kombu.exceptions import KombuError
 
+from axes_async import outbox
 from axes_async.conf import get_settings
 from axes_async.errors import AxesError
 from axes_async.tasks.reset import count, reset, reset_event
+
+BROKER_TIMEOUT = 5.0
+"""Seconds to wait for a broker, each to connect and to answer."""
 
 
 class ResetCommand(BaseCommand):
@@ -36,8 +40,7 @@ class ResetCommand(BaseCommand):
             for arguments in wanted:
                 reset_event(**arguments)
             if options["queue"] and not options["dry_run"]:
-                for arguments in wanted:
-                    self.stdout.write(reset.apply_async(kwargs=arguments, queue=get_settings().celery_queue).id)
+                self._queue(wanted)
                 return
             total = sum((count if options["dry_run"] else reset)(**arguments) for arguments in wanted)
         except (AxesError, KombuError, ValueError) as error:
@@ -46,3 +49,10 @@ class ResetCommand(BaseCommand):
             self.stdout.write("No attempts found.")
         else:
             self.stdout.write(f"{total} attempts {'would be ' if options['dry_run'] else ''}removed.")
+
+    def _queue(self, wanted: Iterable[dict[str, Any]]) -> None:
+        queue = get_settings().celery_queue
+        with outbox.bounded_connection(BROKER_TIMEOUT) as connection:
+            for arguments in wanted:
+                sent = reset.apply_async(kwargs=arguments, queue=queue, connection=connection, retry=False)
+                self.stdout.write(sent.id)
