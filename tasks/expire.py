@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from celery import shared_task
-from django.db.models import F, Model, QuerySet
+from django.db.models import F
 
 from axes_async.clock import as_datetime, now_ms
-from axes_async.cursor import OUTBOX, database, held_cursor
+from axes_async.cursor import OUTBOX, database
 from axes_async.models import AccessAttempt, AttemptCounter, AttemptPlace, DrainCursor
+from axes_async.tasks.rows import delete_portions
 
 PORTION = 5000
 """Rows per transaction: a drain waits for it."""
@@ -26,19 +27,10 @@ def expire() -> dict[str, int]:
     counters = AttemptCounter.objects.using(using)
     AttemptPlace.objects.using(using).filter(ends_at__lte=now).delete()
     DrainCursor.objects.using(using).filter(name=OUTBOX).update(expired_at=now)
+    attempts = AccessAttempt.objects.using(using).filter(expires_at__lte=now)
+    ended = counters.filter(expires_at__lte=now)
+    taken_back = counters.filter(lifted__gte=F("failures"), updated_at__lte=now - REMEMBERED)
     return {
-        "attempts": _delete(AccessAttempt.objects.using(using).filter(expires_at__lte=now)),
-        "counters": _delete(counters.filter(expires_at__lte=now))
-        + _delete(counters.filter(lifted__gte=F("failures"), updated_at__lte=now - REMEMBERED)),
+        "attempts": delete_portions(attempts, "expires_at", PORTION),
+        "counters": delete_portions(ended, "expires_at", PORTION) + delete_portions(taken_back, "digest", PORTION),
     }
-
-
-def _delete(rows: QuerySet[Model]) -> int:
-    """Delete in portions, each while the cursor is held: a drain at work would write them again."""
-    gone = 0
-    while True:
-        with held_cursor():
-            keys = list(rows.values_list("pk", flat=True)[:PORTION])
-            gone += rows.filter(pk__in=keys).delete()[0] if keys else 0
-        if len(keys) < PORTION:
-            return gone
