@@ -124,4 +124,17 @@ def test_a_portion_of_an_expiry_goes_on_where_the_last_one_ended(drain: Drain, m
         assert expire() == {"attempts": 20, "counters": 20}
     looked = [query["sql"].replace('"', "").replace("`", "") for query in queries if "ORDER BY" in query["sql"]]
     goes_on = ["expires_at >=" in sql for sql in looked]
-    assert goes_on == [False, True, True, False, True, True, False], "of attempts, of counters, of those taken back"
+    assert goes_on == [False, True, True, False, True, True], "of attempts, of counters"
+
+
+def test_counters_that_were_taken_back_are_forgotten_in_portions(drain: Drain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("axes_async.tasks.expire.PORTION", 7)
+    monkeypatch.setattr("axes_async.tasks.expire.AT_ONCE", 16)
+    fail_from(20)
+    reset()
+    with time_machine.travel(timedelta(days=2)):
+        fail_from(3)
+        drain()
+        assert expire() == {"attempts": 0, "counters": 16}
+        assert expire() == {"attempts": 0, "counters": 1}
+        assert AttemptCounter.objects.count() == 3
