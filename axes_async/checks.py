@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 
 from axes_async.backends import AxesStandaloneBackend
 from axes_async.conf import get_settings
+from axes_async.database_checks import check_character_set
 from axes_async.errors import AxesError
 from axes_async.middleware import AxesMiddleware
 from axes_async.rules import may_be_permanent
@@ -41,6 +42,7 @@ def register_all() -> None:
         register(check, "axes_async")
     for check in (check_cache, check_eviction, check_beat, check_cooloff):
         register(check, "axes_async", deploy=True)
+    register(check_character_set, "axes_async", checks.Tags.database)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -66,19 +66,28 @@ def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def check_proxies(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report that headers are named in which a proxy tells of the client, and no proxy that is believed."""
+    """Report headers in which a proxy tells of the client where no proxy is believed, and an order of no proxies."""
     settings = _settings()
-    if settings is None or settings.trusted_proxies or settings.client_ip_callable is not None:
+    if settings is None or settings.client_ip_callable is not None:
         return []
+    found: list[CheckMessage] = []
     named = set(settings.ipware_meta_precedence_order) - {"REMOTE_ADDR"}
-    if not named and settings.ipware_proxy_count is None and not settings.ipware_proxy_trusted_ips:
-        return []
-    told = "AXES_IPWARE_* settings have no effect without AXES_TRUSTED_PROXIES: no forwarding header is read."
-    hint = (
-        "Set it to the addresses that requests come to Django from (REMOTE_ADDR), such as ['127.0.0.1'] or "
-        "['10.0.0.0/8'], or ['unix']. Behind a proxy, all clients are one address until then."
-    )
-    return [checks.Warning(told, hint=hint, id="axes_async.W011")]
+    counted = settings.ipware_proxy_count is not None or bool(settings.ipware_proxy_trusted_ips)
+    if not settings.trusted_proxies and (named or counted):
+        told = "AXES_IPWARE_* settings have no effect without AXES_TRUSTED_PROXIES: no forwarding header is read."
+        hint = (
+            "Set it to the addresses that requests come to Django from (REMOTE_ADDR), such as ['127.0.0.1'] or "
+            "['10.0.0.0/8'], or ['unix']. Behind a proxy, all clients are one address until then."
+        )
+        found.append(checks.Warning(told, hint=hint, id="axes_async.W011"))
+    if settings.ipware_proxy_order == "right-most" and not counted:
+        told = (
+            'AXES_IPWARE_PROXY_ORDER = "right-most" has no effect without AXES_IPWARE_PROXY_COUNT or '
+            "AXES_IPWARE_PROXY_TRUSTED_IPS: the client is the first address from the right that is no trusted proxy."
+        )
+        hint = "Set one of them if the client stands at the right end of the header, and else remove it."
+        found.append(checks.Warning(told, hint=hint, id="axes_async.W017"))
+    return found
 
 
 def check_lists(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 from celery import shared_task
-from django.db.models import F, Model, QuerySet
+from django.db.models import F, QuerySet
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.cursor import OUTBOX, database, held_cursor
 from axes_async.models import AccessAttempt, AttemptCounter, AttemptPlace, DrainCursor
+from axes_async.tasks.lifting import portions
+from axes_async.tasks.rows import delete_portions
 
 PORTION = 5000
 """Rows per transaction: a drain waits for it."""
+
+AT_ONCE = 100_000
+"""Counters that were taken back and are forgotten in one go; more of them are the next expiry's."""
 
 REMEMBERED = timedelta(days=1)
 """How long a counter that was taken back whole is remembered, against events that were still on their way."""
@@ -26,19 +31,19 @@ def expire() -> dict[str, int]:
     counters = AttemptCounter.objects.using(using)
     AttemptPlace.objects.using(using).filter(ends_at__lte=now).delete()
     DrainCursor.objects.using(using).filter(name=OUTBOX).update(expired_at=now)
+    attempts = AccessAttempt.objects.using(using).filter(expires_at__lte=now)
+    ended = counters.filter(expires_at__lte=now)
+    taken_back = counters.filter(lifted__gte=F("failures"), updated_at__lte=now - REMEMBERED)
     return {
-        "attempts": _delete(AccessAttempt.objects.using(using).filter(expires_at__lte=now)),
-        "counters": _delete(counters.filter(expires_at__lte=now))
-        + _delete(counters.filter(lifted__gte=F("failures"), updated_at__lte=now - REMEMBERED)),
+        "attempts": delete_portions(attempts, "expires_at", PORTION),
+        "counters": delete_portions(ended, "expires_at", PORTION) + _delete_found(taken_back),
     }
 
 
-def _delete(rows: QuerySet[Model]) -> int:
-    """Delete in portions, each while the cursor is held: a drain at work would write them again."""
+def _delete_found(rows: QuerySet[AttemptCounter]) -> int:
+    """Delete rows that no index leads to: the whole table is looked through once, and nobody waits for that."""
     gone = 0
-    while True:
+    for keys in portions(rows.values_list("pk", flat=True)[:AT_ONCE], PORTION):
         with held_cursor():
-            keys = list(rows.values_list("pk", flat=True)[:PORTION])
-            gone += rows.filter(pk__in=keys).delete()[0] if keys else 0
-        if len(keys) < PORTION:
-            return gone
+            gone += rows.filter(pk__in=keys).delete()[0]
+    return gone

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 from uuid import UUID
@@ -31,21 +31,24 @@ log = logging.getLogger(__name__)
 ADJUSTED = 100
 """Counters that the store is told of in one step: a few milliseconds, in which it serves nobody else."""
 
+FETCHED = 2000
+"""Rows that come from the database in one go, where there may be millions."""
+
 Item = TypeVar("Item")
 Keys = tuple[int, tuple[str, ...]]
 """A counter's parameters, as bits, and the key of each."""
+
+KINDS = range(1, 1 << len(PARAMETERS))
+"""The sets of parameters that a rule may have, as bits."""
 
 
 def apply_reset(event: AttemptEvent, store: Store, using: str) -> None:
     """Carry the reset out: on rows and counters that earlier events have made, and on no later ones."""
     attempts, counters = reached_by(event, using)
-    lifted: Tally[str] = Tally()
-    if event.extra["reach"] != "all":
-        for row, amount in _standing_for(attempts, using):
-            lifted[row.digest] = min(row.failures, row.failures - standing_of(row, event.time) + amount)
+    amounts = Tally() if event.extra["reach"] == "all" else _standing_for(attempts, using)
     _lift_whole(counters.filter(lifted__lt=F("failures")), event, store, using)
-    for digests in portions(lifted):
-        _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), lifted, event, store, using)
+    for digests in portions(amounts):
+        _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), amounts, event, store, using)
     _forget_strays(event, store, using)
     gone, _ = attempts.delete()
     AccessReset.objects.using(using).create(
@@ -89,25 +92,44 @@ def reached_by(event: AttemptEvent, using: str) -> tuple[QuerySet[AccessAttempt]
         return attempts, counters
     if reach == "rows":
         return attempts.filter(key__in=event.extra["rows"]), counters.none()
-    wanted = Q()
+    wanted, named = Q(), Q()
     for key, name in (
         (ip_address_key(event.ip_address or ""), "ip_address"),
         (username_key(event.username), "username"),
     ):
         if key:
-            wanted = wanted | Q(**{f"{name}_key": key}) if reach == "either" else wanted & Q(**{f"{name}_key": key})
+            kinds = [bits for bits in KINDS if name in parameters_of(bits)]
+            of_attempts, of_counters = Q(**{f"{name}_key": key}), Q(**{f"{name}_key": key}, parameters__in=kinds)
+            wanted = wanted | of_attempts if reach == "either" else wanted & of_attempts
+            named = named | of_counters if reach == "either" else named & of_counters
     if not wanted:
         return attempts.none(), counters.none()
-    return attempts.filter(wanted), counters.filter(wanted)
+    return attempts.filter(wanted), counters.filter(named)
 
 
-def counters_of(attempts: Iterable[AccessAttempt], using: str) -> Iterator[AttemptCounter]:
-    """Return the counters with failures left that share a value with one of ``attempts``."""
-    rows = list(attempts)
-    shared = Q()
-    for name in PARAMETERS:
-        shared |= Q(**{f"{name}_key__in": {getattr(row, f"{name}_key") for row in rows} - {""}})
-    yield from AttemptCounter.objects.using(using).filter(shared, lifted__lt=F("failures"))
+def counters_of(
+    attempts: Iterable[AccessAttempt], using: str, kinds: Iterable[int] = KINDS
+) -> QuerySet[AttemptCounter]:
+    """Return the counters with failures left, of these kinds of rules, that ``attempts`` may count in, with their keys.
+
+    A counter of several values is looked for by all of them: each alone may be that of a million others.
+    """
+    rows, shared = list(attempts), Q(pk__in=[])
+    for bits in kinds:
+        keys = {f"{name}_key": {getattr(row, f"{name}_key") for row in rows} - {""} for name in parameters_of(bits)}
+        shared |= Q(parameters=bits, **{f"{name}__in": values for name, values in keys.items()})
+    named = [f"{name}_key" for name in PARAMETERS]
+    return AttemptCounter.objects.using(using).filter(shared, lifted__lt=F("failures")).only("parameters", *named)
+
+
+def _kinds(using: str) -> Iterator[int]:
+    """Return the kinds of rules that there are counters of; each is a step in an index."""
+    last: int | None = 0
+    while last is not None:
+        behind = AttemptCounter.objects.using(using).filter(parameters__gt=last).order_by("parameters")
+        last = behind.values_list("parameters", flat=True).first()
+        if last is not None:
+            yield last
 
 
 def keys_under(bits: int, row: AccessAttempt | AttemptCounter) -> Keys:
@@ -122,34 +144,40 @@ def portions(items: Iterable[Item], size: int = PORTION) -> Iterator[list[Item]]
         yield portion
 
 
-def _standing_for(attempts: QuerySet[AccessAttempt], using: str) -> Iterator[tuple[AttemptCounter, int]]:
-    """Return each counter that ``attempts`` count in, with the failures that are theirs."""
+def _standing_for(attempts: QuerySet[AccessAttempt], using: str) -> Tally[str]:
+    """Return the counters that ``attempts`` count in, with the failures that are theirs."""
     amounts: Tally[str] = Tally()
-    counters: dict[str, AttemptCounter] = {}
-    for rows in portions(attempts.iterator(chunk_size=PORTION)):
-        found = list(counters_of(rows, using))
+    kinds = list(_kinds(using))
+    for rows in portions(attempts.order_by().iterator(chunk_size=FETCHED)):
         theirs: Tally[Keys] = Tally()
-        for bits in {counter.parameters for counter in found}:
+        for bits in kinds:
             for row in rows:
                 theirs[keys_under(bits, row)] += row.failures_since_start
-        for counter in found:
-            counters[counter.digest] = counter
+        for counter in counters_of(rows, using, kinds):
             amounts[counter.digest] += theirs[keys_under(counter.parameters, counter)]
-    return ((counter, amounts[digest]) for digest, counter in counters.items() if amounts[digest])
+    return +amounts
 
 
 def _lift(
-    counters: QuerySet[AttemptCounter], lifted: dict[str, int], event: AttemptEvent, store: Store, using: str
+    counters: QuerySet[AttemptCounter], amounts: Mapping[str, int], event: AttemptEvent, store: Store, using: str
 ) -> None:
-    """Take failures back, in store and rows: up to ``lifted`` of each counter."""
-    rows = [row for row in counters if row.lifted < lifted[row.digest]]
-    _take_back(((row, lifted[row.digest]) for row in rows), event, store, using)
+    """Take so many failures of each counter back, in store and rows."""
+    rows, totals = [], []
+    for row in counters:
+        total = min(row.failures, row.failures - standing_of(row, event.time) + amounts[row.digest])
+        if row.lifted < total:
+            rows.append(row)
+            totals.append(total)
+    _take_back(zip(rows, totals, strict=True), event, store, using)
     upsert(AttemptCounter, rows, key="digest", fields=["lifted", "locked_until", "updated_at"], using=using)
 
 
 def _lift_whole(counters: QuerySet[AttemptCounter], event: AttemptEvent, store: Store, using: str) -> None:
     """Take all failures of ``counters`` back; there may be millions of them."""
-    rows = counters.defer("username_key", "ip_address_key", "user_agent_key", "blocked").iterator(chunk_size=PORTION)
+    needed = ["parameters", "epoch", "failures", "lifted", "limit", "expires_at", "locked_until", "ends"]
+    if signals.user_unlocked.has_listeners():
+        needed += ["username", "ip_address"]
+    rows = counters.only(*needed).iterator(chunk_size=FETCHED)
     _take_back(((row, row.failures) for row in rows), event, store, using)
     counters.update(lifted=F("failures"), locked_until=None, updated_at=as_datetime(event.time))
 

@@ -15,8 +15,9 @@ from django.db.models import Count, Model, Q, QuerySet
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
-from axes_async.cursor import database, held_cursor
+from axes_async.cursor import database
 from axes_async.models import AccessFailureLog, AccessLog, AccessReset
+from axes_async.tasks.rows import delete_portions
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,9 @@ def purge() -> dict[str, int]:
     if settings.access_failure_log_age is not None:
         gone["failure_logs"] = delete_failure_logs(settings.access_failure_log_age)
     if settings.access_reset_age is not None:
-        gone["resets"] = _delete(_older(AccessReset, "reset_time", settings.access_reset_age), "reset_time")
+        gone["resets"] = delete_portions(
+            _older(AccessReset, "reset_time", settings.access_reset_age), "reset_time", PORTION
+        )
     if settings.access_failure_log_per_user_limit is not None:
         gone["failure_logs_over_limit"] = delete_over_limit(settings.access_failure_log_per_user_limit)
     if any(gone.values()):
@@ -49,12 +52,12 @@ def purge() -> dict[str, int]:
 
 def delete_logs(age: timedelta) -> int:
     """Delete ``AccessLog`` rows whose login is ``age`` or longer ago; return how many."""
-    return _delete(_older(AccessLog, "attempt_time", age), "attempt_time")
+    return delete_portions(_older(AccessLog, "attempt_time", age), "attempt_time", PORTION)
 
 
 def delete_failure_logs(age: timedelta) -> int:
     """Delete ``AccessFailureLog`` rows that are ``age`` or older; return how many."""
-    return _delete(_older(AccessFailureLog, "attempt_time", age), "attempt_time")
+    return delete_portions(_older(AccessFailureLog, "attempt_time", age), "attempt_time", PORTION)
 
 
 def delete_over_limit(limit: int) -> int:
@@ -65,7 +68,7 @@ def delete_over_limit(limit: int) -> int:
         theirs = rows.filter(username=username).order_by("-attempt_time", "-pk")
         first_over = theirs.values_list("attempt_time", "pk")[limit : limit + 1].first()
         if first_over is not None:
-            gone += _delete(theirs.filter(_up_to(*first_over)), "attempt_time")
+            gone += delete_portions(theirs.filter(_up_to(*first_over)), "attempt_time", PORTION)
     return gone
 
 
@@ -89,21 +92,3 @@ def _older(model: type[Row], field: str, age: timedelta) -> QuerySet[Row]:
 
 def _up_to(time: datetime, pk: int) -> Q:
     return Q(attempt_time__lt=time) | Q(attempt_time=time, pk__lte=pk)
-
-
-def _delete(rows: QuerySet[Row], field: str) -> int:
-    """Delete ``rows`` in portions, oldest first; each goes on where the last one ended.
-
-    Looking from the beginning again would have the database step over everything that it has just deleted. A portion
-    holds the cursor, as all writers do, and gives it back before the next one.
-    """
-    gone, last = 0, None
-    while True:
-        behind = rows if last is None else rows.filter(**{f"{field}__gte": last})
-        with held_cursor():
-            found = list(behind.order_by(field, "pk").values_list("pk", field)[:PORTION])
-            if found:
-                gone += rows.model._default_manager.using(rows.db).filter(pk__in=[pk for pk, _ in found]).delete()[0]
-                last = found[-1][1]
-        if len(found) < PORTION:
-            return gone

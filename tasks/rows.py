@@ -1,4 +1,4 @@
-"""How an event's values stand in rows: keys that canonical values share, and writing many rows at once."""
+"""How an event's values stand in rows: keys that canonical values share, and writing and deleting many rows at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from operator import attrgetter
 from typing import TypeVar
 
 from django.db import connections
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from axes_async.client import canonical_address, canonical_username
+from axes_async.cursor import held_cursor
 from axes_async.events import AttemptEvent, CounterState, parameter_bits
 from axes_async.models import AttemptCounter
 from axes_async.policy import Counter, Parameter, digest_of
@@ -108,3 +109,22 @@ def upsert(model: type[Row], rows: Sequence[Row], *, key: str, fields: Iterable[
         unique_fields=[key] if named else None,
         update_fields=list(fields),
     )
+
+
+def delete_portions(rows: QuerySet[Row], field: str, size: int) -> int:
+    """Delete ``rows`` in portions of ``size``, in the order of ``field``; return how many there were.
+
+    Each portion goes on where the last one ended: looking from the beginning again would have the database step over
+    everything that it has just deleted. A portion holds the cursor, as all writers do, so that no drain writes its rows
+    again, and gives it back before the next one.
+    """
+    gone, last = 0, None
+    while True:
+        behind = rows if last is None else rows.filter(**{f"{field}__gte": last})
+        with held_cursor():
+            found = list(behind.order_by(field, "pk").values_list("pk", field)[:size])
+            if found:
+                gone += rows.filter(pk__in=[pk for pk, _ in found]).order_by().delete()[0]
+                last = found[-1][1]
+        if len(found) < size:
+            return gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 import pytest
 import redis
 import time_machine
+from django.contrib.auth.models import User
+from django.core.checks import run_checks
 from django.db import connection, connections
+from django.test import Client
 
+from axes_async.client import fold_username
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks.rebuild import rebuild
@@ -94,6 +99,74 @@ def test_characters_of_four_bytes_are_kept(drain: Drain) -> None:
     drain()
     for row in (AccessAttempt.objects.get(), AccessFailureLog.objects.get()):
         assert row.username == "\N{GRINNING FACE} \N{CJK UNIFIED IDEOGRAPH-20000}"
+
+
+def character_sets() -> list[tuple[str, str | None]]:
+    """Return what ``check --database default`` says of character sets, and the hint."""
+    messages = run_checks(tags=["axes_async"], databases=["default"])
+    return [(message.msg, message.hint) for message in messages if message.id == "axes_async.W018"]
+
+
+@pytest.mark.django_db
+def test_a_database_that_takes_all_characters_is_not_reported() -> None:
+    assert character_sets() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_table_of_another_character_set_is_reported_with_what_mends_it() -> None:
+    if connection.vendor != "mysql":
+        pytest.skip("Others have one character set for a database, or one alone.")
+    table = "axes_async_accessattempt"
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} MODIFY path_info varchar(255) CHARACTER SET latin1 NOT NULL")
+        cursor.execute(f"ALTER TABLE {table} MODIFY username varchar(255) CHARACTER SET latin1 NULL")
+        ((message, hint),) = character_sets()
+        assert message.startswith(f"The character set of the table {table} is latin1")
+        assert run_checks(tags=["axes_async"]) == [], "asked for alone, as all checks of a database are"
+        cursor.execute(hint)
+        assert character_sets() == []
+        cursor.execute(f"SHOW COLUMNS FROM {table} WHERE `Null` = 'YES'")
+        assert {"username", "ip_address", "expires_at"} == {row[0] for row in cursor.fetchall()}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_and_an_empty_database_of_another_character_set_are_reported() -> None:
+    if connection.vendor != "mysql":
+        pytest.skip("Others have one character set for a database, or one alone.")
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute("SET NAMES latin1")
+            ((message, hint),) = character_sets()
+            assert message.startswith("The character set of the connection 'default' is latin1")
+            assert '"charset": "utf8mb4"' in str(hint)
+            cursor.execute("SET NAMES utf8mb4")
+            cursor.execute("CREATE DATABASE of_latin1 CHARACTER SET latin1")
+            cursor.execute("USE of_latin1")
+            ((message, hint),) = character_sets()
+            assert message.startswith("The character set of the database 'default' is latin1")
+            assert "ALTER DATABASE" in str(hint)
+        finally:
+            cursor.execute("DROP DATABASE IF EXISTS of_latin1")
+            connection.close()
+    assert character_sets() == []
+
+
+@pytest.mark.django_db
+def test_where_accents_tell_no_accounts_apart_a_canonicalizer_counts_them_as_one(settings: Any, client: Client) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS = ["username"]
+    settings.AXES_USERNAME_CANONICALIZER = without_accents
+    User.objects.create_user("alice", password="right")
+    if connection.vendor == "mysql":
+        assert User.objects.get(username="alicé").username == "alice", "the account that both spellings log in to"
+    tries = [("alice", "wrong"), ("alicé", "wrong"), ("ÀLICE", "wrong"), ("alice", "right"), ("alicé", "right")]
+    answers = [client.post("/sign-in/", {"username": name, "password": password}) for name, password in tries]
+    assert [answer.status_code for answer in answers] == [401, 401, 429, 429, 429]
+
+
+def without_accents(username: str) -> str:
+    """As docs/settings.md has it."""
+    parts = unicodedata.normalize("NFKD", fold_username(username))
+    return "".join(part for part in parts if not unicodedata.combining(part))
 
 
 @pytest.mark.django_db

@@ -92,6 +92,18 @@ def test_headers_that_nobody_is_believed_to_send_are_reported(settings: dict[str
     assert found(**settings, AXES_ENABLED=False) == []
 
 
+@pytest.mark.parametrize("trusted", [[], ["10.0.0.1"]], ids=str)
+def test_an_order_of_proxies_that_are_neither_counted_nor_named_is_reported(trusted: list[str]) -> None:
+    settings = {"AXES_IPWARE_PROXY_ORDER": "right-most", "AXES_TRUSTED_PROXIES": trusted}
+    ((kind, message, _),) = found(**settings)
+    assert kind == "axes_async.W017"
+    assert "has no effect" in message
+    for counted in ({"AXES_IPWARE_PROXY_COUNT": 1}, {"AXES_IPWARE_PROXY_TRUSTED_IPS": ["10.1."]}):
+        assert "axes_async.W017" not in {kind for kind, _, _ in found(**settings, **counted)}
+    assert found(**{**settings, "AXES_IPWARE_PROXY_ORDER": "left-most"}) == []
+    assert found(**settings, AXES_CLIENT_IP_CALLABLE=str) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -79,9 +79,9 @@ class Migration(migrations.Migration):
             fields=[
                 ("digest", axes_async.fields.DigestField(max_length=22, primary_key=True, serialize=False)),
                 ("parameters", models.PositiveSmallIntegerField(help_text="A bit for each of policy.PARAMETERS.")),
-                ("username_key", axes_async.fields.DigestField(db_index=True, default="", max_length=22)),
-                ("ip_address_key", axes_async.fields.DigestField(db_index=True, default="", max_length=22)),
-                ("user_agent_key", axes_async.fields.DigestField(db_index=True, default="", max_length=22)),
+                ("username_key", axes_async.fields.DigestField(default="", max_length=22)),
+                ("ip_address_key", axes_async.fields.DigestField(default="", max_length=22)),
+                ("user_agent_key", axes_async.fields.DigestField(default="", max_length=22)),
                 ("username", models.CharField(max_length=255, null=True)),
                 ("ip_address", models.GenericIPAddressField(null=True)),
                 ("epoch", models.BigIntegerField()),
@@ -102,6 +102,13 @@ class Migration(migrations.Migration):
                 ("updated_at", models.DateTimeField()),
                 ("blocked", models.PositiveIntegerField(default=0)),
             ],
+            options={
+                "indexes": [
+                    models.Index(fields=["parameters", "username_key"], name="axes_async_by_username"),
+                    models.Index(fields=["parameters", "ip_address_key"], name="axes_async_by_address"),
+                    models.Index(fields=["parameters", "user_agent_key"], name="axes_async_by_agent"),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="DrainCursor",

@@ -18,15 +18,21 @@ for i = FIRST, #KEYS do
     if e and c.e > 0 and (c.e == tonumber(e) or tonumber(e) == 0) then
       c.g = tonumber(g)
       settle(c)
-      redis.call('HSET', c.key, 'g', int(c.g))
-      redis.call('HDEL', c.key, 'b')
-      if c.l > 0 and not locked(c) then redis.call('HDEL', c.key, 'l') end
+      if standing(c) > 0 then
+        redis.call('HSET', c.key, 'g', int(c.g))
+        redis.call('HDEL', c.key, 'b')
+        if c.l > 0 and not locked(c) then redis.call('HDEL', c.key, 'l') end
+      end
     end
   end
   if c.e > 0 and standing(c) == 0 then
     start_over(c)
-    forget(c, c.stale)
-    redis.call('PEXPIRE', c.key, lease)
+    if gen or c.open > 0 or c.x > 0 then
+      forget(c, c.stale)
+      redis.call('PEXPIRE', c.key, lease)
+    else  -- Nothing is left; a million keys that end together would hold up the server when they do.
+      redis.call('DEL', c.key)
+    end
   end
 end
 return #KEYS - FIRST + 1
