@@ -128,9 +128,9 @@ def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None
 
 def is_masked(credentials: Mapping[str, Any] | None) -> bool:
     """Return whether Django has masked the very name: that of a ``USERNAME_FIELD`` such as ``employee_key``."""
-    if not credentials:
-        return False
-    return any(credentials.get(name) == MASKED and SECRET.search(name) is not None for name in _name_fields())
+    return credentials is not None and any(
+        credentials.get(name) == MASKED and SECRET.search(name) for name in _name_fields()
+    )
 
 
 def _name_fields() -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         if log.isEnabledFor(logging.INFO):
             log.info("The failure of an exempt client is not counted: %s.", client_str(client, request, counters))
         return
-    attempt = held if held is not None and held.open else new_attempt(client, counters)
+    attempt = _open_attempt(state) or new_attempt(client, counters)
     elsewhere = without(attempt.counters, counters)
     state.attempt, state.client = attempt, client
     attempt.settled = attempt.told = True
@@ -120,7 +120,7 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
         return ""
     state = state_of(request)
     client = client_of_user(request, username)
-    held = state.attempt if state.attempt is not None and state.attempt.open else None
+    held = _open_attempt(state)
     if held is not None and held.client.canonical == client.canonical:
         counters = held.own
     else:
@@ -157,6 +157,12 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
         retries = _retries(counters, outcome)
     audit.logged_in(Occasion(client, event.id, request, counters), retries=retries)
     return event.id
+
+
+def _open_attempt(state: AxesState) -> Attempt | None:
+    """Return the attempt that is to be settled, if one is open; one outside of any request may be of hours ago."""
+    attempt = state.attempt
+    return attempt if attempt is not None and attempt.open and not state.detached else None
 
 
 def _retries(counters: tuple[Counter, ...], outcome: Outcome) -> int:

@@ -118,7 +118,7 @@ def _producers(pid: int) -> Any:
 
     None of kombu's own pools, which it finds by what they are connected to: a child would get that of its parent.
     """
-    pool: Any = pools.ProducerPool
+    pool: Any = pools.ProducerPool  # It has no types.
     return pool(bounded_connection().Pool(limit=PUBLISHERS), limit=PUBLISHERS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from inspect import iscoroutinefunction
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -37,12 +38,7 @@ def get_store() -> Store:
     prefix = config.get("KEY_PREFIX")
     namespace = f"axes:{prefix}" if prefix else "axes"
     if settings.redis_client is not None:
-        client = settings.redis_client()
-        if client.get_encoder().decode_responses:
-            raise ImproperlyConfigured(
-                "AXES_REDIS_CLIENT returns a client that decodes responses; it takes one without."
-            )
-        return _redis_store(client, namespace, settings, ours=False)
+        return _redis_store(_checked(settings.redis_client()), namespace, settings, ours=False)
     if not is_redis(config):
         shared = not isinstance(caches[settings.cache], LocMemCache)
         return CacheStore(lambda: caches[settings.cache], shared=shared)
@@ -59,6 +55,17 @@ def get_failover() -> FailoverStore:
     """Return the store for logins: the one of ``get_store``, and what takes its place while it is away."""
     settings = get_settings()
     return FailoverStore(get_store(), on_failure=settings.on_store_failure, rest=settings.store_rest)
+
+
+def _checked(client: Any) -> Any:
+    """Return what ``AXES_REDIS_CLIENT`` has returned; raises ``ImproperlyConfigured`` if it cannot be used."""
+    execute = getattr(client, "execute_command", None)
+    if execute is None or isinstance(client, type) or iscoroutinefunction(execute):
+        takes = "a callable that returns a redis-py client, and none of redis.asyncio"
+        raise ImproperlyConfigured(f"AXES_REDIS_CLIENT returned {client!r}; it takes {takes}.")
+    if client.get_encoder().decode_responses:
+        raise ImproperlyConfigured("AXES_REDIS_CLIENT returns a client that decodes responses; it takes one without.")
+    return client
 
 
 def _redis_store(client: Any, namespace: str, settings: AxesSettings, *, ours: bool) -> RedisStore:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from celery import current_app
 from django.contrib.auth import authenticate, login
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
@@ -190,6 +192,18 @@ def test_a_client_that_decodes_responses_is_refused_by_name(settings: Any) -> No
     settings.AXES_REDIS_CLIENT = lambda: redis.Redis.from_url(servers.valkey_url(), decode_responses=True)
     with pytest.raises(ImproperlyConfigured, match="AXES_REDIS_CLIENT"):
         failure()
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [None, "redis://127.0.0.1/0", redis.Redis, redis.asyncio.Redis()],
+    ids=["nothing", "a URL", "a class", "an async client"],
+)
+def test_what_is_no_client_is_refused_by_name_and_value(settings: Any, returned: Any) -> None:
+    settings.AXES_REDIS_CLIENT = lambda: returned
+    with pytest.raises(ImproperlyConfigured, match=r"AXES_REDIS_CLIENT returned .*it takes a callable"):
+        failure()
+    assert [error.id for error in run_checks(tags=["axes_async"])] == ["axes_async.E001"]
 
 
 def test_a_client_of_the_sites_own_counts_and_locks(alice: User, settings: Any, post: Post, drain: Drain) -> None:

@@ -267,8 +267,11 @@ def test_without_a_request_a_locked_name_is_denied_and_others_are_not(alice: Use
     assert CountingBackend.checks == 5
 
 
-@override_settings(AXES_LOCKOUT_PARAMETERS=["username"])
-def test_without_a_request_a_failure_has_its_own_time_not_that_of_an_earlier_login(alice: User, drain: Drain) -> None:
+@pytest.mark.parametrize("rule", ["username", "ip_address"])
+def test_without_a_request_a_failure_has_its_own_time_not_that_of_an_earlier_login(
+    alice: User, drain: Drain, settings: Any, rule: str
+) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS = [rule]
     noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
     def story() -> None:

@@ -118,6 +118,15 @@ def test_dead_letters_are_told_shown_and_put_back(drain: Drain, monkeypatch: pyt
     assert run("axes_dead_letters") == "No dead letters.\n"
 
 
+def test_a_dead_letter_is_one_line_that_cannot_command_the_terminal(redis_store: RedisStore) -> None:
+    event = AttemptEvent(kind=Kind.FAILED, id=new_id(now_ms()), username="\x9b2J\u202emallory")
+    redis_store.set_aside(event.wire(), "DataError: no such column\nLINE 1: \x1b[2J")
+    shown = run("axes_dead_letters")
+    assert shown.count("\n") == 1
+    assert shown.replace("\n", "").replace("\t", "").isprintable()
+    assert r"\x9b2J\u202emallory" in shown
+
+
 def test_a_late_event_takes_nothing_back_of_what_later_ones_have_told(
     drain: Drain, redis_store: RedisStore, valkey: redis.Redis
 ) -> None:

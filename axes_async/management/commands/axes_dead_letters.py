@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from axes_async.errors import AxesError
 from axes_async.store import get_store
 from axes_async.stores.base import DeadLetter, OutboxStore
+from axes_async.text import printable
 
 PORTION = 500
 
@@ -36,7 +37,7 @@ class Command(BaseCommand):
                     shown += 1
                     kept += not (options["retry"] and self._put_back(store, letter))
                     entry = letter.entry.decode(errors="backslashreplace")
-                    self.stdout.write(f"{letter.position}\t{letter.error}\t{entry}")
+                    self.stdout.write(f"{letter.position}\t{printable(letter.error)}\t{printable(entry)}")
                 after = letters[-1].position
         except AxesError as error:
             raise CommandError(f"The store cannot be read: {error}") from error
