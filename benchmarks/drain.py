@@ -42,9 +42,7 @@ WIDTHS = (10, 9, 40, 9)
 
 def run(store: RedisStore, name: str, events: int) -> float:
     """Fill the outbox with the load ``name`` and drain it; return events per second."""
-    store.client.flushall(asynchronous=False)
-    with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE " + ", ".join(model._meta.db_table for model in TABLES))
+    empty(store)
     play = Play(store)
     LOADS[name](play, events)
     held = store.client.xlen(store.outbox_key)
@@ -57,6 +55,13 @@ def run(store: RedisStore, name: str, events: int) -> float:
     same("events left", store.client.xlen(store.outbox_key), 0)
     check(play.expected)
     return float(written / seconds)
+
+
+def empty(store: RedisStore) -> None:
+    """Empty the store and the tables."""
+    store.client.flushall(asynchronous=False)
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE " + ", ".join(model._meta.db_table for model in TABLES))
 
 
 def check(expected: Expected) -> None:

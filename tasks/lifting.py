@@ -169,7 +169,9 @@ def _lift(
             rows.append(row)
             totals.append(total)
     _take_back(zip(rows, totals, strict=True), event, store, using)
-    upsert(AttemptCounter, rows, key="digest", fields=["lifted", "locked_until", "updated_at"], using=using)
+    _note_whole(counters.filter(pk__in=[row.pk for row in rows if row.lifted == row.failures]), event)
+    some = [row for row in rows if row.lifted < row.failures]
+    upsert(AttemptCounter, some, key="digest", fields=["lifted", "locked_until", "updated_at"], using=using)
 
 
 def _lift_whole(counters: QuerySet[AttemptCounter], event: AttemptEvent, store: Store, using: str) -> None:
@@ -179,6 +181,11 @@ def _lift_whole(counters: QuerySet[AttemptCounter], event: AttemptEvent, store: 
         needed += ["username", "ip_address"]
     rows = counters.only(*needed).iterator(chunk_size=FETCHED)
     _take_back(((row, row.failures) for row in rows), event, store, using)
+    _note_whole(counters, event)
+
+
+def _note_whole(counters: QuerySet[AttemptCounter], event: AttemptEvent) -> None:
+    """Note in the rows that all failures of ``counters`` are taken back."""
     counters.update(lifted=F("failures"), locked_until=None, updated_at=as_datetime(event.time))
 
 
