@@ -41,6 +41,8 @@ def axes_dispatch(view: View) -> View:
             finally:
                 if end_block(state, attempt):
                     await guard.arelease(state)
+                elif attempt is not None:
+                    state.turns.back()
 
         return cast("View", aguarded)
 

@@ -289,6 +289,8 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         """Give back what is still open."""
         if self._ended():
             await arelease(state_of(self.request))
+        else:
+            state_of(self.request).turns.back()
         self._close_block()
 
     def _open_block(self) -> None:

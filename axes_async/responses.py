@@ -147,7 +147,10 @@ def wants_json(request: HttpRequest) -> bool:
         return True
     if "HTTP_ACCEPT" in request.META and request.META["HTTP_ACCEPT"].strip() != "*/*":
         try:
-            return request.get_preferred_type(["text/html", "text/plain", "application/json"]) == "application/json"
+            kinds = [f"{kind.main_type}/{kind.sub_type}" for kind in request.accepted_types]
+            likes = [kind for kind in kinds if kind.endswith("+json")]  # JSON:API, problem details and others.
+            liked = request.get_preferred_type(["text/html", "text/plain", "application/json", *likes])
+            return liked == "application/json" or liked in likes
         except ValueError:  # Django 6 does not read headers beyond some length.
             return False
     return request.content_type == "application/json"

@@ -17,11 +17,11 @@ PAUSE = 0.004
 class Turn:
     """The time in which one task tries a password; tasks that it starts meanwhile may go first."""
 
-    __slots__ = ("task",)
+    __slots__ = ("around", "task")
 
-    def __init__(self, task: asyncio.Task[Any] | None) -> None:
-        """Begin the turn of ``task``."""
-        self.task = task
+    def __init__(self, task: asyncio.Task[Any] | None, around: Turn | None) -> None:
+        """Begin the turn of ``task``, within the turn ``around`` it."""
+        self.task, self.around = task, around
 
     @property
     def is_over(self) -> bool:
@@ -49,9 +49,18 @@ class Turns:
             if time.monotonic() > give_up:
                 return False
             await asyncio.sleep(PAUSE)
-        self.now = Turn(asyncio.current_task())  # Without a pause since the look: no other task has run meanwhile.
+        around = self.now if self.now is _mine.get() else None
+        self.now = Turn(
+            asyncio.current_task(), around
+        )  # Without a pause since the look: no other task has run meanwhile.
         _mine.set(self.now)
         return True
+
+    def back(self) -> None:
+        """End the turn of the task that asks, if it is its turn, and go on with the one around it."""
+        if self.now is not None and self.now is _mine.get():
+            self.now = self.now.around
+            _mine.set(self.now)
 
     def end(self) -> None:
         """End the turn of the task that asks, if it is its turn."""

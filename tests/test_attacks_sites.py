@@ -75,12 +75,26 @@ def blocks_in_blocks(request: HttpRequest) -> HttpResponse:
     return HttpResponse("wrong", status=401)
 
 
+@axes_dispatch
+async def blocks_in_tasks(request: HttpRequest) -> HttpResponse:
+    """Try names in tasks that go on for a while behind their blocks."""
+
+    async def guess(name: str) -> None:
+        async with guard.attempt(request, {"username": name}) as attempt:
+            await attempt.afailed()
+        await asyncio.sleep(1)
+
+    await asyncio.gather(*(guess(name) for name in ("alice", "bob")))
+    return HttpResponse("wrong", status=401)
+
+
 HELD: list[int] = []
 urlpatterns: list[Any] = [
     *site_urls,
     path("guarded/", guarded),
     path("async-view/", AsyncView.as_view()),
     path("blocks/", blocks_in_blocks),
+    path("tasks/", blocks_in_tasks),
 ]
 
 
@@ -210,6 +224,13 @@ def test_a_block_within_a_block_leaves_its_place_to_the_one_around_it(post: Post
     assert HELD == [1, 1, 0]
     assert client.post("/blocks/", {"outer": "alice", "inner": inner, "tell": ""}).status_code == 429
     assert CountingBackend.checks == 3
+
+
+def test_a_block_within_a_block_leaves_its_turn_to_the_next_task(settings: Any, client: Client, drain: Drain) -> None:
+    settings.AXES_RESERVE_WAIT = 0.3
+    assert client.post("/tasks/").status_code == 401
+    drain()
+    assert set(AccessFailureLog.objects.values_list("username", flat=True)) == {"alice", "bob"}
 
 
 @pytest.mark.parametrize(("inner", "failures"), [("alice", 1), ("bob", 2)])

@@ -15,7 +15,8 @@ import redis
 import time_machine
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import OperationalError as DatabaseOperationalError
+from django.db import connection, transaction
 from django.test import RequestFactory, override_settings
 from kombu.exceptions import OperationalError
 
@@ -291,6 +292,19 @@ def test_without_a_store_a_reset_fails_clearly_and_changes_nothing(fail: Fail, g
         with pytest.raises(StoreUnavailable):
             reset()
     assert not gets_in("alice", A)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["axes_reset"], ["axes_reset", "--dry-run"], ["axes_reset_logs"], ["axes_rebuild"], ["axes_list_attempts"]],
+    ids=" ".join,
+)
+def test_without_a_database_a_command_says_so_in_a_line(command: list[str]) -> None:
+    def away(*args: Any) -> None:
+        raise DatabaseOperationalError("no such table")
+
+    with connection.execute_wrapper(away), pytest.raises(CommandError, match="The database cannot be used: no such"):
+        run(*command)
 
 
 def test_without_a_broker_a_queued_reset_fails_clearly(monkeypatch: pytest.MonkeyPatch) -> None:

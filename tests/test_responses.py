@@ -69,6 +69,10 @@ def test_the_status_of_a_lockout_can_be_chosen(post: Post) -> None:
         ({"HTTP_ACCEPT": "application/json"}, "application/json"),
         ({"HTTP_ACCEPT": "application/json, text/plain, */*"}, "application/json"),
         ({"HTTP_ACCEPT": "application/json;q=0.5, text/html"}, "text/plain; charset=utf-8"),
+        ({"HTTP_ACCEPT": "application/vnd.api+json"}, "application/json"),
+        ({"HTTP_ACCEPT": "application/problem+json, */*;q=0.1"}, "application/json"),
+        ({"HTTP_ACCEPT": "text/html, application/ld+json;q=0.9"}, "text/plain; charset=utf-8"),
+        ({"HTTP_ACCEPT": "+json, /+json, ;+json"}, "text/plain; charset=utf-8"),
     ],
 )
 def test_the_answer_is_text_or_the_json_that_was_asked_for(

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from axes_async.management.database import needs_database
 from axes_async.readers import OLDEST
 
 
@@ -29,5 +30,6 @@ class AgeCommand(BaseCommand):
         days = options["age"]
         if isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= OLDEST.days:
             raise CommandError(f"--age is {days!r}; it takes a whole number of days from 0 to {OLDEST.days}.")
-        gone = self.delete(timedelta(days=days))
+        with needs_database():
+            gone = self.delete(timedelta(days=days))
         self.stdout.write(f"{gone} logs removed." if gone else "No logs found.")

@@ -15,6 +15,7 @@ from kombu.exceptions import KombuError
 from axes_async import outbox
 from axes_async.conf import get_settings
 from axes_async.errors import AxesError
+from axes_async.management.database import needs_database
 from axes_async.tasks.reset import count, reset, reset_event
 
 BROKER_TIMEOUT = 5.0
@@ -42,7 +43,8 @@ class ResetCommand(BaseCommand):
             if options["queue"] and not options["dry_run"]:
                 self._queue(wanted)
                 return
-            total = sum((count if options["dry_run"] else reset)(**arguments) for arguments in wanted)
+            with needs_database():
+                total = sum((count if options["dry_run"] else reset)(**arguments) for arguments in wanted)
         except (AxesError, KombuError, ValueError) as error:
             raise CommandError(str(error)) from error
         if not total:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from axes_async.management.database import needs_database
 from axes_async.models import AccessAttempt
 
 
@@ -16,9 +17,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """List them, the latest first."""
-        for attempt in AccessAttempt.objects.iterator(chunk_size=1000):
-            name = None if attempt.username is None else _printable(attempt.username)
-            self.stdout.write(f"{attempt.ip_address}\t{name}\t{attempt.failures_since_start}")
+        with needs_database():
+            for attempt in AccessAttempt.objects.iterator(chunk_size=1000):
+                name = None if attempt.username is None else _printable(attempt.username)
+                self.stdout.write(f"{attempt.ip_address}\t{name}\t{attempt.failures_since_start}")
 
 
 def _printable(text: str) -> str:

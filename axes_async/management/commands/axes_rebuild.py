@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from axes_async.errors import AxesError
+from axes_async.management.database import needs_database
 from axes_async.tasks.rebuild import rebuild
 
 
@@ -18,7 +19,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Rebuild."""
         try:
-            done = rebuild()
+            with needs_database():
+                done = rebuild()
         except AxesError as error:
             raise CommandError(f"The store cannot be rebuilt: {error}") from error
         if not done:
