@@ -14,6 +14,9 @@ from python_ipware import IpWare
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+TRANSLATED = IPv6Network("64:ff9b::/96")
+"""Where a translator puts the addresses of IPv4 clients in front of a server that speaks IPv6 alone."""
+
 MOST_HOPS = 32
 """Parts of a header that are looked at, from the right."""
 
@@ -55,13 +58,15 @@ NOWHERE = Networks()
 
 
 def parse_network(text: str) -> Network:
-    """Return the network in ``text``, an address or CIDR; that of IPv4 mapped into IPv6 is the IPv4 one.
+    """Return the network in ``text``, an address or CIDR; that of IPv4 within IPv6 is the IPv4 one.
 
     Raises ``ValueError`` if it is neither, or if it has bits set beyond its prefix.
     """
     network = ip_network(text.strip())
-    if isinstance(network, IPv6Network) and network.prefixlen >= 96 and network.network_address.ipv4_mapped is not None:
-        return IPv4Network((network.network_address.ipv4_mapped, network.prefixlen - 96))
+    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
+        start = _within(network.network_address)
+        if start is not None:
+            return IPv4Network((start, network.prefixlen - 96))
     return network
 
 
@@ -69,7 +74,7 @@ def parse_network(text: str) -> Network:
 def parse_address(text: str) -> Address | None:
     """Return the address in ``text``, which may carry a port or an IPv6 zone; ``None`` if there is none in it.
 
-    An IPv4 address mapped into IPv6 (RFC 4291, 2.5.5.2) is the IPv4 address.
+    An IPv4 address mapped into IPv6 (RFC 4291, 2.5.5.2), or translated into it (RFC 6052, 2.1), is the IPv4 address.
     """
     text = text.strip()
     if text.startswith("["):
@@ -80,9 +85,12 @@ def parse_address(text: str) -> Address | None:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return (_within(address) or address) if isinstance(address, IPv6Address) else address
+
+
+def _within(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that is mapped or translated into ``address``; ``None`` if there is none."""
+    return IPv4Address(int(address) & 0xFFFF_FFFF) if address in TRANSLATED else address.ipv4_mapped
 
 
 @lru_cache(maxsize=4096)

@@ -15,6 +15,7 @@ from typing import Any
 from celery import Celery, current_app
 from django.db import DatabaseError, InterfaceError
 from kombu import pools
+from kombu.exceptions import LimitExceeded
 
 from axes_async.breaker import Breaker
 from axes_async.conf import get_settings
@@ -92,6 +93,9 @@ def publish(name: str, *args: Any, expires: float | None = None, countdown: floa
                 countdown=countdown,
                 **({"queue": queue} if queue else {}),
             )
+    except LimitExceeded:
+        log.warning("The broker was not told of %s: all of %d connections to it are in use.", name, PUBLISHERS)
+        return False
     except Exception as error:  # noqa: BLE001  (a transport may raise anything, and a login must go on)
         _broker.failed()
         log.warning("The broker did not take %s (%s: %s).", name, type(error).__name__, error)

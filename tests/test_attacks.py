@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 
-from axes_async import guard, outbox, reservation
+from axes_async import attempts, guard, outbox
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
@@ -114,7 +114,7 @@ def test_a_block_that_cannot_be_entered_leaves_nothing_in_the_context(
     def fault(*args: Any) -> None:
         raise ImproperlyConfigured
 
-    monkeypatch.setattr(reservation, "identify", fault)
+    monkeypatch.setattr(attempts, "identify", fault)
     with pytest.raises(ImproperlyConfigured):
         guard.attempt(None, {"username": "alice"}).__enter__()
     assert states_left() == []

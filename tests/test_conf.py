@@ -133,6 +133,7 @@ NETWORKS: list[tuple[object, object]] = [
     (["203.0.113.7"], Networks((IPv4Network("203.0.113.7"),))),
     ((" 203.0.113.0/24 ", "2001:DB8::/32"), Networks((IPv4Network("203.0.113.0/24"), IPv6Network("2001:db8::/32")))),
     ({"::ffff:203.0.113.0/120"}, Networks((IPv4Network("203.0.113.0/24"),))),
+    ({"64:ff9b::203.0.113.0/120"}, Networks((IPv4Network("203.0.113.0/24"),))),
     ([IPv4Network("10.0.0.0/8")], Networks((IPv4Network("10.0.0.0/8"),))),
 ]
 NO_NETWORKS = ["203.0.113.7", 7, [""], ["203.0.113.9/24"], ["example.com"], [7], [None], {"203.0.113.7": 1}, [[]]]

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -91,6 +92,16 @@ def test_a_broker_that_accepts_and_stays_silent_is_given_up(broker_at: Callable[
     with socket.create_server(("127.0.0.1", 0)) as silent:
         broker_at(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         assert not outbox.publish(outbox.DRAIN)
+
+
+def test_more_publishes_at_once_than_connections_are_no_fault_of_the_broker(broker: redis.Redis) -> None:
+    pool = outbox._producers(os.getpid())
+    with ExitStack() as busy:
+        for _ in range(outbox.PUBLISHERS):
+            busy.enter_context(pool.acquire())
+        assert not outbox.publish(outbox.DRAIN)
+    assert outbox.publish(outbox.DRAIN)
+    assert len(messages(broker)) == 1
 
 
 @pytest.mark.usefixtures("memory")

@@ -15,11 +15,11 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import path
 
+from axes_async.attempts import client_behind
 from axes_async.client import CANONICAL_LENGTH, fold_username
 from axes_async.client_str import MASKED, client_str
 from axes_async.decorators import axes_dispatch
 from axes_async.models import AccessAttempt, AccessLog
-from axes_async.reservation import client_behind
 from axes_async.store import get_store
 from axes_async.tasks.reset import reset, reset_event
 from axes_async.utils import reset_request

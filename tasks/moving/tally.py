@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from axes_async.attempts import event_of
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.events import AttemptEvent, Kind, new_id
@@ -14,7 +15,6 @@ from axes_async.ledger import keep, life_of
 from axes_async.life import Life
 from axes_async.models import AccessAttempt, AttemptCounter
 from axes_async.policy import Counter
-from axes_async.reservation import event_of
 from axes_async.rules import counters_of, longest_cooloff
 from axes_async.tasks.fold import ATTEMPT_FIELDS
 from axes_async.tasks.moving.sources import MOST_FAILURES, Record
