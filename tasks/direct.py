@@ -15,16 +15,16 @@ from typing import Any, TypeVar, cast
 from django.db import close_old_connections, connections
 from django.db.models import Count
 
-from axes_async.clock import as_datetime, now_ms
+from axes_async.clock import as_datetime, as_ms, now_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
 from axes_async.events import AttemptEvent, CounterState, worth_a_row
-from axes_async.heard import Answer, Heard
+from axes_async.heard import LOOKED_AT, Answer, Heard
 from axes_async.ledger import ends_text, keep, life_of
 from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
-from axes_async.stores.base import OutboxStore, Outcome, Store, Verdict, outcome_of
+from axes_async.stores.base import OutboxStore, Outcome, Place, Store, Verdict, outcome_of
 from axes_async.tasks.fold import COUNTER_FIELDS, Fold, ends_after
 from axes_async.tasks.rows import new_counter, upsert
 
@@ -64,10 +64,13 @@ class DirectStore(Store):
 
     has_outbox = False
 
-    def __init__(self, heard: Heard | None = None) -> None:
-        """Use the database that our rows are routed to, and what this process has heard of the store before."""
+    def __init__(self, heard: Heard | None = None, *, away: bool = True) -> None:
+        """Use the database that our rows are routed to, and what this process has heard of the store before.
+
+        If the store is not ``away``, and only did not take this step, others using it are no reason to leave the rows.
+        """
         self.using = database()
-        self.heard = heard or Heard()
+        self.heard, self.away = heard or Heard(), away
 
     @apart
     def reserve(
@@ -91,8 +94,6 @@ class DirectStore(Store):
             taken = self._taken(token, counters, now)
             for counter, life in lives:
                 if 0 < life.limit(counter.rule, now) <= life.standing + taken.get(counter.digest, 0):
-                    return Outcome(Verdict.BUSY)
-                if counter.rule.limit and self.heard.unsure(counter.digest, now=now):
                     return Outcome(Verdict.BUSY)
             self.release_places(token)
             if lease:
@@ -197,6 +198,17 @@ class DirectStore(Store):
                 store.cool()
                 cursor.unmerged = False
             cursor.save(update_fields=["returns", "unmerged"])
+            now, places = now_ms(), AttemptPlace.objects.using(self.using)
+            held = [Place(place.digest, place.token, as_ms(place.ends_at)) for place in places.all()]
+            store.hold([place for place in held if place.end > now], now=now)
+            places.all().delete()
+
+    @apart
+    def tell(self) -> None:
+        """Have the rows know what this process has heard and no worker has written, before anybody asks for it."""
+        with held_cursor() as cursor:
+            self._tell()
+            self.heard.returns = cursor.returns
 
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
         """Do nothing: the rows are what the store is going to be told."""
@@ -216,15 +228,20 @@ class DirectStore(Store):
     def _held(self) -> Iterator[DrainCursor]:
         """Hold the cursor, unless the store is in use again; the first time, tell the rows what was heard last."""
         with held_cursor() as cursor:
-            if self.heard.returns is None:
+            if self.away and self.heard.returns is None:
                 self._tell()
                 self.heard.returns = cursor.returns
-            elif self.heard.returns != cursor.returns:
+            elif self.away and self.heard.returns != cursor.returns:
                 raise StoreReturned("Other processes use the store again.")
             yield cursor
 
     def _tell(self) -> None:
         now = now_ms()
+        places = [
+            AttemptPlace(digest=place.digest, token=place.token, ends_at=as_datetime(min(place.end, now + LOOKED_AT)))
+            for place in self.heard.places(now=now)
+        ]
+        AttemptPlace.objects.using(self.using).bulk_create(places, ignore_conflicts=True)
         answers = {digest: answer for digest in self.heard.recent() if (answer := self.heard.of(digest, now=now))}
         known = AttemptCounter.objects.using(self.using).filter(digest__in=answers)
         rows = {row.digest: row for row in known}

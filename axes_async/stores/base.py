@@ -94,6 +94,16 @@ class Outbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """One reservation on one counter."""
+
+    digest: str
+    token: str
+    end: int
+    """When its lease ends, in epoch milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An entry that could not be written."""
 
@@ -249,6 +259,10 @@ class OutboxStore(Store):
     @abstractmethod
     def cool(self) -> None:
         """Have every counter taken from the rows again before it is used."""
+
+    @abstractmethod
+    def hold(self, places: Sequence[Place], *, now: int) -> None:
+        """Take over reservations that were made elsewhere, or that the store may have lost."""
 
     @abstractmethod
     def rebuild(self, states: Iterable[Sequence[CounterState]], *, now: int, lease: int) -> bool:

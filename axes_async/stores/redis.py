@@ -9,7 +9,7 @@ from typing import Any
 from axes_async.errors import StoreCold
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
 from axes_async.policy import Counter, Rule
-from axes_async.stores.base import Outcome, Rows, Verdict
+from axes_async.stores.base import Outcome, Place, Rows, Verdict
 from axes_async.stores.redis_outbox import RedisOutbox
 
 NUDGE_LASTS = 5_000
@@ -17,6 +17,9 @@ NUDGE_LASTS = 5_000
 
 SCANNED = 500
 """Keys that the server looks at in one go when all counters are wanted; a millisecond or less."""
+
+HELD_AT_ONCE = 500
+"""Places that the server takes over in one go."""
 
 GENERATIONS = 3
 """How often a step is tried on a store that is flushed again and again meanwhile."""
@@ -146,6 +149,15 @@ class RedisStore(RedisOutbox):
         """See ``OutboxStore.forget``."""
         if digests:
             self.run("forget", [self.counter_prefix + digest for digest in digests], [before, lease])
+
+    def hold(self, places: Sequence[Place], *, now: int) -> None:
+        """See ``OutboxStore.hold``."""
+        for first in range(0, len(places), HELD_AT_ONCE):
+            some = places[first : first + HELD_AT_ONCE]
+            arguments: list[str | int] = [now]
+            for place in some:
+                arguments += place.token, place.end
+            self.run("hold", [self.counter_prefix + place.digest for place in some], arguments)
 
     def is_cold(self) -> bool:
         """See ``OutboxStore.is_cold``."""

@@ -29,7 +29,7 @@ POOL_WAIT = 0.2
 STEPS = ("reserve", "fail", "succeed", "peek", "record", "adjust")
 """The scripts that common.lua is prepended to."""
 
-SCRIPTS = (*STEPS, "release", "trim", "forget", "outbox", "warmth", "rest", "put_back")
+SCRIPTS = (*STEPS, "release", "hold", "trim", "forget", "outbox", "warmth", "rest", "put_back")
 """All of them."""
 
 
