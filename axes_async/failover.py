@@ -15,7 +15,7 @@ from typing import Any, Literal
 from django.db import DatabaseError, InterfaceError
 
 from axes_async.clock import now_ms
-from axes_async.errors import StoreBusy, StoreCold, StoreReturned, StoreUnavailable
+from axes_async.errors import StoreBusy, StoreCold, StoreFlushed, StoreReturned, StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, untouched
 from axes_async.heard import Heard
 from axes_async.policy import Counter
@@ -52,7 +52,10 @@ class FailoverStore:
         self._look: threading.Thread | None = None
         self._watcher: threading.Thread | None = None
         self._answers_again = False
+        self._was_flushed = False
         self.heard = Heard()
+        if isinstance(primary, OutboxStore):
+            primary.when_flushed = self._note_flush
 
     def reserve(self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, **options: Any) -> Outcome:
         """See ``Store.reserve``."""
@@ -61,9 +64,8 @@ class FailoverStore:
             self.heard.note(counters, outcome.told, event, now=options["now"])
             if outcome.verdict is Verdict.ALLOWED and options["lease"]:
                 self.heard.hold(token, counters, end=options["now"] + options["lease"])
-                if options["now"] <= self.heard.lost_at:  # The others have been told of all but this one.
-                    self._tell()
-                    return self._step("reserve", token, counters, event, **options) if self.is_away else outcome
+            if options["now"] <= self.heard.lost_at:  # The others have been told of all but this place.
+                outcome = self._step("reserve", token, counters, event, **{**options, "now": now_ms()})
         return outcome
 
     def fail(
@@ -112,6 +114,11 @@ class FailoverStore:
                 break
             try:
                 return getattr(self.primary, name)(*args, **options)
+            except StoreFlushed as error:
+                if name == "reserve":
+                    return Outcome(Verdict.BUSY)
+                reason = error
+                time.sleep(error.left / 1000)
             except StoreBusy as error:
                 if name in DECIDING:
                     raise  # The store knows more than the rows do, which may be behind it.
@@ -175,6 +182,7 @@ class FailoverStore:
             look = self._look
             is_first = not self.is_away and (look is None or not look.is_alive())
             if is_first:
+                self._was_flushed = False
                 self.heard.lose(now=now_ms())
                 look = self._look = threading.Thread(target=self._look_at_it, args=(error,), name="axes-async-look")
                 look.start()
@@ -188,10 +196,18 @@ class FailoverStore:
         if not self._answers():
             self._lose(error)
 
+    def _note_flush(self) -> None:
+        """Tell what this process has heard of a store that has lost it, and have that hold its places again."""
+        self._was_flushed, self.heard.lost_at = True, now_ms()
+        if isinstance(self.primary, OutboxStore):
+            self.primary.hold(self.heard.places(now=now_ms()), now=now_ms())
+        self._tell()
+
     def _tell(self) -> None:
-        if self.on_failure == "database":
+        """Have the rows know what this process has heard, if they are going to be asked."""
+        if (self.on_failure == "database" or self._was_flushed) and self.heard:
             try:
-                self._direct().tell()
+                self._direct(away=not self._was_flushed).tell()
             except (DatabaseError, InterfaceError) as error:
                 log.warning("What was heard of the store could not be told to the rows (%s).", error)
 

@@ -63,6 +63,10 @@ class Heard:
         self._told: dict[str, tuple[bytes, int, AttemptEvent | None]] = {}
         self._held: dict[str, tuple[Sequence[Counter], int]] = {}
 
+    def __bool__(self) -> bool:
+        """Return whether there is anything to tell."""
+        return bool(self._told)
+
     def note(
         self, counters: Iterable[Counter], texts: Iterable[bytes], event: AttemptEvent | None, *, now: int
     ) -> None:
@@ -85,19 +89,19 @@ class Heard:
         """Forget an attempt that the store has been told the end of."""
         self._held.pop(token, None)
 
-    def settle(self, token: str) -> list[Place]:
-        """Have an attempt that held places in the store be open there no longer; return the places."""
-        counters, end = self._held.pop(token, ((), 0))
+    def settle(self, token: str) -> None:
+        """Have an attempt that held places in the store be open there no longer."""
+        counters, _ = self._held.pop(token, ((), 0))
         for counter in counters:
             text, time, event = self._told.get(counter.digest, NOTHING)
             state, _, still_open = text.rpartition(b":")
             if text and int(still_open):
                 self._told[counter.digest] = b"%b:%d" % (state, int(still_open) - 1), time, event
-        return [Place(counter.digest, token, end) for counter in counters]
 
     def places(self, *, now: int) -> list[Place]:
-        """Return the places that attempts of this process held in the store, for whoever keeps them from now on."""
-        return [place for token in list(self._held) for place in self.settle(token) if place.end > now]
+        """Return the places that attempts of this process hold in the store at ``now`` (epoch milliseconds)."""
+        held = list(self._held.items())
+        return [Place(counter.digest, token, end) for token, (some, end) in held if end > now for counter in some]
 
     def clear(self, digests: Iterable[str], *, now: int) -> None:
         """Forget the failures that a login has cleared at ``now`` (epoch milliseconds); those of a lockout stand."""

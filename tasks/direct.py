@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
@@ -70,7 +71,7 @@ class DirectStore(Store):
         If the store is not ``away``, and only did not take this step, others using it are no reason to leave the rows.
         """
         self.using = database()
-        self.heard, self.away = heard or Heard(), away
+        self.heard, self.away = Heard() if heard is None else heard, away
 
     @apart
     def reserve(
@@ -208,7 +209,8 @@ class DirectStore(Store):
         """Have the rows know what this process has heard and no worker has written, before anybody asks for it."""
         with held_cursor() as cursor:
             self._tell()
-            self.heard.returns = cursor.returns
+            if self.away:
+                self.heard.returns = cursor.returns
 
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
         """Do nothing: the rows are what the store is going to be told."""
@@ -236,12 +238,15 @@ class DirectStore(Store):
             yield cursor
 
     def _tell(self) -> None:
+        """Write what was heard last; open attempts, too, unless the store is there to hold their places."""
         now = now_ms()
-        places = [
-            AttemptPlace(digest=place.digest, token=place.token, ends_at=as_datetime(min(place.end, now + LOOKED_AT)))
-            for place in self.heard.places(now=now)
-        ]
-        AttemptPlace.objects.using(self.using).bulk_create(places, ignore_conflicts=True)
+        held = self.heard.places(now=now) if self.away else []
+        AttemptPlace.objects.using(self.using).bulk_create(
+            [AttemptPlace(digest=one.digest, token=one.token, ends_at=_looked_at(one.end, now)) for one in held],
+            ignore_conflicts=True,
+        )
+        for one in held:
+            self.heard.settle(one.token)
         answers = {digest: answer for digest in self.heard.recent() if (answer := self.heard.of(digest, now=now))}
         known = AttemptCounter.objects.using(self.using).filter(digest__in=answers)
         rows = {row.digest: row for row in known}
@@ -309,6 +314,10 @@ class DirectStore(Store):
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
+
+
+def _looked_at(end: int, now: int) -> datetime:
+    return as_datetime(min(end, now + LOOKED_AT))
 
 
 def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:

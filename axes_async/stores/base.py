@@ -6,7 +6,7 @@ A store knows neither Django's settings nor its models; limits, windows and the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Protocol
@@ -217,6 +217,9 @@ class OutboxStore(Store):
     """A store that keeps the events, in order, until they are trimmed."""
 
     has_outbox = True
+
+    when_flushed: Callable[[], None] = staticmethod(lambda: None)
+    """Called when the store turns out to have lost its counters, before it takes any step."""
 
     @abstractmethod
     def read(self, after: str, count: int) -> list[tuple[str, AttemptEvent | bytes]]:

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
-from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
+from axes_async.errors import StoreBusy, StoreCold, StoreFlushed, StoreUnavailable
 from axes_async.stores.line import Line, packed
 
 POOL_SIZE = 256
@@ -91,7 +91,12 @@ class Server:
 
     def cool(self) -> None:
         """Have every counter taken from the rows again before it is used; see ``OutboxStore.cool``."""
-        self.call(lambda: self.client.set(self.warmth_key, f"cold:{token_hex(4)}"))
+        self._cool(lost=False)
+
+    def _cool(self, *, lost: bool) -> None:
+        # By its source: a server that knows no script is made cold before it is given any.
+        source, _ = script("cool")
+        self.call(lambda: self.client.eval(source, 1, self.warmth_key, token_hex(4), int(lost)))
 
     def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         """Run the script ``name`` and return its reply; raises ``StoreUnavailable`` and its kinds."""
@@ -110,7 +115,7 @@ class Server:
         scripts = [script(name) for name in SCRIPTS]
         known = self.call(lambda: self.client.script_exists(*[sha for _, sha in scripts]))
         if self.database and not any(known):
-            self.cool()
+            self._cool(lost=True)
         for source, _ in scripts:
             self.call(partial(self.client.script_load, source))
 
@@ -122,8 +127,12 @@ class Server:
         except NoScriptError:
             raise
         except (RedisError, OSError) as error:
-            if str(error).startswith("AXESCOLD"):
-                raise StoreCold(str(error)) from None
-            if str(error) == "No connection available.":
+            told = str(error)
+            if told.startswith("AXESCOLD"):
+                raise StoreCold(told) from None
+            if told.startswith("AXESLOST"):
+                _, generation, left = told.split()
+                raise StoreFlushed(generation, int(left)) from None
+            if told == "No connection available.":
                 raise StoreBusy(f"All of {POOL_SIZE} connections are in use.") from error
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
