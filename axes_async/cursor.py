@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 from django.db.models import F
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ def held_cursor() -> Iterator[DrainCursor]:
     from axes_async.models import DrainCursor
 
     using = database()
-    DrainCursor.objects.using(using).get_or_create(name=OUTBOX)
     with transaction.atomic(using=using):
         row = DrainCursor.objects.using(using).filter(name=OUTBOX)
-        row.update(position=F("position"))
+        if not row.update(position=F("position")):
+            with suppress(IntegrityError), transaction.atomic(using=using):
+                DrainCursor.objects.using(using).create(name=OUTBOX)
+            row.update(position=F("position"))
         yield row.get()

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Literal
 
@@ -188,6 +189,9 @@ class FailoverStore:
                 look.start()
         if is_first:
             self._tell()
+        elif self.on_failure == "database":
+            with suppress(DatabaseError, InterfaceError):
+                self._direct().get_ready()
         if look is not None:
             look.join()
         return self.is_away

@@ -6,6 +6,7 @@ Each is one short transaction that holds the cursor, so that decisions stay exac
 from __future__ import annotations
 
 import os
+from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
 from django.db import close_old_connections, connections
-from django.db.models import Count
 
 from axes_async.clock import as_datetime, as_ms, now_ms
 from axes_async.cursor import database, held_cursor
@@ -92,11 +92,12 @@ class DirectStore(Store):
             if locked:
                 repeats = self._turn_away(locked, rows, event, now=now, extend=extend)
                 return outcome_of(locked, now, repeats=repeats)
-            taken = self._taken(token, counters, now)
+            taken, is_known = self._taken(token, counters, now)
             for counter, life in lives:
-                if 0 < life.limit(counter.rule, now) <= life.standing + taken.get(counter.digest, 0):
+                if 0 < life.limit(counter.rule, now) <= life.standing + taken[counter.digest]:
                     return Outcome(Verdict.BUSY)
-            self.release_places(token)
+            if is_known:
+                self.release_places(token)
             if lease:
                 end = as_datetime(now + lease)
                 places = [AttemptPlace(digest=counter.digest, token=token, ends_at=end) for counter in counters]
@@ -132,8 +133,7 @@ class DirectStore(Store):
                 keep(life, row)
                 row.save(using=self.using)
             self.release_places(token)
-            cursor.unmerged = True
-            cursor.save(update_fields=["unmerged"])
+            _mark(cursor)
             self._write(event.seen(life.state(counter, now) for counter, life in lives))
         return outcome_of(lives, now, newly=newly)
 
@@ -165,8 +165,7 @@ class DirectStore(Store):
                     cleared.append(life.state(counter, now))
             self.release_places(token)
             if cleared:
-                cursor.unmerged = True
-                cursor.save(update_fields=["unmerged"])
+                _mark(cursor)
             if always or cleared:
                 self._write(event.seen(cleared))
         return Outcome(standing=standing if any(standing.values()) else None)
@@ -186,8 +185,7 @@ class DirectStore(Store):
         """See ``Store.record``; a reset is applied at once."""
         with self._held() as cursor:
             Fold(self, self.using).apply([event])
-            cursor.unmerged = True
-            cursor.save(update_fields=["unmerged"])
+            _mark(cursor)
         return Outcome()
 
     @apart
@@ -203,6 +201,10 @@ class DirectStore(Store):
             held = [Place(place.digest, place.token, as_ms(place.ends_at)) for place in places.all()]
             store.hold([place for place in held if place.end > now], now=now)
             places.all().delete()
+
+    def get_ready(self) -> None:
+        """Open this thread's connection before it is needed."""
+        connections[self.using].ensure_connection()
 
     @apart
     def tell(self) -> None:
@@ -279,17 +281,20 @@ class DirectStore(Store):
                 )
         return rows
 
-    def _taken(self, token: str, counters: Sequence[Counter], now: int) -> dict[str, int]:
-        """Return how many places others hold on each of ``counters``."""
-        places = AttemptPlace.objects.using(self.using).filter(
-            digest__in=[counter.digest for counter in counters], ends_at__gt=as_datetime(now)
-        )
-        taken = dict(places.exclude(token=token).values_list("digest").annotate(Count("id")))
+    def _taken(self, token: str, counters: Sequence[Counter], now: int) -> tuple[Tally[str], bool]:
+        """Return how many places others hold on each of ``counters``, and whether any row is ``token``'s own."""
+        places = AttemptPlace.objects.using(self.using).filter(digest__in=[counter.digest for counter in counters])
+        taken, is_known = Tally[str](), False
+        for digest, holder, end in places.values_list("digest", "token", "ends_at"):
+            if holder == token:
+                is_known = True
+            elif end > as_datetime(now):
+                taken[digest] += 1
         for counter in counters:
             answer = self.heard.of(counter.digest, now=now)
-            if answer is not None and answer.open:
-                taken[counter.digest] = taken.get(counter.digest, 0) + answer.open
-        return taken
+            if answer is not None:
+                taken[counter.digest] += answer.open
+        return taken, is_known
 
     def _turn_away(
         self,
@@ -314,6 +319,13 @@ class DirectStore(Store):
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
+
+
+def _mark(cursor: DrainCursor) -> None:
+    """Have the store hear of what is counted here."""
+    if not cursor.unmerged:
+        cursor.unmerged = True
+        cursor.save(update_fields=["unmerged"])
 
 
 def _looked_at(end: int, now: int) -> datetime:
