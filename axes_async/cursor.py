@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from django.db import IntegrityError, router, transaction
+from django.db import router, transaction
 from django.db.models import F
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def held_cursor() -> Iterator[DrainCursor]:
     from axes_async.models import DrainCursor
 
     using = database()
-    with transaction.atomic(using=using):
-        row = DrainCursor.objects.using(using).filter(name=OUTBOX)
-        if not row.update(position=F("position")):
-            with suppress(IntegrityError), transaction.atomic(using=using):
-                DrainCursor.objects.using(using).create(name=OUTBOX)
-            row.update(position=F("position"))
-        yield row.get()
+    row = DrainCursor.objects.using(using).filter(name=OUTBOX)
+    while True:
+        with transaction.atomic(using=using):
+            if row.update(position=F("position")):
+                yield row.get()
+                return
+        DrainCursor.objects.using(using).get_or_create(name=OUTBOX)
