@@ -25,7 +25,7 @@ RECENT = 1_000
 
 GRACE = 100
 """Milliseconds after the first sign of the loss in which no place is given: each process that has logins notices it
-meanwhile, and tells what it has heard. ``common.lua`` has the same for a store that was flushed."""
+meanwhile, and tells what it has heard. ``common.lua`` has its own for a store that was flushed."""
 
 TOLD_AT_ONCE = 200
 """Counters that a process tells the rows in one go; the others it adds when they are asked for."""
