@@ -32,8 +32,10 @@ def held_cursor() -> Iterator[DrainCursor]:
     from axes_async.models import DrainCursor
 
     using = database()
-    DrainCursor.objects.using(using).get_or_create(name=OUTBOX)
-    with transaction.atomic(using=using):
-        row = DrainCursor.objects.using(using).filter(name=OUTBOX)
-        row.update(position=F("position"))
-        yield row.get()
+    row = DrainCursor.objects.using(using).filter(name=OUTBOX)
+    while True:
+        with transaction.atomic(using=using):
+            if row.update(position=F("position")):
+                yield row.get()
+                return
+        DrainCursor.objects.using(using).get_or_create(name=OUTBOX)

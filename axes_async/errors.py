@@ -21,6 +21,15 @@ class StoreCold(StoreUnavailable):
     """The store answers, and has lost counters that could not be taken from the rows."""
 
 
+class StoreFlushed(StoreUnavailable):
+    """The store has lost counters, and takes no step until each process has told what it has heard of them."""
+
+    def __init__(self, generation: str, left: int) -> None:
+        """Name the generation that began with the loss, and the milliseconds that are ``left``."""
+        super().__init__(f"The store was flushed, and is left alone for {left} ms.")
+        self.generation, self.left = generation, left
+
+
 class StoreReturned(AxesError):
     """The store is in use again by others, so that what the rows say is not the whole any more."""
 

@@ -9,17 +9,18 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Literal
 
 from django.db import DatabaseError, InterfaceError
 
 from axes_async.clock import now_ms
-from axes_async.errors import StoreBusy, StoreCold, StoreReturned, StoreUnavailable
+from axes_async.errors import StoreBusy, StoreCold, StoreFlushed, StoreReturned, StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, untouched
 from axes_async.heard import Heard
 from axes_async.policy import Counter
-from axes_async.stores.base import OutboxStore, Outcome, Store
+from axes_async.stores.base import OutboxStore, Outcome, Store, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +50,23 @@ class FailoverStore:
         self.primary, self.on_failure, self.rest = primary, on_failure, rest
         self.is_away = False
         self._lock = threading.Lock()
+        self._look: threading.Thread | None = None
         self._watcher: threading.Thread | None = None
         self._answers_again = False
+        self._was_flushed = False
         self.heard = Heard()
+        if isinstance(primary, OutboxStore):
+            primary.when_flushed = self._note_flush
 
     def reserve(self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, **options: Any) -> Outcome:
         """See ``Store.reserve``."""
         outcome: Outcome = self._step("reserve", token, counters, event, **options)
-        self.heard.note(counters, outcome.told, event, now=options["now"])
+        if outcome.told:
+            self.heard.note(counters, outcome.told, event, now=options["now"])
+            if outcome.verdict is Verdict.ALLOWED and options["lease"]:
+                self.heard.hold(token, counters, end=options["now"] + options["lease"])
+            if options["now"] <= self.heard.lost_at:  # The others have been told of all but this place.
+                outcome = self._step("reserve", token, counters, event, **{**options, "now": now_ms()})
         return outcome
 
     def fail(
@@ -64,7 +74,11 @@ class FailoverStore:
     ) -> Outcome:
         """See ``Store.fail``."""
         outcome: Outcome = self._step("fail", token, counters, release, event, **options)
-        self.heard.note(counters, outcome.told, event, now=options["now"])
+        if outcome.told:
+            self.heard.note(counters, outcome.told, event, now=options["now"])
+            self.heard.let_go(token)
+            if options["now"] <= self.heard.lost_at:
+                self._tell()
         return outcome
 
     def succeed(
@@ -73,13 +87,14 @@ class FailoverStore:
         """See ``Store.succeed``."""
         outcome: Outcome = self._step("succeed", token, counters, clear, event, **options)
         if not self.is_away:
-            self.heard.settle(counter.digest for counter in counters if options.get("held"))
+            self.heard.settle(token)
             self.heard.clear((counter.digest for counter in clear), now=options["now"])
         return outcome
 
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
         """See ``Store.release``."""
         self._step("release", token, counters, now=now)
+        self.heard.settle(token)
 
     def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
         """See ``Store.peek``."""
@@ -93,12 +108,18 @@ class FailoverStore:
 
     def _step(self, name: str, *args: Any, held: bool = False, **options: Any) -> Any:
         """Do a step on the primary, or else what ``on_failure`` says; ``held``: the attempt has reservations there."""
-        reason = StoreUnavailable("The store is away.")
+        reason, away = StoreUnavailable("The store is away."), False
         for repeated in range(REPEATS):
-            if not self.is_there():
+            away = not self.is_there()
+            if away:
                 break
             try:
                 return getattr(self.primary, name)(*args, **options)
+            except StoreFlushed as error:
+                if name == "reserve":
+                    return Outcome(Verdict.BUSY)
+                reason = error
+                time.sleep(error.left / 1000)
             except StoreBusy as error:
                 if name in DECIDING:
                     raise  # The store knows more than the rows do, which may be behind it.
@@ -109,8 +130,8 @@ class FailoverStore:
                 break
             except StoreUnavailable as error:
                 reason = error
-                if not self._answers():
-                    self._lose(error)
+                away = self._is_lost(error)
+                if away:
                     break
                 # A slow answer or a lost connection, and no store that is away. A step of an attempt that holds a place
                 # shows by that place whether it was done; of others it cannot be known.
@@ -125,9 +146,9 @@ class FailoverStore:
             log.error("Let through without a store (%s): %s %s", reason, name, [*_events(args)])
             return [untouched(counter) for counter in args[0]] if name == "states" else Outcome()
         options.pop("again", None)
-        if held:
-            self.heard.settle(counter.digest for counter in args[1])
-        return self._in_rows(name, *args, **options)
+        if away and name == "reserve" and self.heard.unsure(now=now_ms()):
+            return Outcome(Verdict.BUSY)
+        return self._in_rows(name, away, *args, held=held, **options)
 
     def _answers(self) -> bool:
         """Return whether the primary can be written to now."""
@@ -137,25 +158,67 @@ class FailoverStore:
             return False
         return True
 
-    def _in_rows(self, name: str, *args: Any, **options: Any) -> Any:
+    def _in_rows(self, name: str, away: bool, *args: Any, held: bool, **options: Any) -> Any:
         """Do the step on the rows; the code for that is the worker's, and imported when it is first needed."""
+        if held or name == "release":
+            self.heard.settle(args[0])
         try:
-            return getattr(self._direct(), name)(*args, **options)
+            return getattr(self._direct(away=away), name)(*args, **options)
         except StoreReturned:
             # For others it is there. Should it not be for us, the next step finds that out, and stays with the rows.
-            self.is_away, self.heard.returns = False, None
-            return self._step(name, *args, **options)
+            self.is_away = False
+            return self._step(name, *args, held=held, **options)
         except (DatabaseError, InterfaceError) as error:
             raise StoreUnavailable(f"Neither the store nor the database can be used: {error}") from error
 
-    def _direct(self) -> Any:
-        return import_module("axes_async.tasks.direct").DirectStore(self.heard)
+    def _direct(self, *, away: bool = True) -> Any:
+        return import_module("axes_async.tasks.direct").DirectStore(self.heard, away=away)
+
+    def _is_lost(self, error: StoreUnavailable) -> bool:
+        """Return whether the store is away: one thread looks for all who suspect it, and the rows are told meanwhile.
+
+        So what this process has heard is there for the others by the time that any of them decides on rows.
+        """
+        with self._lock:
+            look = self._look
+            is_first = not self.is_away and (look is None or not look.is_alive())
+            if is_first:
+                self._was_flushed = False
+                self.heard.lose(now=now_ms())
+                look = self._look = threading.Thread(target=self._look_at_it, args=(error,), name="axes-async-look")
+                look.start()
+        if is_first:
+            self._tell()
+        elif self.on_failure == "database":
+            with suppress(DatabaseError, InterfaceError):
+                self._direct().get_ready()
+        if look is not None:
+            look.join()
+        return self.is_away
+
+    def _look_at_it(self, error: StoreUnavailable) -> None:
+        if not self._answers():
+            self._lose(error)
+
+    def _note_flush(self) -> None:
+        """Tell what this process has heard of a store that has lost it, and have that hold its places again."""
+        self._was_flushed, self.heard.lost_at = True, now_ms()
+        if isinstance(self.primary, OutboxStore):
+            self.primary.hold(self.heard.places(now=now_ms()), now=now_ms())
+        self._tell()
+
+    def _tell(self) -> None:
+        """Have the rows know what this process has heard, if they are going to be asked."""
+        if (self.on_failure == "database" or self._was_flushed) and self.heard:
+            try:
+                self._direct(away=not self._was_flushed).tell()
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("What was heard of the store could not be told to the rows (%s).", error)
 
     def _lose(self, error: StoreUnavailable) -> None:
         with self._lock:
             if not self.is_away:
                 log.error("The store is away (%s); logins are handled as AXES_ON_STORE_FAILURE says.", error)
-                self.heard.lose(now=now_ms())
             self.is_away, self._answers_again = True, False
         self._watch()
 

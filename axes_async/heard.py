@@ -6,12 +6,13 @@ each process knows what it was answered itself, so together they know nearly all
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from axes_async.events import AttemptEvent, CounterState
 from axes_async.policy import Counter
+from axes_async.stores.base import Place
 
 SIZE = 4096
 """Counters that are remembered, about a kilobyte each: those that were asked for last."""
@@ -20,10 +21,11 @@ FRESH = 60_000
 """Milliseconds for which what was heard is of use: workers have written it since, and resets may have undone it."""
 
 RECENT = 1_000
-"""Milliseconds before the loss: other processes may know more of counters that were asked for in them."""
+"""Milliseconds before the loss: what was heard in them is told to the others, who may know less."""
 
-GRACE = 300
-"""Milliseconds after the loss in which each process notices it, and tells the rows what it has heard."""
+GRACE = 100
+"""Milliseconds after the first sign of the loss in which no place is given: each process that has logins notices it
+meanwhile, and tells what it has heard. ``common.lua`` has its own for a store that was flushed."""
 
 TOLD_AT_ONCE = 200
 """Counters that a process tells the rows in one go; the others it adds when they are asked for."""
@@ -54,11 +56,16 @@ class Heard:
     def __init__(self, size: int = SIZE) -> None:
         """Remember nothing yet, and ``size`` counters at most."""
         self.lost_at = 0
-        """When the store went away, in epoch milliseconds; 0 while it is there."""
+        """When the store was last seen to be lost, in epoch milliseconds, or was suspected to be; 0 for never."""
         self.returns: int | None = None
         """``DrainCursor.returns`` as it was then; ``None`` before the rows were asked."""
         self._size = size
         self._told: dict[str, tuple[bytes, int, AttemptEvent | None]] = {}
+        self._held: dict[str, tuple[Sequence[Counter], int]] = {}
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to tell."""
+        return bool(self._told)
 
     def note(
         self, counters: Iterable[Counter], texts: Iterable[bytes], event: AttemptEvent | None, *, now: int
@@ -71,13 +78,30 @@ class Heard:
                 with suppress(StopIteration, KeyError, RuntimeError):  # Another thread was there first.
                     del self._told[next(iter(self._told))]
 
-    def settle(self, digests: Iterable[str]) -> None:
-        """Have one attempt that was open on each of ``digests`` be open no longer."""
-        for digest in digests:
-            text, time, event = self._told.get(digest, NOTHING)
+    def hold(self, token: str, counters: Sequence[Counter], *, end: int) -> None:
+        """Remember that an attempt of this process holds places in the store, until ``end`` (epoch milliseconds)."""
+        self._held[token] = counters, end
+        if len(self._held) > self._size:
+            with suppress(StopIteration, KeyError, RuntimeError):
+                del self._held[next(iter(self._held))]
+
+    def let_go(self, token: str) -> None:
+        """Forget an attempt that the store has been told the end of."""
+        self._held.pop(token, None)
+
+    def settle(self, token: str) -> None:
+        """Have an attempt that held places in the store be open there no longer."""
+        counters, _ = self._held.pop(token, ((), 0))
+        for counter in counters:
+            text, time, event = self._told.get(counter.digest, NOTHING)
             state, _, still_open = text.rpartition(b":")
             if text and int(still_open):
-                self._told[digest] = b"%b:%d" % (state, int(still_open) - 1), time, event
+                self._told[counter.digest] = b"%b:%d" % (state, int(still_open) - 1), time, event
+
+    def places(self, *, now: int) -> list[Place]:
+        """Return the places that attempts of this process hold in the store at ``now`` (epoch milliseconds)."""
+        held = list(self._held.items())
+        return [Place(counter.digest, token, end) for token, (some, end) in held if end > now for counter in some]
 
     def clear(self, digests: Iterable[str], *, now: int) -> None:
         """Forget the failures that a login has cleared at ``now`` (epoch milliseconds); those of a lockout stand."""
@@ -95,10 +119,9 @@ class Heard:
         last = [digest for digest, (_, time, _) in list(self._told.items()) if time > self.lost_at - RECENT]
         return last[: -TOLD_AT_ONCE - 1 : -1]
 
-    def unsure(self, digest: str, *, now: int) -> bool:
-        """Return whether other processes may be about to tell more of a counter."""
-        _, time, _ = self._told.get(digest, NOTHING)
-        return self.lost_at - RECENT < time <= self.lost_at and now < self.lost_at + GRACE
+    def unsure(self, *, now: int) -> bool:
+        """Return whether other processes may be about to tell what they have heard."""
+        return now < self.lost_at + GRACE
 
     def of(self, digest: str, *, now: int) -> Answer | None:
         """Return what was heard of a counter that still counts at ``now``, not too long ago; ``None`` for nothing."""

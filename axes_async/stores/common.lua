@@ -4,7 +4,8 @@
 -- KEYS[2]  nudged    string; while it is there, a drain is on its way and no nudge is due
 -- KEYS[3]  overflow  string; events that the outbox had no room for
 -- KEYS[4]  warmth    string; "warm:<database>" while the counters are complete, "cold:<generation>" while they are
---                    being rebuilt from that database's rows, absent in a store that was flushed or is new
+--                    being rebuilt from that database's rows, absent in a store that was flushed or is new; a
+--                    generation has eight hexadecimal digits, then when counters were lost, if they were
 -- KEYS[5]  born      string; a name that this outbox was given with its first event, and loses when it is flushed
 -- KEYS[6…] counters  one hash each: e epoch, f failures, g lifted, u expires at (0: never), b blocked attempts,
 --                    l when a tier's lockout ends, w when each failure ends (in order, where each does so alone),
@@ -19,23 +20,30 @@
 --          say of it: "" not asked for, "-" nothing, or "epoch:failures:lifted:expires at:locked until:ends"
 --
 -- In a cold store, a counter that is not of this generation and comes without what the rows say of it ends the script
--- with the error AXESCOLD, and with nothing changed: the caller asks the rows and comes again.
+-- with the error AXESCOLD, and with nothing changed: the caller asks the rows and comes again. Where counters were lost,
+-- every script ends with "AXESLOST <generation> <ms left>" for a moment: what processes have heard, rows are to know first.
 
 local FIRST, OPTIONS, EACH = 6, 9, 4
 local SECONDS_KNOWN = 60
 local ENDED_KNOWN = 86400000
+local GRACE = 200  -- twice that of heard.py: here nobody has waited for an answer in vain
 local now, token, lease = tonumber(ARGV[1]), 'r' .. ARGV[2], tonumber(ARGV[3])
 
--- The generation of a cold store, nil in a warm one. The first to find a store without warmth begins a generation.
+-- The generation of a cold store, nil in a warm one; then the milliseconds left in which nobody may use it, nil for none.
+-- The first to find a store without warmth begins a generation.
 local function generation()
   if ARGV[8] == '' then return nil end
   local warmth = redis.call('GET', KEYS[4])
   if warmth == 'warm:' .. ARGV[8] then return nil end
+  local time = redis.call('TIME')
+  time = time[1] * 1000 + math.floor(time[2] / 1000)
   if not warmth or warmth:sub(1, 5) ~= 'cold:' then
-    warmth = 'cold:' .. redis.sha1hex(ARGV[1] .. ARGV[2] .. ARGV[4]):sub(1, 8)
+    local lost_at = warmth and '' or string.format('%.0f', time)
+    warmth = 'cold:' .. redis.sha1hex(ARGV[1] .. ARGV[2] .. ARGV[4]):sub(1, 8) .. lost_at
     redis.call('SET', KEYS[4], warmth)
   end
-  return warmth:sub(6)
+  local left = (tonumber(warmth:sub(14)) or 0) + GRACE - time
+  return warmth:sub(6), left > 0 and left <= GRACE and left or nil
 end
 
 -- Have the counter count nothing any more; its reservations stay.
@@ -189,9 +197,15 @@ local function join(c, gen)
   c.k = gen
 end
 
--- Every counter; nil if the store is cold and the rows have to be asked first.
+local COLD = {err = 'AXESCOLD The rows have to be asked first.'}
+
+-- Every counter; nil if the store is cold and the rows have to be asked first, or told.
 local function counters()
-  local all, gen = {}, generation()
+  local all, gen, left = {}, generation()
+  if left then
+    COLD.err = 'AXESLOST ' .. gen .. ' ' .. int(left)
+    return nil
+  end
   for i = FIRST, #KEYS do
     local c = load_counter(i)
     if gen and c.k ~= gen and c.seed == '' then return nil end
@@ -204,8 +218,6 @@ local function counters()
   end
   return all
 end
-
-local COLD = {err = 'AXESCOLD The rows have to be asked first.'}
 
 local function any_mine(all)
   for _, c in ipairs(all) do

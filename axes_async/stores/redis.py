@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
-from axes_async.errors import StoreCold
+from axes_async.errors import StoreCold, StoreFlushed
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
 from axes_async.policy import Counter, Rule
-from axes_async.stores.base import Outcome, Rows, Verdict
+from axes_async.stores.base import Outcome, Place, Rows, Verdict
 from axes_async.stores.redis_outbox import RedisOutbox
 
 NUDGE_LASTS = 5_000
@@ -22,6 +23,9 @@ SCANNED = 500
 
 GLOB = re.compile(r"[*?\[\]^\\]")
 """What has a meaning in a pattern of ``SCAN``."""
+
+HELD_AT_ONCE = 500
+"""Places that the server takes over in one go."""
 
 GENERATIONS = 3
 """How often a step is tried on a store that is flushed again and again meanwhile."""
@@ -51,6 +55,7 @@ class RedisStore(RedisOutbox):
         """Keep the client; nothing is sent yet."""
         super().__init__(client, namespace=namespace, database=database if rows is not None else "", ours=ours)
         self.outbox_max, self.rows = outbox_max, rows
+        self._met = ""
         self._fixed_keys = (self.outbox_key, self.nudged_key, self.overflow_key, self.warmth_key, self.born_key)
 
     def reserve(
@@ -154,6 +159,15 @@ class RedisStore(RedisOutbox):
         if digests:
             self.run("forget", [self.counter_prefix + digest for digest in digests], [before, lease])
 
+    def hold(self, places: Sequence[Place], *, now: int) -> None:
+        """See ``OutboxStore.hold``."""
+        for first in range(0, len(places), HELD_AT_ONCE):
+            some = places[first : first + HELD_AT_ONCE]
+            arguments: list[str | int] = [now]
+            for place in some:
+                arguments += place.token, place.end
+            self.run("hold", [self.counter_prefix + place.digest for place in some], arguments)
+
     def is_cold(self) -> bool:
         """See ``OutboxStore.is_cold``."""
         return bool(self.database) and self._warmth() != f"warm:{self.database}"
@@ -164,8 +178,10 @@ class RedisStore(RedisOutbox):
             self.cool()
         warmth = self._warmth()
         flag = f"rebuild {warmth.removeprefix('cold:')}"
-        for portion in states:
-            if self.run("adjust", *self._for_states(portion, now, lease, flag)) < 0:
+        for portion in chain([()], states):
+            while (done := self.run("adjust", *self._for_states(portion, now, lease, flag))) < -1:
+                time.sleep(-done / 1000)
+            if done < 0:
                 return False
         return self._warm_up(warmth)
 
@@ -197,19 +213,30 @@ class RedisStore(RedisOutbox):
         for _ in range(GENERATIONS):
             try:
                 return self.run(name, keys, arguments)
+            except StoreFlushed as error:
+                if not self._is_new(error.generation):
+                    raise
             except StoreCold:
                 asked = self._asked([counter.digest for counter in counters])
                 arguments[len(arguments) - 4 * len(counters) + 3 :: 4] = asked
         raise StoreCold("The store is flushed faster than its counters can be taken from the rows.")
+
+    def _is_new(self, generation: str) -> bool:
+        """Return whether a store that lacks its counters never had any; who meets a generation tells what was heard."""
+        if self.rows is None or generation == self._met:
+            return False
+        self._met = generation
+        self.when_flushed()
+        return self.rows.is_empty() and self._warm_up(f"cold:{generation}")
 
     def _asked(self, digests: Sequence[str]) -> list[str]:
         """Return what the rows say of counters, as ``common.lua`` takes it; if they count nothing at all, be warm."""
         if self.rows is None:
             return ["-"] * len(digests)
         warmth = self._warmth()
-        if self.rows.is_empty():
-            self._warm_up(warmth)
         known = self.rows.states(digests)
+        if not known and self.rows.is_empty():
+            self._warm_up(warmth)
         return [_seed(known[digest]) if digest in known else "-" for digest in digests]
 
     def _for_states(

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError
 from redis.retry import Retry
 
-from axes_async.errors import StoreBusy, StoreCold, StoreUnavailable
+from axes_async.errors import StoreBusy, StoreCold, StoreFlushed, StoreUnavailable
 from axes_async.stores.line import Line, packed
 
 POOL_SIZE = 256
@@ -32,7 +32,7 @@ EXHAUSTED = ("No connection available.", "Too many connections")
 STEPS = ("reserve", "fail", "succeed", "peek", "record", "adjust")
 """The scripts that common.lua is prepended to."""
 
-SCRIPTS = (*STEPS, "release", "trim", "forget", "outbox", "warmth", "rest", "put_back")
+SCRIPTS = (*STEPS, "release", "hold", "trim", "forget", "outbox", "warmth", "rest", "put_back")
 """All of them."""
 
 
@@ -94,7 +94,12 @@ class Server:
 
     def cool(self) -> None:
         """Have every counter taken from the rows again before it is used; see ``OutboxStore.cool``."""
-        self.call(lambda: self.client.set(self.warmth_key, f"cold:{token_hex(4)}"))
+        self._cool(lost=False)
+
+    def _cool(self, *, lost: bool) -> None:
+        # By its source: a server that knows no script is made cold before it is given any.
+        source, _ = script("cool")
+        self.call(lambda: self.client.eval(source, 1, self.warmth_key, token_hex(4), int(lost)))
 
     def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         """Run the script ``name`` and return its reply; raises ``StoreUnavailable`` and its kinds."""
@@ -113,7 +118,7 @@ class Server:
         scripts = [script(name) for name in SCRIPTS]
         known = self.call(lambda: self.client.script_exists(*[sha for _, sha in scripts]))
         if self.database and not any(known):
-            self.cool()
+            self._cool(lost=True)
         for source, _ in scripts:
             self.call(partial(self.client.script_load, source))
 
@@ -125,8 +130,12 @@ class Server:
         except NoScriptError:
             raise
         except (RedisError, OSError) as error:
-            if str(error).startswith("AXESCOLD"):
-                raise StoreCold(str(error)) from None
-            if isinstance(error, MaxConnectionsError) or str(error) in EXHAUSTED:
+            told = str(error)
+            if told.startswith("AXESCOLD"):
+                raise StoreCold(told) from None
+            if told.startswith("AXESLOST"):
+                _, generation, left = told.split()
+                raise StoreFlushed(generation, int(left)) from None
+            if isinstance(error, MaxConnectionsError) or told in EXHAUSTED:
                 raise StoreBusy("All connections of the client are in use.") from error
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
