@@ -60,12 +60,13 @@ class FailoverStore:
 
     def reserve(self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, **options: Any) -> Outcome:
         """See ``Store.reserve``."""
+        began = time.monotonic()
         outcome: Outcome = self._step("reserve", token, counters, event, **options)
         if outcome.told:
             self.heard.note(counters, outcome.told, event, now=options["now"])
             if outcome.verdict is Verdict.ALLOWED and options["lease"]:
                 self.heard.hold(token, counters, end=options["now"] + options["lease"])
-            if options["now"] <= self.heard.lost_at:  # The others have been told of all but this place.
+            if self.heard.lost_since(began):  # The others have been told of all but this place.
                 outcome = self._step("reserve", token, counters, event, **{**options, "now": now_ms()})
         return outcome
 
@@ -73,11 +74,12 @@ class FailoverStore:
         self, token: str, counters: Sequence[Counter], release: Sequence[Counter], event: AttemptEvent, **options: Any
     ) -> Outcome:
         """See ``Store.fail``."""
+        began = time.monotonic()
         outcome: Outcome = self._step("fail", token, counters, release, event, **options)
         if outcome.told:
             self.heard.note(counters, outcome.told, event, now=options["now"])
             self.heard.let_go(token)
-            if options["now"] <= self.heard.lost_at:
+            if self.heard.lost_since(began):
                 self._tell()
         return outcome
 
@@ -146,7 +148,7 @@ class FailoverStore:
             log.error("Let through without a store (%s): %s %s", reason, name, [*_events(args)])
             return [untouched(counter) for counter in args[0]] if name == "states" else Outcome()
         options.pop("again", None)
-        if away and name == "reserve" and self.heard.unsure(now=now_ms()):
+        if away and name == "reserve" and self.primary.has_outbox and self.heard.unsure():
             return Outcome(Verdict.BUSY)
         return self._in_rows(name, away, *args, held=held, **options)
 
@@ -202,7 +204,8 @@ class FailoverStore:
 
     def _note_flush(self) -> None:
         """Tell what this process has heard of a store that has lost it, and have that hold its places again."""
-        self._was_flushed, self.heard.lost_at = True, now_ms()
+        self._was_flushed = True
+        self.heard.forgotten(now=now_ms())
         if isinstance(self.primary, OutboxStore):
             self.primary.hold(self.heard.places(now=now_ms()), now=now_ms())
         self._tell()

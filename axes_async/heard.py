@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
+from time import monotonic
 
 from axes_async.events import AttemptEvent, CounterState
 from axes_async.policy import Counter
@@ -57,6 +59,8 @@ class Heard:
         """Remember nothing yet, and ``size`` counters at most."""
         self.lost_at = 0
         """When the store was last seen to be lost, in epoch milliseconds, or was suspected to be; 0 for never."""
+        self._lost = -inf
+        """The same by a clock that nobody sets, in seconds."""
         self.returns: int | None = None
         """``DrainCursor.returns`` as it was then; ``None`` before the rows were asked."""
         self._size = size
@@ -112,16 +116,25 @@ class Heard:
 
     def lose(self, *, now: int) -> None:
         """Note that the store is away from ``now`` on (epoch milliseconds)."""
-        self.lost_at, self.returns = now, None
+        self.forgotten(now=now)
+        self.returns = None
+
+    def forgotten(self, *, now: int) -> None:
+        """Note that the store lost at ``now`` (epoch milliseconds) what it had."""
+        self.lost_at, self._lost = now, monotonic()
 
     def recent(self) -> list[str]:
         """Return the counters that were asked for just before the store was lost, the latest first."""
         last = [digest for digest, (_, time, _) in list(self._told.items()) if time > self.lost_at - RECENT]
         return last[: -TOLD_AT_ONCE - 1 : -1]
 
-    def unsure(self, *, now: int) -> bool:
+    def unsure(self) -> bool:
         """Return whether other processes may be about to tell what they have heard."""
-        return now < self.lost_at + GRACE
+        return monotonic() < self._lost + GRACE / 1000
+
+    def lost_since(self, began: float) -> bool:
+        """Return whether the store was lost while a step went on that began then (``time.monotonic``)."""
+        return began <= self._lost
 
     def of(self, digest: str, *, now: int) -> Answer | None:
         """Return what was heard of a counter that still counts at ``now``, not too long ago; ``None`` for nothing."""

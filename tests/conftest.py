@@ -142,7 +142,7 @@ def any_store(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest
     location = f"redis://127.0.0.1:{servers.free_port()}/0"
     settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": location}}
     settings.AXES_STORE_REST = 0.02
-    monkeypatch.setattr(heard, "GRACE", 0)  # Where the clock stands still, that moment would never end.
+    monkeypatch.setattr(heard, "GRACE", 0)  # There is nobody else who could tell anything.
     failover = get_failover()
     yield request.param
     failover.is_away = False

@@ -20,7 +20,6 @@ from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter, Rule, counters_for
 from axes_async.state import state_of
 from axes_async.store import get_failover, get_store
-from axes_async.stores import redis as redis_module
 from axes_async.stores.base import Place, Store, Verdict
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks.direct import DirectStore
@@ -350,15 +349,17 @@ class TestFlushed:
         for _ in range(2):
             assert self.fail_in(other) is Verdict.ALLOWED
         flush()
-        sleep = time.sleep
+        pauses: list[float] = []
 
         def meanwhile(seconds: float) -> None:
-            self.fail_in(other)
-            sleep(seconds)
+            monkeypatch.undo()
+            pauses.append(seconds)
+            assert self.fail_in(other) is Verdict.BUSY
+            time.sleep(seconds)
 
-        monkeypatch.setattr(redis_module.time, "sleep", meanwhile)
+        monkeypatch.setattr(time, "sleep", meanwhile)
         assert rebuild()
-        monkeypatch.undo()
+        assert len(pauses) == 1, "the rebuild has waited"
         assert [failure(), failure()] == [True, False]
 
     def test_a_place_whose_answer_came_late_is_asked_for_again(

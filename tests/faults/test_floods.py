@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.errors import StoreFlushed
 from axes_async.events import Kind
 from axes_async.models import AccessFailureLog
 from axes_async.store import get_store
@@ -112,6 +114,9 @@ def test_counters_taken_from_the_rows_expire_too(own_valkey: Valkey, own_store: 
     fail_all(own_store, ((f"u{number}", address(number)) for number in range(300)))
     drain()
     own_valkey.client.flushall()
+    with pytest.raises(StoreFlushed) as told:
+        own_store.peek(counters("192.0.2.1", "x"), now=now_ms())
+    time.sleep(told.value.left / 1000)
     fail = event(Kind.BLOCKED, "x", "192.0.2.1")
     own_store.reserve(fail.id[-16:], counters("192.0.2.1", "x"), fail, now=now_ms(), lease=LEASE, extend=False)
     drain()
