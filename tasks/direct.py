@@ -47,7 +47,10 @@ def apart(step: Step) -> Step:
 
         def elsewhere() -> Any:
             close_old_connections()
-            return step(*args, **options)
+            try:
+                return step(*args, **options)
+            finally:
+                close_old_connections()  # As at the end of a request, by ``CONN_MAX_AGE``.
 
         return _elsewhere(os.getpid()).submit(elsewhere).result()
 

@@ -43,6 +43,17 @@ def start_worker(own_valkey: Valkey) -> Iterator[Callable[[], subprocess.Popen[b
     for worker in started:
         if worker.poll() is None:
             end(worker)
+    until(lambda: not others(), what="the database has noticed that they are gone")
+
+
+def others() -> list[tuple[str, str]]:
+    """Return what others do in the test's database, which could not be dropped meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT state, query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        found: list[tuple[str, str]] = cursor.fetchall()
+    return found
 
 
 def end(worker: subprocess.Popen[bytes]) -> None:
