@@ -148,3 +148,15 @@ def any_store(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest
     failover.is_away = False
     if failover._watcher is not None:
         failover._watcher.join(10)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_left(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """End sessions of processes that tests have killed: a database that somebody is connected to cannot be dropped."""
+    yield
+    if connection.vendor == "postgresql":
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
