@@ -202,8 +202,14 @@ class FailoverStore:
         if not self._answers():
             self._lose(error)
 
-    def _note_flush(self) -> None:
-        """Tell what this process has heard of a store that has lost it, and have that hold its places again."""
+    def _note_flush(self, counted: bool) -> None:
+        """Tell what this process has heard of a store that has lost it, and have that hold its places again.
+
+        Where the rows have ``counted`` nothing, the store is a new one: what was heard before is of another.
+        """
+        if not counted:
+            self.heard = Heard()
+            return
         self._was_flushed = True
         self.heard.forgotten(now=now_ms())
         if isinstance(self.primary, OutboxStore):

@@ -333,6 +333,15 @@ class TestFlushed:
         drain()
         assert standing() == [1, 1]
 
+    def test_nothing_is_told_where_the_rows_count_nothing(self, server: ValkeyServer) -> None:
+        """As where tests empty store and tables before each of them, in one process."""
+        for _ in range(2):
+            assert [failure() for _ in range(4)] == [True, True, True, False]
+            get_store().client.flushall()
+        assert success()
+        assert not get_store().is_cold()
+        assert not AttemptCounter.objects.exists()
+
     def test_a_moment_is_left_to_the_others(self, flush: Callable[[], object], other: FailoverStore) -> None:
         for _ in range(2):
             assert self.fail_in(other) is Verdict.ALLOWED

@@ -218,8 +218,8 @@ class OutboxStore(Store):
 
     has_outbox = True
 
-    when_flushed: Callable[[], None] = staticmethod(lambda: None)
-    """Called when the store turns out to have lost its counters, before it takes any step."""
+    when_flushed: Callable[[bool], None] = staticmethod(lambda counted: None)
+    """Called when the store turns out to have lost its counters, before it takes any step, with whether rows count."""
 
     @abstractmethod
     def read(self, after: str, count: int) -> list[tuple[str, AttemptEvent | bytes]]:

@@ -222,12 +222,16 @@ class RedisStore(RedisOutbox):
         raise StoreCold("The store is flushed faster than its counters can be taken from the rows.")
 
     def _is_new(self, generation: str) -> bool:
-        """Return whether a store that lacks its counters never had any; who meets a generation tells what was heard."""
+        """Return whether a store that lacks its counters has none to miss, by the rows; else have told what was heard.
+
+        That is a new store, or one that was emptied on purpose together with the tables, as between tests.
+        """
         if self.rows is None or generation == self._met:
             return False
         self._met = generation
-        self.when_flushed()
-        return self.rows.is_empty() and self._warm_up(f"cold:{generation}")
+        is_new = self.rows.is_empty()
+        self.when_flushed(not is_new)
+        return is_new and self._warm_up(f"cold:{generation}")
 
     def _asked(self, digests: Sequence[str]) -> list[str]:
         """Return what the rows say of counters, as ``common.lua`` takes it; if they count nothing at all, be warm."""
