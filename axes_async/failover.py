@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, Literal
 
@@ -60,15 +59,19 @@ class FailoverStore:
 
     def reserve(self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, **options: Any) -> Outcome:
         """See ``Store.reserve``."""
-        began = time.monotonic()
-        outcome: Outcome = self._step("reserve", token, counters, event, **options)
-        if outcome.told:
+        while True:
+            began = time.monotonic()
+            outcome: Outcome = self._step("reserve", token, counters, event, **options)
+            if not outcome.told:
+                return outcome
             self.heard.note(counters, outcome.told, event, now=options["now"])
             if outcome.verdict is Verdict.ALLOWED and options["lease"]:
                 self.heard.hold(token, counters, end=options["now"] + options["lease"])
-            if self.heard.lost_since(began):  # The others have been told of all but this place.
-                outcome = self._step("reserve", token, counters, event, **{**options, "now": now_ms()})
-        return outcome
+            if not self.heard.lost_since(began):
+                return outcome
+            # The others have been told of all but this place, so it is asked for again.
+            self.heard.settle(token)
+            options["now"] = now_ms()
 
     def fail(
         self, token: str, counters: Sequence[Counter], release: Sequence[Counter], event: AttemptEvent, **options: Any
@@ -191,9 +194,6 @@ class FailoverStore:
                 look.start()
         if is_first:
             self._tell()
-        elif self.on_failure == "database":
-            with suppress(DatabaseError, InterfaceError):
-                self._direct().get_ready()
         if look is not None:
             look.join()
         return self.is_away

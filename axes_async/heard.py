@@ -25,7 +25,7 @@ FRESH = 60_000
 RECENT = 1_000
 """Milliseconds before the loss: what was heard in them is told to the others, who may know less."""
 
-GRACE = 100
+GRACE = 80
 """Milliseconds after the first sign of the loss in which no place is given: each process that has logins notices it
 meanwhile, and tells what it has heard. ``common.lua`` has its own for a store that was flushed."""
 
@@ -63,6 +63,8 @@ class Heard:
         """The same by a clock that nobody sets, in seconds."""
         self.returns: int | None = None
         """``DrainCursor.returns`` as it was then; ``None`` before the rows were asked."""
+        self.telling: object = None
+        """The cursor of the transaction in which the rows are being told."""
         self._size = size
         self._told: dict[str, tuple[bytes, int, AttemptEvent | None]] = {}
         self._held: dict[str, tuple[Sequence[Counter], int]] = {}

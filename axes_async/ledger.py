@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from django.db import DatabaseError, InterfaceError, connections, router
 from django.db.models import Q, QuerySet
 
 from axes_async.clock import as_datetime, as_ms, now_ms
-from axes_async.cursor import database, held_cursor
+from axes_async.cursor import database
 from axes_async.errors import StoreCold
 from axes_async.events import CounterState, parameters_of
+from axes_async.group_commit import in_group
 from axes_async.life import Life
 
 if TYPE_CHECKING:
     from axes_async.models import AttemptCounter
+
+T = TypeVar("T")
 
 PORTION = 100
 """Counters that a rebuild takes over in one step of the store."""
@@ -26,19 +28,26 @@ PORTION = 100
 class Ledger:
     """``stores.base.Rows`` on the table of counters."""
 
-    def states(self, digests: Sequence[str]) -> Mapping[str, CounterState]:
-        """Return the live counters among ``digests``; raises ``StoreCold`` if none can be read."""
+    def states(self, digests: Sequence[str]) -> Mapping[str, CounterState] | None:
+        """Return the live counters among ``digests``, ``None`` if there are none at all.
+
+        Raises ``StoreCold`` if that cannot be read.
+        """
+
+        def look() -> list[AttemptCounter] | None:
+            rows = list(self._live().filter(digest__in=digests))
+            return rows if rows or self._live().exists() else None
+
         try:
-            with _after_drains():
-                return {row.digest: state_of(row) for row in self._live().filter(digest__in=digests)}
+            rows = _after_drains(look)
         except (DatabaseError, InterfaceError) as error:
             raise StoreCold(f"Neither the store nor the database knows the counters: {error}") from error
+        return None if rows is None else {row.digest: state_of(row) for row in rows}
 
     def is_empty(self) -> bool:
         """Return whether no counter is live; raises ``StoreCold`` if that cannot be read."""
         try:
-            with _after_drains():
-                return not self._live().exists()
+            return not _after_drains(lambda: self._live().exists())
         except (DatabaseError, InterfaceError) as error:
             raise StoreCold(f"Neither the store nor the database knows the counters: {error}") from error
 
@@ -61,17 +70,14 @@ class Ledger:
         return AttemptCounter.objects.using(using).filter(live)
 
 
-@contextmanager
-def _after_drains() -> Iterator[None]:
+def _after_drains(look: Callable[[], T]) -> T:
     """Look only when no drain is at work: it may hold events of a store that has been flushed since it read them.
 
     In a caller's transaction the cursor would stay held to its end, so there the rows are taken as they are.
     """
     if connections[database()].in_atomic_block:
-        yield
-    else:
-        with held_cursor():
-            yield
+        return look()
+    return in_group(lambda cursor: look())
 
 
 def state_of(row: AttemptCounter) -> CounterState:

@@ -1,66 +1,45 @@
 """The steps of a login on the rows themselves, for as long as the store is away.
 
-Each is one short transaction that holds the cursor, so that decisions stay exact and nothing else writes meanwhile.
+Each holds the cursor, so that decisions stay exact and nothing else writes meanwhile.
 """
 
 from __future__ import annotations
 
-import os
-from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import datetime
-from functools import cache, wraps
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from django.db import close_old_connections, connections
-
+from axes_async.apart import apart
 from axes_async.clock import as_datetime, as_ms, now_ms
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
 from axes_async.events import AttemptEvent, CounterState, worth_a_row
-from axes_async.heard import LOOKED_AT, Answer, Heard
-from axes_async.ledger import ends_text, keep, life_of
+from axes_async.group_commit import in_group
+from axes_async.heard import Heard
+from axes_async.ledger import keep
 from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
 from axes_async.stores.base import OutboxStore, Outcome, Place, Store, Verdict, outcome_of
-from axes_async.tasks.fold import COUNTER_FIELDS, Fold, ends_after
-from axes_async.tasks.rows import new_counter, upsert
+from axes_async.tasks.fold import Fold
+from axes_async.tasks.rows import new_counter
+from axes_async.tasks.standing import lives_of, places_taken, rows_of, tell
 
-Step = TypeVar("Step", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def apart(step: Step) -> Step:
-    """Have ``step`` on a connection of its own where the caller is in a transaction: that may be rolled back.
-
-    A failure must be counted also if the request that made it comes to nothing (``ATOMIC_REQUESTS``). The transaction
-    that Django's ``TestCase`` wraps around a test is none of the caller's.
-    """
+def in_turn(step: Callable[Concatenate[DirectStore, DrainCursor, P], T]) -> Callable[Concatenate[DirectStore, P], T]:
+    """Have ``step`` done in turn with those of other threads, and be given the cursor that is held meanwhile."""
 
     @wraps(step)
-    def run(*args: Any, **options: Any) -> Any:
-        blocks = connections[database()].atomic_blocks
-        if all(getattr(block, "_from_testcase", False) for block in blocks):
-            return step(*args, **options)
+    def run(self: DirectStore, *args: P.args, **options: P.kwargs) -> T:
+        def with_cursor(cursor: DrainCursor) -> T:
+            return step(self, cursor, *args, **options)
 
-        def elsewhere() -> Any:
-            close_old_connections()
-            try:
-                return step(*args, **options)
-            finally:
-                close_old_connections()  # As at the end of a request, by ``CONN_MAX_AGE``.
+        return self._while_away(with_cursor) if self.away else in_group(with_cursor)
 
-        return _elsewhere(os.getpid()).submit(elsewhere).result()
-
-    return cast("Step", run)
-
-
-@cache
-def _elsewhere(pid: int) -> ThreadPoolExecutor:
-    """Return a thread of this process; a forked one has to start its own."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="axes-async-rows")
+    return cast("Callable[Concatenate[DirectStore, P], T]", run)
 
 
 class DirectStore(Store):
@@ -76,9 +55,10 @@ class DirectStore(Store):
         self.using = database()
         self.heard, self.away = Heard() if heard is None else heard, away
 
-    @apart
+    @in_turn
     def reserve(
         self,
+        cursor: DrainCursor,
         token: str,
         counters: Sequence[Counter],
         event: AttemptEvent | None,
@@ -88,28 +68,28 @@ class DirectStore(Store):
         extend: bool,
     ) -> Outcome:
         """See ``Store.reserve``."""
-        with self._held():
-            rows = self._rows(counters, now, event)
-            lives = _lives(counters, rows, now)
-            locked = [(counter, life) for counter, life in lives if life.is_locked(counter.rule, now)]
-            if locked:
-                repeats = self._turn_away(locked, rows, event, now=now, extend=extend)
-                return outcome_of(locked, now, repeats=repeats)
-            taken, is_known = self._taken(token, counters, now)
-            for counter, life in lives:
-                if 0 < life.limit(counter.rule, now) <= life.standing + taken[counter.digest]:
-                    return Outcome(Verdict.BUSY)
-            if is_known:
-                self.release_places(token)
-            if lease:
-                end = as_datetime(now + lease)
-                places = [AttemptPlace(digest=counter.digest, token=token, ends_at=end) for counter in counters]
-                AttemptPlace.objects.using(self.using).bulk_create(places)
+        rows = self._rows(counters, now, event)
+        lives = lives_of(counters, rows, now)
+        locked = [(counter, life) for counter, life in lives if life.is_locked(counter.rule, now)]
+        if locked:
+            repeats = self._turn_away(locked, rows, event, now=now, extend=extend)
+            return outcome_of(locked, now, repeats=repeats)
+        taken, is_known = places_taken(token, counters, self.heard, self.using, now=now)
+        for counter, life in lives:
+            if 0 < life.limit(counter.rule, now) <= life.standing + taken[counter.digest]:
+                return Outcome(Verdict.BUSY)
+        if is_known:
+            self._give_back(token)
+        if lease:
+            end = as_datetime(now + lease)
+            places = [AttemptPlace(digest=counter.digest, token=token, ends_at=end) for counter in counters]
+            AttemptPlace.objects.using(self.using).bulk_create(places)
         return Outcome()
 
-    @apart
+    @in_turn
     def fail(
         self,
+        cursor: DrainCursor,
         token: str,
         counters: Sequence[Counter],
         release: Sequence[Counter],
@@ -122,27 +102,27 @@ class DirectStore(Store):
     ) -> Outcome:
         """See ``Store.fail``."""
         newly = False
-        with self._held() as cursor:
-            rows = self._rows(counters, now, event)
-            lives = _lives(counters, rows, now)
-            for counter, life in lives:
-                row = rows.get(counter.digest) or new_counter(counter, event)
-                if life.is_locked(counter.rule, now):
-                    if extend:
-                        life.prolong(counter.rule, now)
-                elif life.count(counter.rule, now, in_rows=True):
-                    newly, row.blocked = True, 0
-                row.limit, row.updated_at = life.limit(counter.rule, now), as_datetime(now)
-                keep(life, row)
-                row.save(using=self.using)
-            self.release_places(token)
-            _mark(cursor)
-            self._write(event.seen(life.state(counter, now) for counter, life in lives))
+        rows = self._rows(counters, now, event)
+        lives = lives_of(counters, rows, now)
+        for counter, life in lives:
+            row = rows.get(counter.digest) or new_counter(counter, event)
+            if life.is_locked(counter.rule, now):
+                if extend:
+                    life.prolong(counter.rule, now)
+            elif life.count(counter.rule, now, in_rows=True):
+                newly, row.blocked = True, 0
+            row.limit, row.updated_at = life.limit(counter.rule, now), as_datetime(now)
+            keep(life, row)
+            row.save(using=self.using, force_insert=row._state.adding)
+        self._give_back(token)
+        _mark(cursor)
+        self._write(event.seen(life.state(counter, now) for counter, life in lives))
         return outcome_of(lives, now, newly=newly)
 
-    @apart
+    @in_turn
     def succeed(
         self,
+        cursor: DrainCursor,
         token: str,
         counters: Sequence[Counter],
         clear: Sequence[Counter],
@@ -154,41 +134,39 @@ class DirectStore(Store):
         again: bool = False,
     ) -> Outcome:
         """See ``Store.succeed``."""
-        with self._held() as cursor:
-            rows = self._rows([*counters, *clear], now)
-            standing = {counter.digest: life.standing for counter, life in _lives([*counters, *clear], rows, now)}
-            cleared = []
-            for counter, life in _lives(clear, rows, now):
-                if life.standing and not life.is_locked(counter.rule, now):
-                    life.lifted, life.locked_until, life.ends = life.failures, 0, []
-                    row = rows[counter.digest]
-                    keep(life, row)
-                    row.updated_at = as_datetime(now)
-                    row.save(using=self.using)
-                    cleared.append(life.state(counter, now))
-            self.release_places(token)
-            if cleared:
-                _mark(cursor)
-            if always or cleared:
-                self._write(event.seen(cleared))
+        rows = self._rows([*counters, *clear], now)
+        standing = {counter.digest: life.standing for counter, life in lives_of([*counters, *clear], rows, now)}
+        cleared = []
+        for counter, life in lives_of(clear, rows, now):
+            if life.standing and not life.is_locked(counter.rule, now):
+                life.lifted, life.locked_until, life.ends = life.failures, 0, []
+                row = rows[counter.digest]
+                keep(life, row)
+                row.updated_at = as_datetime(now)
+                row.save(using=self.using)
+                cleared.append(life.state(counter, now))
+        self._give_back(token)
+        if cleared:
+            _mark(cursor)
+        if always or cleared:
+            self._write(event.seen(cleared))
         return Outcome(standing=standing if any(standing.values()) else None)
 
     @apart
     def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
         """See ``Store.release``."""
-        self.release_places(token)
+        self._give_back(token)
 
     @apart
     def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
         """See ``Store.peek``."""
-        return outcome_of(_lives(counters, self._rows(counters, now), now), now)
+        return outcome_of(lives_of(counters, self._rows(counters, now), now), now)
 
-    @apart
-    def record(self, event: AttemptEvent) -> Outcome:
+    @in_turn
+    def record(self, cursor: DrainCursor, event: AttemptEvent) -> Outcome:
         """See ``Store.record``; a reset is applied at once."""
-        with self._held() as cursor:
-            Fold(self, self.using).apply([event])
-            _mark(cursor)
+        Fold(self, self.using).apply([event])
+        _mark(cursor)
         return Outcome()
 
     @apart
@@ -205,99 +183,55 @@ class DirectStore(Store):
             store.hold([place for place in held if place.end > now], now=now)
             places.all().delete()
 
-    def get_ready(self) -> None:
-        """Open this thread's connection before it is needed."""
-        connections[self.using].ensure_connection()
-
-    @apart
     def tell(self) -> None:
         """Have the rows know what this process has heard and no worker has written, before anybody asks for it."""
-        with held_cursor() as cursor:
-            self._tell()
-            if self.away:
-                self.heard.returns = cursor.returns
+        if self.away:
+            self._while_away(lambda cursor: None, tells=True)
+        else:
+            in_group(lambda cursor: tell(self.heard, (), self.using, now=now_ms()))
 
     def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
         """Do nothing: the rows are what the store is going to be told."""
 
     def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
         """See ``Store.states``."""
-        return [life.state(counter, now) for counter, life in _lives(counters, self._rows(counters, now), now)]
+        return [life.state(counter, now) for counter, life in lives_of(counters, self._rows(counters, now), now)]
 
     def probe(self) -> None:
         """Do nothing: a database that is away too is the last to be asked."""
 
-    def release_places(self, token: str) -> None:
-        """Give back whatever is held under ``token``."""
-        AttemptPlace.objects.using(self.using).filter(token=token).delete()
+    def _while_away(self, step: Callable[[DrainCursor], T], *, tells: bool = False) -> T:
+        """Do ``step`` in turn with others, unless the store is in use again; the first one tells what was heard.
 
-    @contextmanager
-    def _held(self) -> Iterator[DrainCursor]:
-        """Hold the cursor, unless the store is in use again; the first time, tell the rows what was heard last."""
-        with held_cursor() as cursor:
-            if self.away and self.heard.returns is None:
-                self._tell()
-                self.heard.returns = cursor.returns
-            elif self.away and self.heard.returns != cursor.returns:
+        Open attempts are told, too: the store is not there to hold their places.
+        """
+        heard, lost_at = self.heard, self.heard.lost_at
+
+        def checked(cursor: DrainCursor) -> tuple[T, int, list[Place]]:
+            places: list[Place] = []
+            if tells or (heard.returns is None and heard.telling is not cursor):
+                now = now_ms()
+                places = heard.places(now=now)
+                tell(heard, places, self.using, now=now)
+                heard.telling = cursor
+            elif heard.returns not in {None, cursor.returns}:
                 raise StoreReturned("Other processes use the store again.")
-            yield cursor
+            return step(cursor), cursor.returns, places
 
-    def _tell(self) -> None:
-        """Write what was heard last; open attempts, too, unless the store is there to hold their places."""
-        now = now_ms()
-        held = self.heard.places(now=now) if self.away else []
-        AttemptPlace.objects.using(self.using).bulk_create(
-            [AttemptPlace(digest=one.digest, token=one.token, ends_at=_looked_at(one.end, now)) for one in held],
-            ignore_conflicts=True,
-        )
-        for one in held:
-            self.heard.settle(one.token)
-        answers = {digest: answer for digest in self.heard.recent() if (answer := self.heard.of(digest, now=now))}
-        known = AttemptCounter.objects.using(self.using).filter(digest__in=answers)
-        rows = {row.digest: row for row in known}
-        more = []
-        for digest, answer in answers.items():
-            row = rows.get(digest) or new_counter(answer.state, answer.event)
-            before = row.epoch, row.failures
-            if answer.event is not None and before != (_joined(row, answer).epoch, row.failures):
-                more.append(row)
-        upsert(AttemptCounter, more, key="digest", fields=COUNTER_FIELDS, using=self.using)
+        result, returns, places = in_group(checked)
+        for place in places:
+            heard.settle(place.token)
+        if heard.lost_at == lost_at:
+            heard.returns = returns
+        return result
 
     def _rows(
         self, counters: Sequence[Counter], now: int, event: AttemptEvent | None = None
     ) -> dict[str, AttemptCounter]:
-        """Return the rows of ``counters``, with what the store has told this process before anybody wrote it.
+        return rows_of(counters, self.heard, self.using, now=now, event=event)
 
-        One that has expired starts a life that the store has not seen.
-        """
-        digests = [counter.digest for counter in counters]
-        rows = {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=digests)}
-        for row in rows.values():
-            if row.expires_at is not None and row.expires_at <= as_datetime(now):
-                keep(Life(), row)
-                row.blocked = 0
-        for counter in counters:
-            answer = self.heard.of(counter.digest, now=now)
-            if answer is not None and answer.state.epoch:
-                rows[counter.digest] = _joined(
-                    rows.get(counter.digest) or new_counter(counter, event or answer.event), answer
-                )
-        return rows
-
-    def _taken(self, token: str, counters: Sequence[Counter], now: int) -> tuple[Tally[str], bool]:
-        """Return how many places others hold on each of ``counters``, and whether any row is ``token``'s own."""
-        places = AttemptPlace.objects.using(self.using).filter(digest__in=[counter.digest for counter in counters])
-        taken, is_known = Tally[str](), False
-        for digest, holder, end in places.values_list("digest", "token", "ends_at"):
-            if holder == token:
-                is_known = True
-            elif end > as_datetime(now):
-                taken[digest] += 1
-        for counter in counters:
-            answer = self.heard.of(counter.digest, now=now)
-            if answer is not None:
-                taken[counter.digest] += answer.open
-        return taken, is_known
+    def _give_back(self, token: str) -> None:
+        AttemptPlace.objects.using(self.using).filter(token=token).delete()
 
     def _turn_away(
         self,
@@ -329,48 +263,3 @@ def _mark(cursor: DrainCursor) -> None:
     if not cursor.unmerged:
         cursor.unmerged = True
         cursor.save(update_fields=["unmerged"])
-
-
-def _looked_at(end: int, now: int) -> datetime:
-    return as_datetime(min(end, now + LOOKED_AT))
-
-
-def _joined(row: AttemptCounter, answer: Answer) -> AttemptCounter:
-    """Return ``row`` with the failures that the store has counted and no worker has written.
-
-    Not where somebody has taken all of it back since: that was about these failures, too.
-    """
-    state = answer.state
-    is_new = row.updated_at is None
-    taken_back = not is_new and row.failures <= row.lifted and row.updated_at > as_datetime(answer.time)
-    if row.epoch > state.epoch or taken_back:
-        return row
-    if row.epoch == state.epoch and row.failures >= state.failures:
-        return row
-    if row.epoch not in {0, state.epoch}:
-        keep(Life(), row)
-        is_new = True
-    ends = ends_after(row, [(answer.time, state)])
-    if row.epoch == 0:
-        # What was counted in a row is below 0 in both, once the store has taken the row over.
-        row.lifted = state.lifted if is_new else row.lifted + max(0, state.lifted)
-        row.epoch, row.updated_at = state.epoch, as_datetime(answer.time)
-    row.failures, row.limit = state.failures, state.limit
-    row.expires_at = as_datetime(state.expires_at) if state.expires_at else None
-    if state.locked_until and (row.locked_until is None or row.locked_until < as_datetime(state.locked_until)):
-        row.locked_until = as_datetime(state.locked_until)
-    row.ends = ends_text(ends) if state.ends else ""
-    return row
-
-
-def _lives(counters: Sequence[Counter], rows: dict[str, AttemptCounter], now: int) -> list[tuple[Counter, Life]]:
-    """Return the life of each counter as its row has it; none of what has ended by ``now``."""
-    lives = []
-    for counter in counters:
-        row = rows.get(counter.digest)
-        life = Life() if row is None else life_of(row)
-        life.settle(counter.rule, now)
-        if row is not None and not life.standing:
-            row.blocked = 0
-        lives.append((counter, life))
-    return lives

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 BATCH = 1000
 """Events per transaction."""
 
+BATCH_WHILE_COLD = 50
+"""The same for a store that is cold: logins read the rows then, and wait for the end of it."""
+
 LONGEST = 20.0
 """Seconds after which a drain makes room for other tasks and has another one go on."""
 
@@ -163,7 +166,7 @@ def _next(cursor: DrainCursor, store: OutboxStore) -> tuple[Outbox, list[tuple[s
     while True:
         source = store.outbox()
         _find_place(cursor, source, store)
-        entries = store.read(cursor.position, BATCH)
+        entries = store.read(cursor.position, BATCH_WHILE_COLD if store.is_cold() else BATCH)
         if store.outbox().name == source.name:
             return source, entries
 

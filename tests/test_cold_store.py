@@ -287,9 +287,9 @@ def test_a_store_that_is_complete_for_another_database_is_cold_for_this_one(
 class NoRows:
     """A database that has counted nothing."""
 
-    def states(self, digests: Sequence[str]) -> dict[str, CounterState]:
+    def states(self, digests: Sequence[str]) -> dict[str, CounterState] | None:
         """Return nothing."""
-        return {}
+        return None
 
     def is_empty(self) -> bool:
         """Say so."""

@@ -252,6 +252,23 @@ class TestOtherProcesses:
             guard.fail(request, {"username": "alice"})
             assert standing() == [1]
 
+    def test_are_told_of_a_place_that_is_not_in_its_own_way(
+        self, server: ValkeyServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.AXES_FAILURE_LIMIT, settings.AXES_RESERVE_WAIT = 1, 0.4
+        real = RedisStore.reserve
+
+        def answer_late(self: RedisStore, *args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(RedisStore, "reserve", real)
+            outcome = real(self, *args, **options)
+            server.stop()
+            success(address="192.0.2.2")
+            return outcome
+
+        monkeypatch.setattr(RedisStore, "reserve", answer_late)
+        assert failure()
+        assert standing() == [1]
+
     @pytest.mark.parametrize("trouble", [StoreBusy, StoreCold])
     def test_send_a_failure_that_the_store_does_not_take_back_to_the_rows_but_once(
         self, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception]

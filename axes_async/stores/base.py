@@ -72,8 +72,11 @@ def outcome_of(
 class Rows(Protocol):
     """What the database says of counters, for a store that has lost them."""
 
-    def states(self, digests: Sequence[str]) -> Mapping[str, CounterState]:
-        """Return those of ``digests`` that are live now; one that was taken back whole is, until it is forgotten."""
+    def states(self, digests: Sequence[str]) -> Mapping[str, CounterState] | None:
+        """Return those of ``digests`` that are live now, or ``None`` if no counter at all is.
+
+        One that was taken back whole is live until it is forgotten.
+        """
 
     def is_empty(self) -> bool:
         """Return whether no counter is live."""

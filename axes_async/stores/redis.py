@@ -239,8 +239,9 @@ class RedisStore(RedisOutbox):
             return ["-"] * len(digests)
         warmth = self._warmth()
         known = self.rows.states(digests)
-        if not known and self.rows.is_empty():
+        if known is None:
             self._warm_up(warmth)
+            known = {}
         return [_seed(known[digest]) if digest in known else "-" for digest in digests]
 
     def _for_states(
