@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from django.db import router, transaction
+from django.db import connections, router, transaction
 from django.db.models import F
 
 if TYPE_CHECKING:
     from axes_async.models import DrainCursor
 
 OUTBOX = "outbox"
+
+ORDER = 0x61786573
+"""The advisory lock of PostgreSQL under which those who wait for the cursor are let in as they came ("axes")."""
 
 
 def database() -> str:
@@ -26,7 +29,7 @@ def database() -> str:
 def held_cursor() -> Iterator[DrainCursor]:
     """Hold the cursor until the end of the block, in one transaction with whatever is written in it.
 
-    The first statement is an UPDATE: it takes the row's lock on every database, and on SQLite the one write lock
+    It is taken by an UPDATE, which takes the row's lock on every database, and on SQLite the one write lock
     before anything was read, so that no other writer can have come in between.
     """
     from axes_async.models import DrainCursor
@@ -35,7 +38,19 @@ def held_cursor() -> Iterator[DrainCursor]:
     row = DrainCursor.objects.using(using).filter(name=OUTBOX)
     while True:
         with transaction.atomic(using=using):
+            _stand_in_line(using)
             if row.update(position=F("position")):
                 yield row.get()
                 return
         DrainCursor.objects.using(using).get_or_create(name=OUTBOX)
+
+
+def _stand_in_line(using: str) -> None:
+    """Wait until those have had their turn who came before.
+
+    Of those that wait for a row of PostgreSQL, one that comes just then may be the first to have it: a login could wait
+    for others without end, and decide before another process has told what it had begun to tell long before.
+    """
+    if connections[using].vendor == "postgresql":
+        with connections[using].cursor() as statement:
+            statement.execute("SELECT pg_advisory_xact_lock(%s)", [ORDER])

@@ -118,11 +118,12 @@ class FailoverStore:
             away = not self.is_there()
             if away:
                 break
+            began = time.monotonic()
             try:
                 return getattr(self.primary, name)(*args, **options)
             except StoreFlushed as error:
                 if name == "reserve":
-                    return Outcome(Verdict.BUSY)
+                    return Outcome(Verdict.BUSY, wait=error.left)
                 reason = error
                 time.sleep(error.left / 1000)
             except StoreBusy as error:
@@ -135,7 +136,7 @@ class FailoverStore:
                 break
             except StoreUnavailable as error:
                 reason = error
-                away = self._is_lost(error)
+                away = self._is_lost(error, began)
                 if away:
                     break
                 # A slow answer or a lost connection, and no store that is away. A step of an attempt that holds a place
@@ -151,8 +152,8 @@ class FailoverStore:
             log.error("Let through without a store (%s): %s %s", reason, name, [*_events(args)])
             return [untouched(counter) for counter in args[0]] if name == "states" else Outcome()
         options.pop("again", None)
-        if away and name == "reserve" and self.primary.has_outbox and self.heard.unsure():
-            return Outcome(Verdict.BUSY)
+        if away and name == "reserve" and self.primary.has_outbox and (wait := self.heard.unsure()):
+            return Outcome(Verdict.BUSY, wait=wait)
         return self._in_rows(name, away, *args, held=held, **options)
 
     def _answers(self) -> bool:
@@ -179,7 +180,7 @@ class FailoverStore:
     def _direct(self, *, away: bool = True) -> Any:
         return import_module("axes_async.tasks.direct").DirectStore(self.heard, away=away)
 
-    def _is_lost(self, error: StoreUnavailable) -> bool:
+    def _is_lost(self, error: StoreUnavailable, began: float) -> bool:
         """Return whether the store is away: one thread looks for all who suspect it, and the rows are told meanwhile.
 
         So what this process has heard is there for the others by the time that any of them decides on rows.
@@ -189,7 +190,7 @@ class FailoverStore:
             is_first = not self.is_away and (look is None or not look.is_alive())
             if is_first:
                 self._was_flushed = False
-                self.heard.lose(now=now_ms())
+                self.heard.lose(now=now_ms(), began=began)
                 look = self._look = threading.Thread(target=self._look_at_it, args=(error,), name="axes-async-look")
                 look.start()
         if is_first:

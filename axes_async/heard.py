@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, inf
 from time import monotonic
 
 from axes_async.events import AttemptEvent, CounterState
@@ -25,9 +25,10 @@ FRESH = 60_000
 RECENT = 1_000
 """Milliseconds before the loss: what was heard in them is told to the others, who may know less."""
 
-GRACE = 80
-"""Milliseconds after the first sign of the loss in which no place is given: each process that has logins notices it
-meanwhile, and tells what it has heard. ``common.lua`` has its own for a store that was flushed."""
+GRACE = 120
+"""Milliseconds in which no place is given, from the beginning of the step that found the store lost, and at least half of
+that from when it did: each process that has logins notices it meanwhile, and tells what it has heard. ``common.lua`` has
+the same for a store that was flushed."""
 
 TOLD_AT_ONCE = 200
 """Counters that a process tells the rows in one go; the others it adds when they are asked for."""
@@ -59,8 +60,8 @@ class Heard:
         """Remember nothing yet, and ``size`` counters at most."""
         self.lost_at = 0
         """When the store was last seen to be lost, in epoch milliseconds, or was suspected to be; 0 for never."""
-        self._lost = -inf
-        """The same by a clock that nobody sets, in seconds."""
+        self._lost = self._met = -inf
+        """The same by a clock that nobody sets, in seconds, and when the step began that met it."""
         self.returns: int | None = None
         """``DrainCursor.returns`` as it was then; ``None`` before the rows were asked."""
         self.telling: object = None
@@ -116,10 +117,10 @@ class Heard:
             if answer is not None and not answer.state.locked:
                 self._told[digest] = b"", now, None
 
-    def lose(self, *, now: int) -> None:
-        """Note that the store is away from ``now`` on (epoch milliseconds)."""
+    def lose(self, *, now: int, began: float) -> None:
+        """Note that the store is away from ``now`` on (epoch milliseconds), for a step that ``began`` (monotonic)."""
         self.forgotten(now=now)
-        self.returns = None
+        self.returns, self._met = None, began
 
     def forgotten(self, *, now: int) -> None:
         """Note that the store lost at ``now`` (epoch milliseconds) what it had."""
@@ -130,9 +131,10 @@ class Heard:
         last = [digest for digest, (_, time, _) in list(self._told.items()) if time > self.lost_at - RECENT]
         return last[: -TOLD_AT_ONCE - 1 : -1]
 
-    def unsure(self) -> bool:
-        """Return whether other processes may be about to tell what they have heard."""
-        return monotonic() < self._lost + GRACE / 1000
+    def unsure(self) -> int:
+        """Return for how many milliseconds other processes may be about to tell what they have heard."""
+        left = max(self._met + GRACE / 1000, self._lost + GRACE / 2000) - monotonic()
+        return ceil(left * 1000) if left > 0 else 0
 
     def lost_since(self, began: float) -> bool:
         """Return whether the store was lost while a step went on that began then (``time.monotonic``)."""

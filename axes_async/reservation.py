@@ -168,9 +168,12 @@ def _reserving(request: HttpRequest | None, attempt: Attempt) -> Iterator[float]
             log.error("Attempt turned away, the store is unavailable (%s).", error)
             state.unavailable = True
             return
-        if outcome.verdict is not Verdict.BUSY or time.monotonic() + pause > give_up:
+        if outcome.verdict is not Verdict.BUSY:
             break
-        yield uniform(pause / 2, pause)  # noqa: S311  (spreads the load, hides nothing)
+        wait = outcome.wait / 1000 or uniform(pause / 2, pause)  # noqa: S311  (spreads the load, hides nothing)
+        if time.monotonic() + wait > give_up:
+            break
+        yield wait
         pause = min(pause * 1.5, LONGEST_PAUSE)
     attempt.verdict = outcome.verdict
     if outcome.verdict is Verdict.ALLOWED:

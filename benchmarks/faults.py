@@ -7,27 +7,23 @@ mended again. Each attempt has a name of its own, so that every row can be trace
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import heading, row
+from benchmarks.broken import FAULTS, LIMIT, Site, running_site
+from benchmarks.figures import heading, row, verdict
 
 if TYPE_CHECKING:
-    from tests.faults.machines import Postgres, Valkey
+    from tests.faults.machines import Postgres
 
-LIMIT = 5
 PROCESSES, THREADS = 2, 6
 LOAD, BREAK_AT, MEND_AT = 7.0, 2.0, 4.0
 """Seconds that the load lasts, and after which the fault begins and ends."""
@@ -37,168 +33,55 @@ SETTLED = 60.0
 
 PAUSE = 0.004
 WIDTHS = (34, 8, 8, 6, 9, 12, 13)
+WIDTHS_ALONE = (44, 9, 12, 11, 18)
+
+AWAY = ("store: frozen", "store: killed, restarted (AOF)", "store: full", "store: a read-only replica")
+"""Faults in which the store is away until they end; with "deny", all that a login takes is what the store costs it."""
+
+LOGINS = 20
+"""Logins one after the other that meet a fault, of which the first has to find it out."""
+
+HELD_FIRST = 250.0
+"""Milliseconds that a login may be held by a fault, the first time."""
 
 
-@dataclass
-class Site:
-    """Servers of our own, a worker, and the environment by which processes find them."""
-
-    valkey: Valkey
-    broker: Valkey
-    postgres: Postgres
-    database: str
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    flushed: list[str] = field(default_factory=list)
-    """Names of the attempts whose events went with a flush: a server that is emptied keeps nothing."""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process of the site is started with."""
-        from axes_async.tasks.schedule import beat_schedule
-
-        settings = {
-            "AXES_FAILURE_LIMIT": LIMIT,
-            "AXES_COOLOFF_TIME": 1,
-            "AXES_STORE_REST": 0.5,
-            "CELERY_BEAT_SCHEDULE": beat_schedule(drain_every=1, expire_every=60),
-        }
-        return {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
-            "AXES_TEST_DATABASE": "sqlite",
-            "AXES_TEST_REDIS_URL": self.valkey.url,
-            "AXES_FAULTS_DATABASE": json.dumps({**self.postgres.options, "NAME": self.database}),
-            "AXES_FAULTS_VALKEY": f"{self.valkey.url}/0",
-            "AXES_FAULTS_BROKER": f"{self.broker.url}/0",
-            "AXES_FAULTS_SETTINGS": json.dumps(settings),
-        }
-
-    def sql(self, query: str, database: str | None = None) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
-        import psycopg
-
-        host = self.postgres.options["HOST"]
-        with psycopg.connect(host=host, user="postgres", dbname=database or self.database, autocommit=True) as one:
-            cursor = one.execute(query.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    def start_worker(self) -> None:
-        """Start a Celery worker, with beat in it."""
-        command = [sys.executable, "-m", "celery", "-A", "tests.celery", "worker", "-B", "-c", "1"]
-        command += ["-s", f"{self.valkey.server.data_dir}/beat{len(self.workers)}", "--loglevel", "CRITICAL"]
-        quiet = subprocess.DEVNULL
-        worker = subprocess.Popen(  # noqa: S603
-            command, env=self.environment, start_new_session=True, stdout=quiet, stderr=quiet
-        )
-        self.workers.append(worker)
-
-    def supervise(self) -> None:
-        """Start a worker where none is running: Celery's own ends if its broker dies while it holds a message."""
-        if all(worker.poll() is not None for worker in self.workers):
-            self.start_worker()
-
-    def kill_workers(self) -> None:
-        """Kill them and their children, none of which can tidy anything up."""
-        for worker in self.workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait(10)
-        self.workers.clear()
+def started(site: Site, *arguments: str) -> subprocess.Popen[str]:
+    """Return a process of this module on the ``site``, once it says that it is ready."""
+    command = [sys.executable, "-m", "benchmarks.faults", *arguments]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=site.environment, stdin=pipe, stdout=pipe, text=True)  # noqa: S603
+    told(process)
+    return process
 
 
-def flush(site: Site) -> None:
-    """Empty the store, and note which events nobody had written yet."""
-    position = site.sql("SELECT position FROM axes_async_draincursor")
-    with site.valkey.client.pipeline(transaction=True) as pipe:
-        pipe.xrange("{axes}:outbox", min=f"({position[0][0]}" if position else "-")
-        pipe.flushall()
-        held = pipe.execute()[0]
-    site.flushed += [json.loads(fields["v1"])[2] for _, fields in held]
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    """Send it a line."""
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
 
 
-def kill_workers_often(site: Site) -> None:
-    """Kill the worker and start another one, twice."""
-    for _ in range(2):
-        site.kill_workers()
-        site.start_worker()
-        time.sleep(0.8)
-
-
-def nothing(site: Site) -> None:
-    """Do nothing."""
-
-
-Step = Callable[[Site], None]
-
-
-def on(server: str, method: str) -> Step:
-    """Return the step that calls a method of one of the site's servers."""
-    return lambda site: getattr(getattr(site, server), method)()
-
-
-FAULTS: dict[str, tuple[Step, Step]] = {
-    "none": (nothing, nothing),
-    "broker: killed, restarted": (on("broker", "kill"), on("broker", "start")),
-    "broker: frozen": (on("broker", "freeze"), on("broker", "thaw")),
-    "broker: silent": (on("broker", "silence"), on("broker", "replace")),
-    "worker: killed three times": (kill_workers_often, Site.kill_workers),
-    "worker: a second one": (Site.start_worker, nothing),
-    "worker: away": (Site.kill_workers, nothing),
-    "database: stopped, started": (on("postgres", "kill"), on("postgres", "start")),
-    "database: frozen": (on("postgres", "freeze"), on("postgres", "thaw")),
-    "store: frozen": (on("valkey", "freeze"), on("valkey", "thaw")),
-    "store: killed, restarted (AOF)": (on("valkey", "kill"), on("valkey", "start")),
-    "store: full": (on("valkey", "fill"), on("valkey", "make_room")),
-    "store: a read-only replica": (on("valkey", "follow"), on("valkey", "lead")),
-    "store: flushed": (flush, flush),
-    "store: scripts flushed": (lambda site: site.valkey.client.script_flush(), nothing),
-}
-"""What is done when the fault begins, and when it ends."""
-
-
-@contextlib.contextmanager
-def running_site(postgres: Postgres) -> Iterator[Site]:
-    """Run a site with empty servers and an empty database."""
-    from tests.faults.machines import Valkey
-
-    valkey = Valkey(appendonly="yes", appendfsync="everysec")
-    site = Site(valkey, Valkey(), postgres, f"faults{valkey.port}")
-    try:
-        site.sql(f'CREATE DATABASE "{site.database}"', database="postgres")
-        migrate = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-        subprocess.run(migrate, env=site.environment, check=True)  # noqa: S603
-        site.start_worker()
-        yield site
-    finally:
-        postgres.thaw()
-        site.kill_workers()
-        site.valkey.stop()
-        site.broker.stop()
+def told(process: subprocess.Popen[str]) -> str:
+    """Return its next line."""
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def measure(postgres: Postgres, name: str) -> bool:
     """Run one fault and print its line; return whether nothing was lost, doubled or let through."""
     broken, mended = FAULTS[name]
     with running_site(postgres) as site:
-        command = [sys.executable, "-m", "benchmarks.faults", "--guess"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        guessers = [
-            subprocess.Popen([*command, str(number)], env=site.environment, **pipes)  # type: ignore[call-overload]  # noqa: S603
-            for number in range(PROCESSES)
-        ]
+        guessers = [started(site, "--guess", str(number)) for number in range(PROCESSES)]
         for guesser in guessers:
-            guesser.stdout.readline()
-        for guesser in guessers:
-            guesser.stdin.write("go\n")
-            guesser.stdin.flush()
+            tell(guesser, "go")
         time.sleep(BREAK_AT)
         broken(site)
         time.sleep(MEND_AT - BREAK_AT)
         mended(site)
-        told = [json.loads(guesser.communicate(timeout=LOAD + 60)[0]) for guesser in guessers]
+        parts = [json.loads(guesser.communicate(timeout=LOAD + 60)[0]) for guesser in guessers]
         site.supervise()
-        sent = [tuple(one) for part in told for one in part["sent"]]
-        return report(name, site, sent, max(part["slowest"] for part in told))
+        sent = [tuple(one) for part in parts for one in part["sent"]]
+        return report(name, site, sent, max(part["slowest"] for part in parts))
 
 
 def report(name: str, site: Site, sent: list[tuple[Any, ...]], slowest: float) -> bool:
@@ -267,14 +150,54 @@ def guess(number: int) -> None:
     print(json.dumps({"sent": sent, "slowest": max(slowest for _, slowest in done)}))
 
 
+def measure_alone(postgres: Postgres, name: str, on_failure: str) -> None:
+    """Print how long failed logins take that meet a fault one after the other, in milliseconds."""
+    broken, mended = FAULTS[name]
+    with running_site(postgres, AXES_ON_STORE_FAILURE=on_failure) as site:
+        guesser = started(site, "--alone")
+
+        def log_in() -> float:
+            tell(guesser, "go")
+            return float(told(guesser))
+
+        before = [log_in() for _ in range(LOGINS)]
+        broken(site)
+        first, *later = [log_in() for _ in range(LOGINS)]
+        mended(site)
+        guesser.communicate(timeout=60)
+    figures = (f"{median(before):,.1f}", f"{first:,.1f}", f"{median(later):,.1f}", f"{max(later):,.1f}")
+    row(f"{name}, {on_failure}", *figures, verdict(first, at_most=HELD_FIRST), widths=WIDTHS_ALONE)
+
+
+def log_in_alone() -> None:
+    """Fail to log in once a line that comes in, and print how many milliseconds that took."""
+    import django
+
+    django.setup()
+    from django.db import connection
+
+    from tests.actions import failure
+
+    connection.ensure_connection()  # A login has one: it looks up a user.
+    print("ready", flush=True)
+    for number, _ in enumerate(sys.stdin):
+        started = time.perf_counter()
+        failure(f"alone{number}", f"192.0.2.{number}")
+        print((time.perf_counter() - started) * 1000, flush=True)
+
+
 def main() -> int:
     """Print a line for each fault; return 1 if anything was lost, doubled, or let through."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guess", type=int, metavar="NUMBER", help=argparse.SUPPRESS)
     parser.add_argument("--only", default="", help="faults whose name contains this")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.guess is not None:
         guess(options.guess)
+        return 0
+    if options.alone:
+        log_in_alone()
         return 0
     from tests.faults.machines import Postgres
 
@@ -282,7 +205,13 @@ def main() -> int:
     row("fault", "events", "rows", "lost", "doubled", "over limit", "slowest", widths=WIDTHS)
     postgres = Postgres()
     try:
-        fine = list(map(partial(measure, postgres), [name for name in FAULTS if options.only in name]))
+        names = [name for name in FAULTS if options.only in name]
+        fine = list(map(partial(measure, postgres), names))
+        print(f"\nA failed login alone, and the {LOGINS - 1} after it, in ms")
+        row("fault, AXES_ON_STORE_FAILURE", "before", "the first", "the next", "slowest of them", widths=WIDTHS_ALONE)
+        for name in names:
+            for on_failure in ("database", "deny") if name in AWAY else ():
+                measure_alone(postgres, name, on_failure)
     finally:
         postgres.stop()
     return 0 if all(fine) else 1

@@ -19,6 +19,8 @@ from axes_async.policy import Rule, counters_for
 from axes_async.store import get_failover
 from axes_async.stores.base import Verdict
 from axes_async.stores.redis import RedisStore
+from axes_async.tasks import drain as drain_module
+from axes_async.tasks.drain import drain_batch
 from axes_async.tasks.rebuild import rebuild
 from axes_async.utils import reset
 from tests.actions import failure, success
@@ -206,6 +208,21 @@ def test_a_rebuild_that_is_overtaken_by_a_flush_does_not_call_the_store_complete
     assert not failure(**CLIENTS["b"])
     assert rebuild()
     assert not failure(**CLIENTS["d"])
+
+
+def test_a_drain_of_a_cold_store_keeps_logins_waiting_for_a_few_events_at_a_time(
+    redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "BATCH_WHILE_COLD", 2)
+    for number in range(6):
+        failure(address=f"192.0.2.{number}")
+    redis_store.cool()
+    assert [drain_batch(redis_store), drain_batch(redis_store)] == [2, 2]
+    rebuild()
+    assert drain_batch(redis_store) == 2
+    for number in range(6):
+        failure(address=f"192.0.2.{number}")
+    assert drain_batch(redis_store) == 6
 
 
 def test_a_rebuild_of_a_warm_store_changes_nothing(drain: Drain, redis_store: RedisStore) -> None:

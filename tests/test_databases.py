@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.db import connection, connections
 from django.test import Client
 
 from axes_async.client import fold_username
+from axes_async.cursor import held_cursor
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks.rebuild import rebuild
@@ -23,6 +25,7 @@ from axes_async.utils import reset
 from tests.actions import failure, success
 from tests.test_cold_store import in_store_and_rows
 from tests.test_concurrency import at_once
+from tests.test_store_away import until
 
 Drain = Callable[[], int]
 
@@ -99,6 +102,33 @@ def test_characters_of_four_bytes_are_kept(drain: Drain) -> None:
     drain()
     for row in (AccessAttempt.objects.get(), AccessFailureLog.objects.get()):
         assert row.username == "\N{GRINNING FACE} \N{CJK UNIFIED IDEOGRAPH-20000}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_cursor_is_given_in_the_order_in_which_it_was_asked_for() -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("Other databases have an order of their own, or none.")
+    entered: list[int] = []
+
+    def enter(number: int) -> None:
+        try:
+            with held_cursor() as cursor:
+                entered.append(number)
+                cursor.returns += 1
+                cursor.save()
+        finally:
+            connection.close()
+
+    def waiting() -> int:
+        with connection.cursor() as query:
+            query.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
+            return int(query.fetchone()[0])
+
+    with ThreadPoolExecutor(8) as pool, held_cursor():
+        for number in range(8):
+            pool.submit(enter, number)
+            until(lambda: waiting() == number + 1)  # noqa: B023
+    assert entered == list(range(8))
 
 
 def character_sets() -> list[tuple[str, str | None]]:

@@ -164,6 +164,37 @@ class TestOtherProcesses:
         monkeypatch.setattr(heard, "GRACE", 0)
         assert success(address="192.0.2.2")
 
+    def test_are_waited_for_in_one_pause_that_is_no_longer_than_it_takes(
+        self, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps = []
+        real = FailoverStore.reserve
+
+        def counted(self: FailoverStore, *args: Any, **options: Any) -> Any:
+            steps.append(outcome := real(self, *args, **options))
+            return outcome
+
+        monkeypatch.setattr(FailoverStore, "reserve", counted)
+        monkeypatch.setattr(heard, "GRACE", 120)
+        server.stop()
+        assert success()
+        assert [step.verdict for step in steps] == [Verdict.BUSY, Verdict.ALLOWED]
+        assert 0 < steps[0].wait <= 120
+
+    @pytest.mark.parametrize(("began", "left"), [(0.0, 120), (-0.03, 90), (-0.08, 60), (-5.0, 60)])
+    def test_have_time_since_the_step_began_and_half_of_it_since_it_failed(
+        self, monkeypatch: pytest.MonkeyPatch, began: float, left: int
+    ) -> None:
+        clock = 1000.0
+        monkeypatch.setattr(heard, "monotonic", lambda: clock)
+        monkeypatch.setattr(heard, "GRACE", 120)
+        heard_here = Heard()
+        assert heard_here.unsure() == 0
+        heard_here.lose(now=1, began=clock + began)
+        assert heard_here.unsure() == pytest.approx(left, abs=1)
+        clock += 0.121
+        assert heard_here.unsure() == 0
+
     def test_learn_at_once_what_this_one_has_heard(self, server: ValkeyServer) -> None:
         failure(), failure(), failure()
         server.stop()

@@ -638,7 +638,7 @@ def lose(clock: time_machine.Coordinates) -> Iterator[Callable[[], None]]:
     failover._watch = lambda: None  # type: ignore[method-assign]
 
     def lose() -> None:
-        failover.heard.lose(now=now_ms())
+        failover.heard.lose(now=now_ms(), began=0.0)
         failover._lose(StoreUnavailable("gone"))
         clock.shift(1)
 

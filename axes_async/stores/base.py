@@ -47,6 +47,8 @@ class Outcome:
     """How each counter stands after the step, as ``Heard`` takes it, from a store that may go away."""
     repeats: int = 0
     """How many attempts the lockout has turned away by now, where that is worth telling (``events.worth_a_row``)."""
+    wait: int = 0
+    """For how many milliseconds no place is given, where that is known of a ``BUSY`` one."""
     standing: Mapping[str, int] | None = None
     """The failures that a login found on its counters, by their digests; ``None`` without any."""
 

@@ -26,7 +26,7 @@
 local FIRST, OPTIONS, EACH = 6, 9, 4
 local SECONDS_KNOWN = 60
 local ENDED_KNOWN = 86400000
-local GRACE = 160  -- twice that of heard.py: here nobody has waited for an answer in vain
+local GRACE = 120  -- as in heard.py
 local now, token, lease = tonumber(ARGV[1]), 'r' .. ARGV[2], tonumber(ARGV[3])
 
 -- The generation of a cold store, nil in a warm one; then the milliseconds left in which nobody may use it, nil for none.
