@@ -26,9 +26,9 @@ RECENT = 1_000
 """Milliseconds before the loss: what was heard in them is told to the others, who may know less."""
 
 GRACE = 120
-"""Milliseconds in which no place is given, from the beginning of the step that found the store lost, and at least half of
-that from when it did: each process that has logins notices it meanwhile, and tells what it has heard. ``common.lua`` has
-the same for a store that was flushed."""
+"""Milliseconds from the beginning of the step that found the store lost, and at least half of that from when it did, in
+which no place is given: each process that has logins notices the loss meanwhile, and tells what it has heard.
+``common.lua`` has the same for a store that was flushed."""
 
 TOLD_AT_ONCE = 200
 """Counters that a process tells the rows in one go; the others it adds when they are asked for."""
