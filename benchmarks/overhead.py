@@ -3,7 +3,8 @@
 The unit is two bare ``GET`` through redis-py's default client: what any package must pay that asks the store before a
 password check and tells it after. It is measured in two ways: in the same places of a login request (a backend and a
 signal receiver that do nothing else), and back to back in a loop, where all caches are warm and nothing else runs.
-Sites and loop take turns, so a busy machine slows them alike.
+Sites and loop take turns, so a busy machine slows them alike. All of it is done twice: with a core for the site and one
+for Valkey, as where the store is a machine of its own, and with both on one core, where a round trip costs least.
 """
 
 from __future__ import annotations
@@ -31,21 +32,25 @@ WIDTHS = (22, 30, 10, 26, 26)
 def main() -> None:
     """Print the overhead of a failed, a successful and a denied login."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40, help="how often each case is measured (default 40)")
+    parser.add_argument("--rounds", type=int, default=20, help="how often each case is measured (default 20)")
     parser.add_argument("--number", type=int, default=100, help="requests in a row (default 100)")
-    parser.add_argument("--apart", action="store_true", help="leave it to the scheduler which cores are used")
     options = parser.parse_args()
     heading("benchmarks.overhead", "Overhead of a login, over two bare GET through redis-py")
-    together = not options.apart and servers.on_one_core()
+    for apart in (True, False):
+        where = servers.on_cores(apart=apart)
+        print(f"Site and Valkey {where}")
+        measure(options.rounds, options.number)
+
+
+def measure(rounds: int, number: int) -> None:
+    """Print the table of one placement."""
     bare, two_gets, guarded = (Site(name, SQLITE) for name in ("bare", "two_gets", "axes_async"))
     with running(bare, two_gets, guarded):
-        overheads(bare, [two_gets, guarded], "failed", rounds=3, number=options.number)
+        overheads(bare, [two_gets, guarded], "failed", rounds=3, number=number)
         row("login", "µs", "mean µs", "÷ two GET in place", "÷ two GET in a loop", widths=WIDTHS)
         trips, in_place = [], []
         for name, kind, forget in CASES:
-            found, loop = overheads(
-                bare, [two_gets, guarded], kind, rounds=options.rounds, number=options.number, forget=forget
-            )
+            found, loop = overheads(bare, [two_gets, guarded], kind, rounds=rounds, number=number, forget=forget)
             ours, theirs = found["axes_async"], found["two_gets"]
             trips += loop
             in_place += theirs.microseconds if name == "failed" else []
@@ -59,12 +64,9 @@ def main() -> None:
                 ", ".join(targets) if name == "failed" else "",
                 widths=WIDTHS,
             )
-        print(
-            f"\ntwo bare GET: {spread(in_place)} µs in place of a failed login, {2 * median(trips):,.2f} µs in a loop"
-        )
-        print(
-            f"medians of {options.rounds} rounds [quartiles]; site and Valkey {'on one core' if together else 'apart'}"
-        )
+        in_loop = f"{2 * median(trips):,.2f} µs in a loop"
+        print(f"two bare GET: {spread(in_place)} µs in place of a failed login, {in_loop}")
+        print(f"medians of {rounds} rounds [quartiles]\n")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--races", type=int, default=5, help="races of parallel guesses (default 5)")
     options = parser.parse_args()
     heading("benchmarks.peers", "A failed login, and parallel guesses, side by side")
-    servers.on_one_core()
+    servers.on_cores()
     names = [name for name, distribution in PEERS.items() if installed(distribution)]
     bare, *sites = [Site(name, own_database(f"bench_{name}"), BENCH_LIMIT=str(LIMIT)) for name in ("bare", *names)]
     with running(bare, *sites):
