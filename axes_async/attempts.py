@@ -8,7 +8,8 @@ from dataclasses import replace
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 
-from axes_async.client import Client, as_text, client_of, identify
+from axes_async.canonical import as_text
+from axes_async.client import Client, client_of, identify
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.events import AttemptEvent, Kind, new_id

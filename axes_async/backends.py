@@ -9,7 +9,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
 from axes_async import guard
-from axes_async.client import storable
+from axes_async.canonical import storable
 from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied
 from axes_async.state import Attempt

@@ -1,7 +1,7 @@
 """Who is asking: username, address, agent, path and accept of one attempt.
 
-Two forms of each: what a row shows (close to raw, bounded, free of what no database holds) and what a counter's key is
-made of (canonical). What is done with them is not decided here.
+Each in two forms: what a row shows, and what a counter's key is made of (``canonical.py``). What is done with them is
+not decided here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from unicodedata import normalize
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, SuspiciousOperation
@@ -20,16 +19,10 @@ from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException, UnreadablePostError
 
 from axes_async.addresses import address_behind
+from axes_async.canonical import as_text, canonical_address, canonical_username, row_text
 from axes_async.conf import AxesSettings, get_settings
-from axes_async.networks import group_of, parse_address
-from axes_async.policy import Parameter, digest_of
-from axes_async.readers import refuse
-
-ROW_LENGTH = 255
-"""Characters a row keeps of a username, an agent, a path or an accept header."""
-
-CANONICAL_LENGTH = 1024
-"""Longer names are compared as they are: normalising a megabyte would be an attacker's tool."""
+from axes_async.networks import parse_address
+from axes_async.policy import Parameter
 
 SECRET = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
 """Names of credentials that Django masks before it tells of a failure."""
@@ -175,75 +168,3 @@ _BROKEN_BODY = (
     ValueError,
 )
 """What reading a form or JSON may raise; the last is json's, and one is for a charset that is none of texts."""
-
-
-def as_text(value: object) -> str | None:
-    """Return ``value`` as text; ``None`` for nothing. JSON brings numbers and lists where a form brings text."""
-    if value is None or isinstance(value, str):
-        return value
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001  (a stranger's __str__ may raise anything; its type still tells names apart)
-        return type(value).__name__
-
-
-def storable(text: str) -> bool:
-    """Return whether a database can hold ``text``: no NUL (PostgreSQL) and no lone surrogate (UTF-8)."""
-    if "\x00" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def row_text(text: str, *, tell_apart: bool = False) -> str:
-    """Return ``text`` as a row keeps it: at most ``ROW_LENGTH`` characters, NUL and lone surrogates escaped.
-
-    With ``tell_apart``, a cut text ends in a digest of the whole, so that long texts with one beginning stay different.
-    """
-    shown = text if len(text) <= ROW_LENGTH else text[:ROW_LENGTH]
-    if not shown.isascii() or "\x00" in shown:
-        shown = shown.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-    if len(text) <= ROW_LENGTH and len(shown) <= ROW_LENGTH:
-        return shown
-    if not tell_apart:
-        return shown[:ROW_LENGTH]
-    digest = digest_of([("text", text)])
-    return f"{shown[: ROW_LENGTH - len(digest) - 1]}~{digest}"
-
-
-def canonical_username(username: str | None) -> str | None:
-    """Return the form in which variants of one name are equal, ``None`` for an empty one.
-
-    That is what ``AXES_USERNAME_CANONICALIZER`` returns, by default ``fold_username``. Space around a name is dropped
-    first, and names of more than ``CANONICAL_LENGTH`` characters are compared as they are.
-    """
-    username = (username or "").strip()
-    if not username or len(username) > CANONICAL_LENGTH:
-        return username or None
-    canonicalizer = get_settings().username_canonicalizer
-    if canonicalizer is None:
-        return fold_username(username) or None
-    canonical: object = canonicalizer(username)
-    if canonical is not None and not isinstance(canonical, str):
-        refuse("AXES_USERNAME_CANONICALIZER", canonicalizer, f"a callable that returns text or None, not {canonical!r}")
-    return canonical or None
-
-
-def fold_username(username: str) -> str:
-    """Return ``username`` in NFKC, casefolded and stripped.
-
-    NFKC is what Django's own ``UsernameField`` applies; case and surrounding space are folded because many databases
-    and login forms do.
-    """
-    if username.isascii():
-        return username.casefold().strip()
-    return normalize("NFKC", normalize("NFKC", username).casefold()).strip()
-
-
-def canonical_address(text: str) -> str | None:
-    """Return what addresses are compared by: ``AXES_IPV4_PREFIX`` or ``AXES_IPV6_PREFIX`` bits; see ``group_of``."""
-    settings = get_settings()
-    return group_of(text, settings.ipv4_prefix, settings.ipv6_prefix)

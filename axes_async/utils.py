@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 
-from axes_async.client import canonical_username, identify
+from axes_async.canonical import canonical_username
+from axes_async.client import identify
 from axes_async.conf import get_settings
 from axes_async.rules import rules_for
 

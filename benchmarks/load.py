@@ -48,7 +48,7 @@ def counters(
     cooloff: float | None = HOUR,
 ) -> tuple[Counter, ...]:
     """Return the counters of an attempt."""
-    from axes_async.client import canonical_address, canonical_username
+    from axes_async.canonical import canonical_address, canonical_username
 
     return counters_for(
         [Rule(parameters=rule, limit=limit, cooloff=cooloff) for rule in rules],

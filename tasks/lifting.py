@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from axes_async import signals
-from axes_async.client import canonical_address, canonical_username
+from axes_async.canonical import canonical_address, canonical_username
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.events import AttemptEvent, parameters_of

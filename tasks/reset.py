@@ -8,7 +8,7 @@ from uuid import UUID
 from celery import shared_task
 
 from axes_async import outbox
-from axes_async.client import as_text, canonical_username, row_text
+from axes_async.canonical import as_text, canonical_username, row_text
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.cursor import database, held_cursor

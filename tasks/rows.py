@@ -10,7 +10,7 @@ from typing import TypeVar
 from django.db import connections
 from django.db.models import Model, QuerySet
 
-from axes_async.client import canonical_address, canonical_username
+from axes_async.canonical import canonical_address, canonical_username
 from axes_async.cursor import held_cursor
 from axes_async.events import AttemptEvent, CounterState, parameter_bits
 from axes_async.models import AttemptCounter

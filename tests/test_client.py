@@ -14,16 +14,8 @@ from django.test.client import MULTIPART_CONTENT
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from axes_async.client import (
-    CANONICAL_LENGTH,
-    ROW_LENGTH,
-    canonical_address,
-    canonical_username,
-    identify,
-    row_text,
-    storable,
-    username_from,
-)
+from axes_async.canonical import CANONICAL_LENGTH, ROW_LENGTH, canonical_address, canonical_username, row_text, storable
+from axes_async.client import identify, username_from
 from axes_async.networks import parse_address
 
 ANY_TEXT = st.text(st.characters(), max_size=400)  # Surrogates and NUL, too.

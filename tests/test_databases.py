@@ -16,7 +16,7 @@ from django.core.checks import run_checks
 from django.db import connection, connections
 from django.test import Client
 
-from axes_async.client import fold_username
+from axes_async.canonical import fold_username
 from axes_async.cursor import held_cursor
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
 from axes_async.stores.redis import RedisStore

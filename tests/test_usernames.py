@@ -16,7 +16,7 @@ from django.test import Client, RequestFactory
 from django.urls import path
 
 from axes_async.attempts import client_behind
-from axes_async.client import CANONICAL_LENGTH, fold_username
+from axes_async.canonical import CANONICAL_LENGTH, fold_username
 from axes_async.client_str import MASKED, client_str
 from axes_async.decorators import axes_dispatch
 from axes_async.models import AccessAttempt, AccessLog

@@ -18,7 +18,8 @@ from django.db import connections, models
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
-from axes_async.client import Client, canonical_address, canonical_username, row_text
+from axes_async.canonical import canonical_address, canonical_username, row_text
+from axes_async.client import Client
 from axes_async.errors import AxesError
 from axes_async.networks import parse_address
 from axes_async.policy import digest_of
