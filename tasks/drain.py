@@ -27,10 +27,11 @@ from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, Kind
 from axes_async.ledger import state_of
-from axes_async.models import AccessFailureLog, AccessLog, AccessReset, AttemptCounter, DrainCursor
+from axes_async.models import AccessFailureLog, AccessLog, AttemptCounter, DrainCursor
 from axes_async.store import get_store
 from axes_async.stores.base import Outbox, OutboxStore
 from axes_async.tasks.fold import Fold
+from axes_async.tasks.position import find_place
 from axes_async.tasks.rebuild import rebuild_if_cold
 
 log = logging.getLogger(__name__)
@@ -165,44 +166,10 @@ def _next(cursor: DrainCursor, store: OutboxStore) -> tuple[Outbox, list[tuple[s
     """Return the outbox and the next events of it, and not of one that has taken its place in between."""
     while True:
         source = store.outbox()
-        _find_place(cursor, source, store)
+        find_place(cursor, source, store)
         entries = store.read(cursor.position, BATCH_WHILE_COLD if store.is_cold() else BATCH)
         if store.outbox().name == source.name:
             return source, entries
-
-
-def _find_place(cursor: DrainCursor, source: Outbox, store: OutboxStore) -> None:
-    """Have the cursor stand behind the last event of this outbox that is written."""
-    if source.name != cursor.outbox:
-        if cursor.outbox and source.name:
-            log.warning("The outbox is a new one, the store was flushed or replaced; reading it from its beginning.")
-        cursor.position, cursor.outbox = "0-0", source.name
-    elif _order(source.last) < _order(cursor.position):
-        log.error("The outbox ends before what is written of it: the store has lost data and is rebuilt.")
-        cursor.position = _last_written(store)
-        store.cool()
-
-
-def _last_written(store: OutboxStore) -> str:
-    """Return the position of the last event that has a row; an event is known by its id."""
-    place, last = "0-0", "0-0"
-    while entries := store.read(place, BATCH):
-        ids = [entry.id for _, entry in entries if isinstance(entry, AttemptEvent)]
-        written = {
-            row.hex
-            for model in (AccessFailureLog, AccessLog, AccessReset)
-            for row in model.objects.using(database()).filter(event_id__in=ids).values_list("event_id", flat=True)
-        }
-        for position, entry in entries:
-            if isinstance(entry, AttemptEvent) and entry.id in written:
-                last = position
-        place = entries[-1][0]
-    return last
-
-
-def _order(position: str) -> tuple[int, int]:
-    milliseconds, _, number = position.partition("-")
-    return int(milliseconds), int(number)
 
 
 def _write(events: list[AttemptEvent], store: OutboxStore, using: str) -> None:
