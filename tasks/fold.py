@@ -13,11 +13,11 @@ from django.db.models import Q
 
 from axes_async.clock import as_datetime
 from axes_async.conf import AxesSettings, get_settings
-from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits, parameters_of, worth_a_row
-from axes_async.ledger import ends_of, ends_text
+from axes_async.events import AttemptEvent, CounterState, Kind, parameters_of, worth_a_row
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
 from axes_async.rules import longest_cooloff
 from axes_async.stores.base import Store
+from axes_async.tasks.counter_rows import COUNTER_FIELDS, counter_row, outlived
 from axes_async.tasks.lifting import Keys, apply_reset, counters_of, keys_under, portions
 from axes_async.tasks.rows import PORTION, attempt_key, insert, keys_of, upsert
 
@@ -29,7 +29,6 @@ ATTEMPT_FIELDS = (
     "path_info",
     "http_accept",
 )
-COUNTER_FIELDS = ("epoch", "failures", "lifted", "limit", "expires_at", "locked_until", "ends", "updated_at")
 
 
 class Fold:
@@ -146,9 +145,9 @@ class Fold:
         }
         # An event may come late, out of the dead letters say: it takes nothing back of what later ones have told.
         rows = [
-            _counter_row(event, state, before.get(digest), alone.get(digest, []))
+            counter_row(event, state, before.get(digest), alone.get(digest, []))
             for digest, (event, state) in latest.items()
-            if not _outlived(state, before.get(digest), event.time)
+            if not outlived(state, before.get(digest), event.time)
         ]
         upsert(AttemptCounter, rows, key="digest", fields=COUNTER_FIELDS, using=self.using)
         self._keep_shown([row for row in rows if row.expires_at and 0 < row.limit <= row.failures - row.lifted])
@@ -186,71 +185,6 @@ class Fold:
             rules = {bits for bits, _ in standing}
             gone = [row.pk for row in rows if not any(keys_under(bits, row) in standing for bits in rules)]
             AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
-
-
-def _counter_row(
-    event: AttemptEvent,
-    state: CounterState,
-    before: AttemptCounter | None,
-    alone: list[tuple[int, CounterState]],
-) -> AttemptCounter:
-    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted.
-
-    :param alone: the times and states from which it follows when each failure ends, where each does so alone.
-    """
-    if before is not None and before.epoch not in {0, state.epoch}:
-        before = None
-    keys = keys_of(event)
-    row = AttemptCounter(
-        digest=state.digest,
-        parameters=parameter_bits(state.parameters),
-        **{f"{name}_key": keys[name] for name in state.parameters},
-        username=event.username if "username" in state.parameters else None,
-        ip_address=event.ip_address if "ip_address" in state.parameters else None,
-        epoch=state.epoch,
-        failures=state.failures,
-        lifted=state.lifted,
-        limit=state.limit,
-        expires_at=as_datetime(state.expires_at) if state.expires_at else None,
-        locked_until=as_datetime(state.locked_until) if state.locked_until else None,
-        updated_at=as_datetime(event.time),
-    )
-    if before is not None:
-        row.lifted, row.failures = before.lifted, max(before.failures, row.failures)
-        if before.locked_until is not None and (row.locked_until is None or row.locked_until < before.locked_until):
-            row.locked_until = before.locked_until
-        if row.expires_at is not None and (before.expires_at is None or before.expires_at > row.expires_at):
-            row.expires_at = before.expires_at
-    if state.ends:
-        ends = ends_after(before, [told for told in alone if told[1].epoch == state.epoch])
-        locked = 0 < row.limit <= min(len(ends), row.failures - row.lifted)
-        row.ends, row.locked_until = ends_text(ends), as_datetime(ends[-row.limit]) if locked else None
-    return row
-
-
-def ends_after(before: AttemptCounter | None, told: list[tuple[int, CounterState]]) -> list[int]:
-    """Return when each failure of a life ends: those known before, and each that was told, with the end that was told.
-
-    Where an event got lost, its failures end with the one that tells of them.
-    """
-    failures, ends = (0, []) if before is None else (before.failures, ends_of(before))
-    for time, state in told:
-        ends = [end for end in ends if end > time]
-        if len(state.ends) > 1:
-            missing = [0] * (state.standing - len(ends))
-            ends = [max(end, state.expires_at) for end in [*missing, *ends]]
-        else:
-            ends = sorted([*ends, *state.ends * min(state.failures - failures, state.standing)])
-        failures = max(failures, state.failures)
-        ends = ends[-max(state.limit, state.standing) :]
-    return ends
-
-
-def _outlived(state: CounterState, row: AttemptCounter | None, time: int) -> bool:
-    """Return whether ``row`` tells of a younger life of the counter than ``state``, which still counted at ``time``."""
-    if row is None or row.epoch <= state.epoch or row.lifted >= row.failures:
-        return False
-    return row.expires_at is None or row.expires_at > as_datetime(time)
 
 
 def _is_blocked_row(event: AttemptEvent) -> bool:

@@ -1,4 +1,4 @@
-"""Where in the outbox the rows stand: behind the last event that is written, also if the store has lost some of them."""
+"""Where in the outbox the rows stand: behind the last event that is written, also if the store has lost some."""
 
 from __future__ import annotations
 

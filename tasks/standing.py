@@ -16,7 +16,7 @@ from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter
 from axes_async.stores.base import Place
-from axes_async.tasks.fold import COUNTER_FIELDS, ends_after
+from axes_async.tasks.counter_rows import COUNTER_FIELDS, ends_after
 from axes_async.tasks.rows import new_counter, upsert
 
 
