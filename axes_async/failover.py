@@ -83,7 +83,7 @@ class FailoverStore:
             self.heard.note(counters, outcome.told, event, now=options["now"])
             self.heard.let_go(token)
             if self.heard.lost_since(began):
-                self._tell()
+                self._tell(settled=token)
         return outcome
 
     def succeed(
@@ -217,11 +217,17 @@ class FailoverStore:
             self.primary.hold(self.heard.places(now=now_ms()), now=now_ms())
         self._tell()
 
-    def _tell(self) -> None:
-        """Have the rows know what this process has heard, if they are going to be asked."""
+    def _tell(self, *, settled: str = "") -> None:
+        """Have the rows know what this process has heard, if they are going to be asked.
+
+        They may have been told of a place of the attempt ``settled``, which the store has ended since.
+        """
         if (self.on_failure == "database" or self._was_flushed) and self.heard:
             try:
-                self._direct(away=not self._was_flushed).tell()
+                direct = self._direct(away=not self._was_flushed)
+                direct.tell()
+                if settled:
+                    direct.release(settled, (), now=now_ms())
             except (DatabaseError, InterfaceError) as error:
                 log.warning("What was heard of the store could not be told to the rows (%s).", error)
 

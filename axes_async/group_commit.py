@@ -46,14 +46,14 @@ def _group(pid: int, using: str) -> Group:
 class Waiting:
     """A step whose thread waits for its turn."""
 
-    __slots__ = ("error", "is_done", "result", "step", "woken")
+    __slots__ = ("error", "is_done", "leads", "result", "step", "woken")
 
     def __init__(self, step: Callable[[DrainCursor], Any]) -> None:
         """Nothing has come of it yet."""
         self.step = step
         self.result: Any = None
         self.error: StoreReturned | None = None
-        self.woken, self.is_done = Event(), False
+        self.woken, self.leads, self.is_done = Event(), False, False
 
 
 class Group:
@@ -75,7 +75,7 @@ class Group:
         try:
             mine.woken.wait()
             if self._leader is mine:
-                self._lead()
+                apart(self._lead)(mine)
         except BaseException:
             self._leave(mine)
             raise
@@ -86,11 +86,18 @@ class Group:
         result: T = mine.result
         return result
 
-    def _lead(self) -> None:
-        """Do all steps that wait by the time the cursor is held, and leave later ones to the first of them."""
+    def _lead(self, mine: Waiting) -> None:
+        """Do all steps that wait by the time the cursor is held, and leave later ones to the first of them.
+
+        Where another thread does this for the leader, it goes on to the end, also if the leader is interrupted.
+        """
+        with self._lock:
+            mine.leads = self._leader is mine
+        if not mine.leads:
+            return
         batch: list[Waiting] = []
         try:
-            apart(self._do_together)(batch)
+            self._do_together(batch)
         except Exception as error:
             self._take(batch)
             if len(batch) == 1:
@@ -129,7 +136,7 @@ class Group:
     def _leave(self, mine: Waiting) -> None:
         """Give the turn on, if the thread was interrupted before it took it."""
         with self._lock:
-            if mine in self._waiting:
+            if mine in self._waiting and not mine.leads:
                 self._waiting.remove(mine)
                 if self._leader is mine:
                     self._appoint()

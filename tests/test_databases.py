@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from django.test import Client
 
 from axes_async.canonical import fold_username
 from axes_async.cursor import held_cursor
-from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
+from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter, DrainCursor
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks.rebuild import rebuild
 from axes_async.utils import reset
@@ -105,9 +105,18 @@ def test_characters_of_four_bytes_are_kept(drain: Drain) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_cursor_is_given_in_the_order_in_which_it_was_asked_for() -> None:
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_the_cursor_is_given_in_the_order_in_which_it_was_asked_for_at_every_isolation(
+    monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """Nobody who has waited for it may fail for what was written meanwhile."""
     if connection.vendor != "postgresql":
         pytest.skip("Other databases have an order of their own, or none.")
+    monkeypatch.setitem(
+        connections["default"].settings_dict,
+        "OPTIONS",
+        {**connection.settings_dict["OPTIONS"], "isolation_level": POSTGRES[level]},
+    )
     entered: list[int] = []
 
     def enter(number: int) -> None:
@@ -124,11 +133,14 @@ def test_the_cursor_is_given_in_the_order_in_which_it_was_asked_for() -> None:
             query.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
             return int(query.fetchone()[0])
 
+    entering: list[Future[None]] = []
     with ThreadPoolExecutor(8) as pool, held_cursor():
         for number in range(8):
-            pool.submit(enter, number)
+            entering.append(pool.submit(enter, number))
             until(lambda: waiting() == number + 1)  # noqa: B023
+    assert [one.exception() for one in entering] == [None] * 8
     assert entered == list(range(8))
+    assert DrainCursor.objects.get().returns == 8
 
 
 def character_sets() -> list[tuple[str, str | None]]:

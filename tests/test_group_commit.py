@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,9 +13,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection, connections, transaction
 
-from axes_async import group_commit
+from axes_async import apart, group_commit
+from axes_async.cursor import held_cursor
 from axes_async.errors import StoreReturned
 from axes_async.group_commit import MOST, Group
 from axes_async.models import DrainCursor
@@ -164,3 +167,51 @@ def test_a_thread_that_is_interrupted_leaves_its_turn_to_the_next(
         assert isinstance(second.exception(PATIENCE), KeyboardInterrupt)
         assert [first.result(PATIENCE), third.result(PATIENCE)] == [1, 3]
     assert len(database.committed) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_leader_that_is_interrupted_in_a_transaction_of_its_own_has_nothing_done_twice() -> None:
+    """Its steps are done by another thread, which knows nothing of the interruption."""
+    if connection.vendor == "sqlite":
+        pytest.skip("A database in memory has no second connection that waits for the first.")
+    group, done, ends = Group(), list[str](), threading.Event()
+    held = threading.Event()
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    def slow(cursor: DrainCursor) -> None:
+        done.append("leader")
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert ends.wait(PATIENCE)
+
+    def follow() -> None:
+        until(lambda: len(group._waiting) == 1)
+        try:
+            group.do(lambda cursor: done.append("follower"))
+        finally:
+            connection.close()
+
+    def hold() -> None:
+        """Keep the leader waiting until it has a follower."""
+        try:
+            with held_cursor():
+                held.set()
+                until(lambda: len(group._waiting) == 2)
+        finally:
+            connection.close()
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            pool.submit(hold)
+            assert held.wait(PATIENCE)
+            follower = pool.submit(follow)
+            with pytest.raises(KeyboardInterrupt), transaction.atomic():
+                group.do(slow)
+            threading.Timer(0.3, ends.set).start()
+            follower.result(PATIENCE)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        apart._elsewhere(os.getpid()).submit(connections.close_all).result(PATIENCE)
+    assert done == ["leader", "follower"]

@@ -300,6 +300,23 @@ class TestOtherProcesses:
         assert failure()
         assert standing() == [1]
 
+    def test_give_back_a_place_that_they_were_told_of_before_the_answer_came(
+        self, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = RedisStore.fail
+
+        def answer_late(self: RedisStore, *args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(RedisStore, "fail", real)
+            outcome = real(self, *args, **options)
+            server.stop()
+            success(address="192.0.2.2")
+            return outcome
+
+        monkeypatch.setattr(RedisStore, "fail", answer_late)
+        assert failure()
+        assert standing() == [1]
+        assert not AttemptPlace.objects.exists()
+
     @pytest.mark.parametrize("trouble", [StoreBusy, StoreCold])
     def test_send_a_failure_that_the_store_does_not_take_back_to_the_rows_but_once(
         self, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception]
