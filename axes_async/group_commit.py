@@ -31,8 +31,9 @@ MOST = 64
 def in_group(step: Callable[[DrainCursor], T]) -> T:
     """Return what ``step`` returns, once that is committed; it is given the cursor, held.
 
-    A step may raise ``StoreReturned`` before it has written anything. Where a transaction fails, each of its steps is
-    done once more in one of its own, so that no thread meets the error of another's.
+    A step may raise ``StoreReturned`` before it has written anything. Where a step fails, all of its transaction are
+    done once more, each in one of its own, so that no thread meets the error of another's; where the commit fails none
+    is, since it may have been done.
     """
     return _group(os.getpid(), database()).do(step)
 
@@ -52,7 +53,7 @@ class Waiting:
         """Nothing has come of it yet."""
         self.step = step
         self.result: Any = None
-        self.error: StoreReturned | None = None
+        self.error: Exception | None = None
         self.woken, self.leads, self.is_done = Event(), False, False
 
 
@@ -102,7 +103,11 @@ class Group:
             self._take(batch)
             if len(batch) == 1:
                 raise
-            log.warning("Steps of several threads have failed together, and are done one by one (%s).", error)
+            if all(one.is_done for one in batch):  # They may have been committed, and only the answer was lost.
+                for one in batch:
+                    one.error = type(error)(*error.args)
+            else:
+                log.warning("Steps of several threads have failed together, and are done one by one (%s).", error)
         finally:
             self._take(batch)
             with self._lock:
@@ -118,8 +123,8 @@ class Group:
                     one.result = one.step(cursor)
                 except StoreReturned as error:
                     one.error = error
-        for one in batch:
-            one.is_done = True
+            for one in batch:
+                one.is_done = True
 
     def _take(self, batch: list[Waiting]) -> None:
         """Put those who wait into ``batch``, once."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil, inf
+from threading import Lock
 from time import monotonic
 
 from axes_async.events import AttemptEvent, CounterState
@@ -66,7 +67,7 @@ class Heard:
         """``DrainCursor.returns`` as it was then; ``None`` before the rows were asked."""
         self.telling: object = None
         """The cursor of the transaction in which the rows are being told."""
-        self._size = size
+        self._size, self._lock = size, Lock()
         self._told: dict[str, tuple[bytes, int, AttemptEvent | None]] = {}
         self._held: dict[str, tuple[Sequence[Counter], int]] = {}
 
@@ -77,12 +78,18 @@ class Heard:
     def note(
         self, counters: Iterable[Counter], texts: Iterable[bytes], event: AttemptEvent | None, *, now: int
     ) -> None:
-        """Remember what ``common.lua`` told of each of ``counters`` in the step of ``event``, at ``now`` (epoch ms)."""
-        for counter, text in zip(counters, texts, strict=False):
-            self._told.pop(counter.digest, None)  # So that the oldest answers stay in front.
-            self._told[counter.digest] = text, now, event
-            if len(self._told) > self._size:
-                with suppress(StopIteration, KeyError, RuntimeError):  # Another thread was there first.
+        """Remember what ``common.lua`` told of each of ``counters`` in the step of ``event``, at ``now`` (epoch ms).
+
+        Threads may read answers in another order than the store gave them. Of answers of one moment, the one with more
+        failures stands.
+        """
+        with self._lock:
+            for counter, text in zip(counters, texts, strict=False):
+                known = self._told.pop(counter.digest, None)  # So that the oldest answers stay in front.
+                if known is None or now - known[1] > RECENT or _order(text) >= _order(known[0]):
+                    known = text, now, event
+                self._told[counter.digest] = known
+                if len(self._told) > self._size:
                     del self._told[next(iter(self._told))]
 
     def hold(self, token: str, counters: Sequence[Counter], *, end: int) -> None:
@@ -100,10 +107,11 @@ class Heard:
         """Have an attempt that held places in the store be open there no longer."""
         counters, _ = self._held.pop(token, ((), 0))
         for counter in counters:
-            text, time, event = self._told.get(counter.digest, NOTHING)
-            state, _, still_open = text.rpartition(b":")
-            if text and int(still_open):
-                self._told[counter.digest] = b"%b:%d" % (state, int(still_open) - 1), time, event
+            with self._lock:
+                text, time, event = self._told.get(counter.digest, NOTHING)
+                state, _, still_open = text.rpartition(b":")
+                if text and int(still_open):
+                    self._told[counter.digest] = b"%b:%d" % (state, int(still_open) - 1), time, event
 
     def places(self, *, now: int) -> list[Place]:
         """Return the places that attempts of this process hold in the store at ``now`` (epoch milliseconds)."""
@@ -150,3 +158,11 @@ class Heard:
         if counter.expires_at and counter.expires_at <= now:
             counter = replace(counter, epoch=0, failures=0, lifted=0, expires_at=0, locked_until=0, ends=())
         return Answer(counter, int(still_open) if now - time <= LOOKED_AT else 0, time, event)
+
+
+def _order(text: bytes) -> tuple[int, int]:
+    """Return what grows from one answer on a counter to the next: when its life began, and its failures since."""
+    if not text:
+        return 0, 0
+    _, _, epoch, failures, _ = text.split(b":", 4)
+    return int(epoch), int(failures)

@@ -133,6 +133,25 @@ def test_without_a_database_each_is_told_so_and_nobody_waits_for_another(group: 
     assert group.do(lambda cursor: "back") == "back"
 
 
+def test_what_may_have_been_committed_is_not_done_again(
+    group: Group, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is lost at the end of a transaction does not tell on which side of it."""
+    done: list[int] = []
+
+    @contextmanager
+    def lost_at_the_end() -> Iterator[DrainCursor]:
+        with database.held_cursor() as cursor:
+            yield cursor
+        raise OperationalError("lost")
+
+    monkeypatch.setattr(group_commit, "held_cursor", lost_at_the_end)
+    for one in all_at_once(group, database, [lambda cursor: done.append(1)] * THREADS):
+        with pytest.raises(OperationalError, match="lost"):
+            one.result()
+    assert len(done) == THREADS
+
+
 def test_a_single_step_is_not_done_again(group: Group, database: Database) -> None:
     database.is_free.set()
     database.away = OperationalError()

