@@ -20,13 +20,15 @@ def apart(step: Callable[P, T]) -> Callable[P, T]:
     """Have ``step`` on a connection of its own where the caller is in a transaction: that may be rolled back.
 
     A failure must be counted also if the request that made it comes to nothing (``ATOMIC_REQUESTS``). The transaction
-    that Django's ``TestCase`` wraps around a test is none of the caller's.
+    that Django's ``TestCase`` wraps around a test is none of the caller's. On SQLite a second connection could only
+    wait for the first to end, so there the step shares the fate of the caller's transaction.
     """
 
     @wraps(step)
     def run(*args: P.args, **options: P.kwargs) -> T:
-        blocks = connections[database()].atomic_blocks
-        if all(getattr(block, "_from_testcase", False) for block in blocks):
+        connection = connections[database()]
+        is_own = all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+        if is_own or connection.vendor == "sqlite":
             return step(*args, **options)
 
         def elsewhere() -> T:

@@ -9,6 +9,8 @@ from celery import current_app
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core import checks
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -90,7 +92,7 @@ def check_cache(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return []
     settings = get_settings()
     backend = django_settings.CACHES.get(settings.cache, {}).get("BACKEND", "")
-    if settings.redis_client is not None or not backend.endswith(("LocMemCache", "DummyCache")):
+    if settings.redis_client is not None or not _places([backend], LocMemCache) + _places([backend], DummyCache):
         return []
     alone = f"CACHES[{settings.cache!r}] is not shared between processes, so each has counters of its own, or none."
     return [

@@ -207,7 +207,7 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "use_attempt_expiration": readers.boolean,
     "reset_on_success": readers.reset_on_success,
     "reset_cool_off_on_failure_during_lockout": readers.boolean,
-    "http_response_code": partial(readers.integer, least=100, most=599),
+    "http_response_code": partial(readers.integer, least=200, most=599),
     "enable_retry_after_header": readers.boolean,
     "lockout_callable": readers.lockout_callable,
     "lockout_template": readers.optional_text,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import iscoroutinefunction
 from typing import Any
@@ -19,7 +20,9 @@ from axes_async.ledger import Ledger, database_name
 from axes_async.stores.base import Store
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.redis import RedisStore
-from axes_async.stores.server import build_client
+from axes_async.stores.server import FAULTS, LateClient, build_client
+
+log = logging.getLogger(__name__)
 
 CLIENT_OPTIONS = ("username", "password", "db", "ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """``OPTIONS`` of a Redis cache that our own client takes over, in Django's spelling or django-redis' capitals."""
@@ -38,7 +41,7 @@ def get_store() -> Store:
     prefix = config.get("KEY_PREFIX")
     namespace = f"axes:{prefix}" if prefix else "axes"
     if settings.redis_client is not None:
-        return _redis_store(_checked(settings.redis_client()), namespace, settings, ours=False)
+        return _redis_store(_given(settings.redis_client), namespace, settings, ours=False)
     if not is_redis(config):
         shared = not isinstance(caches[settings.cache], LocMemCache)
         return CacheStore(lambda: caches[settings.cache], shared=shared)
@@ -55,6 +58,15 @@ def get_failover() -> FailoverStore:
     """Return the store for logins: the one of ``get_store``, and what takes its place while it is away."""
     settings = get_settings()
     return FailoverStore(get_store(), on_failure=settings.on_store_failure, rest=settings.store_rest)
+
+
+def _given(make: Callable[..., Any]) -> Any:
+    """Return the client of ``AXES_REDIS_CLIENT``: one for a cluster connects at once, and the cluster may be away."""
+    try:
+        return _checked(make())
+    except FAULTS as error:
+        log.error("AXES_REDIS_CLIENT cannot connect yet (%s).", error)
+        return LateClient(lambda: _checked(make()))
 
 
 def _checked(client: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from celery import current_app
 from django.db import DatabaseError
 
 from axes_async import outbox
@@ -22,6 +23,9 @@ LATE = timedelta(minutes=1)
 
 EXPIRY_LATE = timedelta(minutes=10)
 """How long a cooled-off attempt may wait: beat looks every minute or so."""
+
+BEAT_LATE = timedelta(hours=1)
+"""How long beat may be silent that has been seen before, where its schedule does not say how often it comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,19 @@ class Status:
             yield f"{self.overflow} events found no room in the outbox and are lost: see AXES_OUTBOX_MAX."
         if self.expired_waiting and now - self.expired_waiting > EXPIRY_LATE:
             yield "Cooled-off attempts are not removed: is beat running, with the entries of beat_schedule()?"
+        if self.beat_seen and now - self.beat_seen > max(EXPIRY_LATE, 3 * _beat_interval()):
+            yield f"Nothing was heard of beat since {self.beat_seen:%Y-%m-%d %H:%M:%S %Z}: is it running, and a worker?"
+
+
+def _beat_interval() -> timedelta:
+    """Return how often beat has the expiry done."""
+    for entry in (current_app.conf.beat_schedule or {}).values():
+        every = entry.get("schedule") if entry.get("task") == "axes_async.expire" else None
+        if isinstance(every, timedelta):
+            return every
+        if isinstance(every, int | float):
+            return timedelta(seconds=every)
+    return BEAT_LATE
 
 
 def status() -> Status:

@@ -353,6 +353,14 @@ def test_attempts_are_listed_one_a_line_the_latest_first(fail: Fail, drain: Drai
     assert run("axes_list_attempts") == f"{B}\tbob\t2\n{A}\talice\t1\n"
 
 
+@override_settings(AXES_COOLOFF_TIME=timedelta(minutes=5))
+def test_an_attempt_that_has_cooled_off_is_not_listed(fail: Fail, drain: Drain) -> None:
+    fail("alice", A, 1)
+    drain()
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=6)):
+        assert run("axes_list_attempts") == ""
+
+
 @pytest.mark.parametrize(
     ("name", "shown"), [("a\x1b[2J\tb\r\nc", r"a\x1b[2J\tb\r\nc"), ("\u202eevil", r"\u202eevil"), ("\u00e9", "\u00e9")]
 )

@@ -282,7 +282,7 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
         ("tests.test_conf.an_hour", an_hour),
     ],
     "AXES_RESET_ON_SUCCESS": [(False, False), ("account", "account"), (True, True)],
-    "AXES_HTTP_RESPONSE_CODE": [(403, 403), (100, 100), (599, 599)],
+    "AXES_HTTP_RESPONSE_CODE": [(403, 403), (200, 200), (599, 599)],
     "AXES_LOCKOUT_CALLABLE": [(None, None), (answer, answer), ("tests.test_conf.answer", answer), (dict, dict)],
     "AXES_LOCKOUT_TEMPLATE": [(None, None), ("locked.html", "locked.html")],
     "AXES_LOCKOUT_URL": [(None, None), ("/locked/", "/locked/"), ("locked", "locked"), (LATER, LATER)],

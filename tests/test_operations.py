@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 import time_machine
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
@@ -43,11 +44,11 @@ def run(*arguments: str) -> str:
     return out.getvalue()
 
 
-def told() -> tuple[dict[str, Any], int]:
+def told(*arguments: str) -> tuple[dict[str, Any], int]:
     """Return what ``axes_status --json`` tells, and its exit status."""
     out, code = io.StringIO(), 0
     try:
-        call_command("axes_status", "--json", stdout=out)
+        call_command("axes_status", "--json", *arguments, stdout=out)
     except SystemExit as end:
         code = int(end.code or 0)
     return json.loads(out.getvalue()), code
@@ -91,6 +92,19 @@ def test_events_that_found_no_room_are_counted_and_told(drain: Drain) -> None:
     drain()
     status, code = told()
     assert (status["overflow"], code) == (2, 1)
+    status, code = told("--acknowledge")
+    assert (status["overflow"], code) == (0, 0)
+
+
+def test_beat_is_missed_when_it_is_silent_for_much_longer_than_its_schedule_has_it(drain: Drain) -> None:
+    drain()
+    expire()
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=9)):
+        assert told()[1] == 0
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=3)):
+        status, code = told()
+    assert code == 1
+    assert "Nothing was heard of beat since" in status["problems"][0]
 
 
 def test_dead_letters_are_told_shown_and_put_back(drain: Drain, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,9 +243,20 @@ def test_a_site_set_up_as_the_readme_says_has_one_thing_to_think_about() -> None
     assert deployed(AXES_COOLOFF_TIME=1) == set()
 
 
-@pytest.mark.parametrize("backend", ["locmem.LocMemCache", "dummy.DummyCache"])
+class OwnCache(LocMemCache):
+    """A site's own version."""
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "django.core.cache.backends.locmem.LocMemCache",
+        "django.core.cache.backends.dummy.DummyCache",
+        "tests.test_operations.OwnCache",
+    ],
+)
 def test_a_cache_of_one_process_is_reported(backend: str) -> None:
-    caches = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}}
+    caches = {"default": {"BACKEND": backend}}
     assert "axes_async.W005" in deployed(CACHES=caches)
 
 

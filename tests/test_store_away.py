@@ -195,6 +195,13 @@ class TestDatabase:
         assert AccessFailureLog.objects.filter(repeats=0).count() == 3
         assert standing() == [3]
 
+    def test_a_request_in_a_transaction_is_counted_where_the_database_has_one_connection_that_writes(
+        self, alice: User, post: Post, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+        assert [post().status_code for _ in range(5)] == [401, 401, 429, 429, 429]
+        assert standing() == [3]
+
     def test_without_store_and_database_logins_are_turned_away(
         self, alice: User, post: Post, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import redis
+import redis.cluster
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from axes_async.errors import StoreBusy
 from axes_async.failover import FailoverStore
@@ -23,6 +26,7 @@ from tests.topologies import Cluster, Watched
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Drain = Callable[[], int]
+BOUNDS = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
 
 
 @pytest.fixture
@@ -45,6 +49,29 @@ def watched(settings: Any) -> Iterator[Watched]:
     get_failover().is_away = False  # So that its watcher ends.
     get_store().client.close()  # type: ignore[attr-defined]
     topology.stop()
+
+
+def test_a_cluster_that_is_away_when_the_process_starts_is_a_store_that_is_away(
+    cluster: Cluster, settings: Any
+) -> None:
+    cluster.empty()
+    is_there = False
+
+    def client() -> Any:
+        if not is_there:
+            return redis.cluster.RedisCluster(host="127.0.0.1", port=servers.free_port(), **BOUNDS)
+        return cluster.client()
+
+    settings.AXES_REDIS_CLIENT, settings.AXES_STORE_REST = client, 0.02
+    assert [failure() for _ in range(4)] == [True, True, True, False]
+    assert status().store_error
+    is_there = True
+    until(get_failover().is_there, what="the cluster is used")
+    assert not failure()
+    assert status().cold is not None
+    store = get_store()
+    assert isinstance(store, RedisStore)
+    store.client.close()
 
 
 def test_on_a_cluster_a_client_is_locked_logged_and_reset(on_cluster: RedisStore, drain: Drain) -> None:

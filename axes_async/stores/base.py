@@ -297,4 +297,8 @@ class OutboxStore(Store):
 
     @abstractmethod
     def overflow(self) -> int:
-        """Return how many events the outbox had no room for, ever."""
+        """Return how many events the outbox had no room for, since somebody took note of it."""
+
+    @abstractmethod
+    def forget_overflow(self) -> int:
+        """Have that number start over; return what it was."""

@@ -150,7 +150,8 @@ class RedisStore(RedisOutbox):
     def digests(self) -> Iterator[list[str]]:
         """See ``OutboxStore.digests``."""
         pattern = GLOB.sub(r"\\\g<0>", self.counter_prefix) + "*"
-        keys = self.client.scan_iter(match=pattern, count=SCANNED)  # On a cluster, that asks every node.
+        # On a cluster, that asks every node.
+        keys = self.call(lambda: self.client.scan_iter(match=pattern, count=SCANNED))
         while portion := self.call(lambda: list(islice(keys, SCANNED))):
             yield [key.decode().removeprefix(self.counter_prefix) for key in portion]
 

@@ -57,6 +57,10 @@ class RedisOutbox(Server, OutboxStore):
         """See ``OutboxStore.overflow``."""
         return int(self.call(lambda: self.client.get(self.overflow_key)) or 0)
 
+    def forget_overflow(self) -> int:
+        """See ``OutboxStore.forget_overflow``."""
+        return int(self.call(lambda: self.client.getdel(self.overflow_key)) or 0)
+
     def eviction(self) -> str:
         """See ``OutboxStore.eviction``."""
         try:
@@ -70,7 +74,7 @@ class RedisOutbox(Server, OutboxStore):
         if self.line is not None:
             self.call(partial(self.line.send, packed(("SET", self.probe_key, 1, "PX", 1000))))
         else:
-            self.call(partial(self.client.set, self.probe_key, 1, px=1000))
+            self.call(lambda: self.client.set(self.probe_key, 1, px=1000))
 
     @staticmethod
     def _event(fields: Mapping[bytes, bytes]) -> AttemptEvent | bytes:

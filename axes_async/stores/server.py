@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError
+from redis.exceptions import MaxConnectionsError, NoScriptError, RedisClusterException, RedisError
 from redis.retry import Retry
 
 from axes_async.errors import StoreBusy, StoreCold, StoreFlushed, StoreUnavailable
@@ -28,6 +28,9 @@ POOL_WAIT = 0.2
 
 EXHAUSTED = ("No connection available.", "Too many connections")
 """What redis-py's pools say when all of their connections are in use: the server has no part in that."""
+
+FAULTS = (RedisError, RedisClusterException, OSError)
+"""What redis-py raises where a server cannot be used; that of a cluster is none of its own kind."""
 
 STEPS = ("reserve", "fail", "succeed", "peek", "record", "adjust")
 """The scripts that common.lua is prepended to."""
@@ -64,6 +67,23 @@ def build_client(url: str, options: Mapping[str, Any], *, timeout: float) -> red
         },
     )
     return redis.Redis(connection_pool=pool)
+
+
+class LateClient:
+    """A client that cannot be made yet, since the server is away; it is made by the first command that can.
+
+    :param make: returns the client, or raises one of ``FAULTS``.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        """Make nothing yet."""
+        self._make, self._client = make, None
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the client has under ``name``."""
+        if self._client is None:
+            self._client = self._make()
+        return getattr(self._client, name)
 
 
 class Server:
@@ -108,10 +128,10 @@ class Server:
             if self.line is not None:
                 command = packed(("EVALSHA", sha, len(keys), *keys, *arguments))
                 return self.call(partial(self.line.send, command))
-            return self.call(partial(self.client.evalsha, sha, len(keys), *keys, *arguments))
+            return self.call(lambda: self.client.evalsha(sha, len(keys), *keys, *arguments))
         except NoScriptError:
             self._get_to_know()
-            return self.call(partial(self.client.eval, source, len(keys), *keys, *arguments))
+            return self.call(lambda: self.client.eval(source, len(keys), *keys, *arguments))
 
     def _get_to_know(self) -> None:
         """Give the server all scripts. One that had none was restarted, or took over: its counters may be old ones."""
@@ -129,7 +149,7 @@ class Server:
             return command()
         except NoScriptError:
             raise
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             told = str(error)
             if told.startswith("AXESCOLD"):
                 raise StoreCold(told) from None

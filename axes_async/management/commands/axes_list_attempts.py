@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db.models import Q
 
+from axes_async.clock import as_datetime, now_ms
 from axes_async.management.database import needs_database
 from axes_async.models import AccessAttempt
 
@@ -18,7 +20,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """List them, the latest first."""
         with needs_database():
-            for attempt in AccessAttempt.objects.iterator(chunk_size=1000):
+            counting = Q(expires_at=None) | Q(expires_at__gt=as_datetime(now_ms()))
+            for attempt in AccessAttempt.objects.filter(counting).iterator(chunk_size=1000):
                 name = None if attempt.username is None else _printable(attempt.username)
                 self.stdout.write(f"{attempt.ip_address}\t{name}\t{attempt.failures_since_start}")
 

@@ -8,9 +8,12 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from axes_async.clock import as_datetime, now_ms
+from axes_async.errors import StoreUnavailable
+from axes_async.store import get_store
+from axes_async.stores.base import OutboxStore
 from axes_async.tasks.status import status
 
 
@@ -22,9 +25,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the arguments."""
         parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument(
+            "--acknowledge", action="store_true", help="take note of events that are lost: their number starts over"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print, and leave with the exit status."""
+        if options["acknowledge"]:
+            self._acknowledge()
         now, seen = as_datetime(now_ms()), status()
         facts = {field.name: getattr(seen, field.name) for field in fields(seen)}
         problems = list(seen.problems(now))
@@ -40,3 +48,11 @@ class Command(BaseCommand):
                 self.stdout.write(self.style.ERROR(problem))
         if problems:
             sys.exit(1)
+
+    def _acknowledge(self) -> None:
+        store = get_store()
+        try:
+            gone = store.forget_overflow() if isinstance(store, OutboxStore) else 0
+        except StoreUnavailable as error:
+            raise CommandError(f"The store cannot be reached: {error}") from error
+        self.stderr.write(f"{gone} events that found no room in the outbox are taken note of.")
