@@ -16,7 +16,7 @@ from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.policy import Counter
 from axes_async.rule_readers import Credentials
 from axes_async.state import Attempt, AxesState, flag, state_of
-from axes_async.stores.base import Outcome
+from axes_async.stores.answers import Outcome
 
 
 def client_behind(request: HttpRequest | None, credentials: Credentials) -> Client:

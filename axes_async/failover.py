@@ -19,7 +19,8 @@ from axes_async.errors import StoreBusy, StoreCold, StoreFlushed, StoreReturned,
 from axes_async.events import AttemptEvent, CounterState, untouched
 from axes_async.heard import Heard
 from axes_async.policy import Counter
-from axes_async.stores.base import OutboxStore, Outcome, Store, Verdict
+from axes_async.stores.answers import Outcome, Verdict
+from axes_async.stores.base import OutboxStore, Store
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from axes_async.conf import get_settings
 from axes_async.responses import lockout_message, lockout_response
 from axes_async.rules import may_be_permanent, rules_for
 from axes_async.state import AxesState
-from axes_async.stores.base import PERMANENT
+from axes_async.stores.answers import PERMANENT
 
 Credentials = Mapping[str, Any] | None
 

@@ -20,7 +20,7 @@ from kombu.exceptions import LimitExceeded
 from axes_async.breaker import Breaker
 from axes_async.conf import get_settings
 from axes_async.events import AttemptEvent
-from axes_async.stores.base import Outcome
+from axes_async.stores.answers import Outcome
 
 log = logging.getLogger(__name__)
 

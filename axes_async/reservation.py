@@ -27,7 +27,7 @@ from axes_async.rule_readers import Credentials
 from axes_async.rules import counters_of
 from axes_async.state import Attempt, AxesState, flag, state_of
 from axes_async.store import get_failover
-from axes_async.stores.base import PERMANENT, Outcome, Verdict
+from axes_async.stores.answers import PERMANENT, Outcome, Verdict
 
 log = logging.getLogger(__name__)
 

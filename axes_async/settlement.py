@@ -33,7 +33,7 @@ from axes_async.rule_readers import Credentials
 from axes_async.rules import counters_of
 from axes_async.state import Attempt, AxesState, state_of
 from axes_async.store import get_failover
-from axes_async.stores.base import Outcome
+from axes_async.stores.answers import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from axes_async.client import Client
 from axes_async.exemptions import Treatment
 from axes_async.policy import Counter
-from axes_async.stores.base import Verdict
+from axes_async.stores.answers import Verdict
 from axes_async.turns import Turns
 
 

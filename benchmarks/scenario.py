@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from axes_async.clock import now_ms
 from axes_async.events import Kind
-from axes_async.stores.base import OutboxStore, Verdict
+from axes_async.stores.answers import Verdict
+from axes_async.stores.base import OutboxStore
 from benchmarks import load
 
 LIMIT = 3

@@ -20,7 +20,8 @@ from axes_async.ledger import keep
 from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
 from axes_async.policy import Counter
-from axes_async.stores.base import OutboxStore, Outcome, Place, Store, Verdict, outcome_of
+from axes_async.stores.answers import Outcome, Verdict, outcome_of
+from axes_async.stores.base import OutboxStore, Place, Store
 from axes_async.tasks.fold import Fold
 from axes_async.tasks.rows import new_counter
 from axes_async.tasks.standing import lives_of, places_taken, rows_of, tell

@@ -17,7 +17,7 @@ from axes_async.ledger import Ledger, database_name
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
 from axes_async.policy import Rule, counters_for
 from axes_async.store import get_failover
-from axes_async.stores.base import Verdict
+from axes_async.stores.answers import Verdict
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks import drain as drain_module
 from axes_async.tasks.drain import drain_batch

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from axes_async.events import AttemptEvent, CounterState, Kind, new_id, parameter_bits, untouched, worth_a_row
 from axes_async.policy import PARAMETERS, Counter, Parameter, Rule, counters_for, digest_of
-from axes_async.stores.base import Verdict
+from axes_async.stores.answers import Verdict
 from axes_async.stores.redis import RedisStore
 
 NOW = 1_790_000_000_000

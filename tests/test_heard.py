@@ -20,7 +20,8 @@ from axes_async.models import AttemptCounter, AttemptPlace
 from axes_async.policy import Counter, Rule, counters_for
 from axes_async.state import state_of
 from axes_async.store import get_failover, get_store
-from axes_async.stores.base import Place, Store, Verdict
+from axes_async.stores.answers import Verdict
+from axes_async.stores.base import Place, Store
 from axes_async.stores.redis import RedisStore
 from axes_async.tasks.direct import DirectStore
 from axes_async.tasks.rebuild import rebuild

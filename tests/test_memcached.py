@@ -19,7 +19,7 @@ from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.models import AccessAttempt, AccessFailureLog
 from axes_async.policy import Rule, counters_for
 from axes_async.store import get_failover, get_store
-from axes_async.stores.base import Verdict
+from axes_async.stores.answers import Verdict
 from axes_async.stores.cache import CacheStore
 from axes_async.utils import reset
 from tests import servers, system

@@ -16,7 +16,7 @@ from axes_async.clock import now_ms
 from axes_async.policy import Rule, counters_for
 from axes_async.responses import iso_duration, lockout_response
 from axes_async.state import AxesState
-from axes_async.stores.base import PERMANENT
+from axes_async.stores.answers import PERMANENT
 from axes_async.stores.redis import RedisStore
 from tests.conftest import PASSWORD
 

@@ -12,7 +12,8 @@ from django.core.management import call_command
 
 from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.policy import Counter, Parameter, Rule, counters_for
-from axes_async.stores.base import PERMANENT, OutboxStore, Outcome, Store, Verdict
+from axes_async.stores.answers import PERMANENT, Outcome, Verdict
+from axes_async.stores.base import OutboxStore, Store
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.redis import RedisStore
 from axes_async.stores.server import build_client

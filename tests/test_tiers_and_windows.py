@@ -26,7 +26,8 @@ from axes_async.policy import Counter, LockoutTier, Rule, counters_for
 from axes_async.rules import rules_for
 from axes_async.signals import user_locked_out
 from axes_async.store import get_failover
-from axes_async.stores.base import PERMANENT, Outcome, Store, Verdict
+from axes_async.stores.answers import PERMANENT, Outcome, Verdict
+from axes_async.stores.base import Store
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.redis import RedisStore
 from axes_async.stores.server import build_client

@@ -19,7 +19,8 @@ from axes_async.errors import StoreUnavailable
 from axes_async.events import AttemptEvent, CounterState, worth_a_row
 from axes_async.life import Life
 from axes_async.policy import Counter, Rule
-from axes_async.stores.base import Outcome, Store, Verdict, outcome_of
+from axes_async.stores.answers import Outcome, Verdict, outcome_of
+from axes_async.stores.base import Store
 
 LOCK_LASTS = 2
 """Seconds after which a lock whose holder died is free again."""

@@ -12,7 +12,8 @@ from typing import Any
 from axes_async.errors import StoreCold, StoreFlushed
 from axes_async.events import AttemptEvent, CounterState, Kind, parameter_bits
 from axes_async.policy import Counter, Rule
-from axes_async.stores.base import Outcome, Place, Rows, Verdict
+from axes_async.stores.answers import Outcome, Verdict
+from axes_async.stores.base import Place, Rows
 from axes_async.stores.redis_outbox import RedisOutbox
 
 NUDGE_LASTS = 5_000

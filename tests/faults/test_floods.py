@@ -14,7 +14,7 @@ from axes_async.errors import StoreFlushed
 from axes_async.events import Kind
 from axes_async.models import AccessFailureLog
 from axes_async.store import get_store
-from axes_async.stores.base import Verdict
+from axes_async.stores.answers import Verdict
 from axes_async.stores.redis import RedisStore
 from tests.actions import failure
 from tests.faults.machines import Valkey
