@@ -86,7 +86,7 @@ class Heard:
         with self._lock:
             for counter, text in zip(counters, texts, strict=False):
                 known = self._told.pop(counter.digest, None)  # So that the oldest answers stay in front.
-                if known is None or now - known[1] > RECENT or _order(text) >= _order(known[0]):
+                if known is None or abs(now - known[1]) > RECENT or _order(text) >= _order(known[0]):
                     known = text, now, event
                 self._told[counter.digest] = known
                 if len(self._told) > self._size:

@@ -204,6 +204,8 @@ class TestOtherProcesses:
         assert failures_after(6000, 1, 7000) == 1, "it has started over"
         later = 7000 + heard.RECENT + 1
         assert failures_after(0, 0, later) == 0, "none of one moment"
+        assert failures_after(7000, 2, later) == 2
+        assert failures_after(0, 0, 7000) == 0, "the clock was set back"
 
     @pytest.mark.parametrize(("began", "left"), [(0.0, 120), (-0.03, 90), (-0.08, 60), (-5.0, 60)])
     def test_have_time_since_the_step_began_and_half_of_it_since_it_failed(
