@@ -132,7 +132,7 @@ class AxesSettings:
     """Seconds an attempt waits at most for other attempts of the same client to be settled."""
     reserve_lease: float = 30.0
     """Seconds after which a reservation that was never settled is given back."""
-    store_timeout: float = 0.08
+    store_timeout: float = 0.07
     """Seconds to wait for the store's connection, and for its answer."""
     on_store_failure: Literal["database", "deny", "allow"] = "database"
     """What happens to logins while the store is away: decided and written in SQL, refused, or let through unguarded."""

@@ -97,7 +97,7 @@ DEFAULTS: dict[str, Any] = {
     "redis_client": None,
     "reserve_wait": 1.0,
     "reserve_lease": 30.0,
-    "store_timeout": 0.08,
+    "store_timeout": 0.07,
     "on_store_failure": "database",
     "store_rest": 1.0,
     "outbox_max": 1_000_000,
