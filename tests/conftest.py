@@ -16,7 +16,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import translation
 
-from axes_async import heard
+from axes_async import exemptions, heard
 from axes_async.ledger import database_name
 from axes_async.state import _current
 from axes_async.store import get_failover, get_store
@@ -57,6 +57,7 @@ def _empty_servers(_known_scripts: None) -> Iterator[None]:
     if get_failover.cache_info().currsize:
         get_failover().heard = heard.Heard()
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
+    exemptions._refusals.clear()
     _current.set(None)  # What a test did outside of any request is not to be the next one's.
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
