@@ -27,6 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def start_worker(own_valkey: Valkey) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Return a function that starts a Celery worker in a session of its own, whose broker is the test's Valkey."""
     started: list[subprocess.Popen[bytes]] = []
+    before = sessions()
     known = connection.settings_dict
     database = {name: known[name] for name in ("ENGINE", "NAME", "USER", "HOST", "PORT")}
 
@@ -43,17 +44,16 @@ def start_worker(own_valkey: Valkey) -> Iterator[Callable[[], subprocess.Popen[b
     for worker in started:
         if worker.poll() is None:
             end(worker)
-    until(lambda: not others(), what="the database has noticed that they are gone")
+    until(lambda: sessions() <= before, what="the database has noticed that they are gone")
 
 
-def others() -> list[tuple[str, str]]:
-    """Return what others do in the test's database, which could not be dropped meanwhile."""
+def sessions() -> set[int]:
+    """Return the sessions of others in the test's database: a worker's own are gone when the database has noticed."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT state, query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        found: list[tuple[str, str]] = cursor.fetchall()
-    return found
+        return {pid for (pid,) in cursor.fetchall()}
 
 
 def end(worker: subprocess.Popen[bytes]) -> None:
