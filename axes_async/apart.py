@@ -26,9 +26,7 @@ def apart(step: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(step)
     def run(*args: P.args, **options: P.kwargs) -> T:
-        connection = connections[database()]
-        is_own = all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
-        if is_own or connection.vendor == "sqlite":
+        if not _in_transaction() or shares_transaction():
             return step(*args, **options)
 
         def elsewhere() -> T:
@@ -41,6 +39,16 @@ def apart(step: Callable[P, T]) -> Callable[P, T]:
         return _elsewhere(os.getpid()).submit(elsewhere).result()
 
     return run
+
+
+def shares_transaction() -> bool:
+    """Return whether a step that begins now is going to be part of the caller's transaction."""
+    return connections[database()].vendor == "sqlite" and _in_transaction()
+
+
+def _in_transaction() -> bool:
+    blocks = connections[database()].atomic_blocks
+    return not all(getattr(block, "_from_testcase", False) for block in blocks)
 
 
 @cache

@@ -37,9 +37,9 @@ def held_cursor() -> Iterator[DrainCursor]:
     using = database()
     row = DrainCursor.objects.using(using).filter(name=OUTBOX)
     while True:
-        is_outermost = not connections[using].in_atomic_block
+        begins_here = connections[using].get_autocommit()
         with transaction.atomic(using=using):
-            _stand_in_line(using, see_the_latest=is_outermost)
+            _stand_in_line(using, see_the_latest=begins_here)
             if row.update(position=F("position")):
                 yield row.get()
                 return

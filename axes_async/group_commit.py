@@ -13,7 +13,9 @@ from functools import cache
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from axes_async.apart import apart
+from django.db import OperationalError
+
+from axes_async.apart import apart, shares_transaction
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
 
@@ -33,8 +35,11 @@ def in_group(step: Callable[[DrainCursor], T]) -> T:
 
     A step may raise ``StoreReturned`` before it has written anything. Where a step fails, all of its transaction are
     done once more, each in one of its own, so that no thread meets the error of another's; where the commit fails none
-    is, since it may have been done.
+    is, since it may have been done. A step that is part of its caller's transaction is done alone: what becomes of that
+    is no other thread's matter.
     """
+    if shares_transaction():
+        return _alone(step)
     return _group(os.getpid(), database()).do(step)
 
 
@@ -103,11 +108,7 @@ class Group:
             self._take(batch)
             if len(batch) == 1:
                 raise
-            if all(one.is_done for one in batch):  # They may have been committed, and only the answer was lost.
-                for one in batch:
-                    one.error = type(error)(*error.args)
-            else:
-                log.warning("Steps of several threads have failed together, and are done one by one (%s).", error)
+            log.warning("Steps of several threads have failed together (%s).", error)
         finally:
             self._take(batch)
             with self._lock:
@@ -123,8 +124,11 @@ class Group:
                     one.result = one.step(cursor)
                 except StoreReturned as error:
                     one.error = error
+            lost = OperationalError("It is not known whether this was committed.")
             for one in batch:
-                one.is_done = True
+                one.is_done, one.error = True, one.error or lost
+        for one in batch:
+            one.error = None if one.error is lost else one.error
 
     def _take(self, batch: list[Waiting]) -> None:
         """Put those who wait into ``batch``, once."""

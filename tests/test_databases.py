@@ -143,6 +143,28 @@ def test_the_cursor_is_given_in_the_order_in_which_it_was_asked_for_at_every_iso
     assert DrainCursor.objects.get().returns == 8
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_cursor_is_held_also_where_transactions_are_left_to_the_caller() -> None:
+    """As in a script that has called ``set_autocommit(False)``: a query of its own may have begun the transaction."""
+    DrainCursor.objects.get_or_create(name="outbox")
+    if connection.vendor == "postgresql":
+        with connection.cursor() as statement:
+            statement.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    connection.set_autocommit(False)
+    try:
+        DrainCursor.objects.count()
+        with held_cursor() as cursor:
+            cursor.returns = 7
+            cursor.save()
+        connection.commit()
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)
+        if connection.vendor == "postgresql":
+            connection.close()
+    assert DrainCursor.objects.get().returns == 7
+
+
 def character_sets() -> list[tuple[str, str | None]]:
     """Return what ``check --database default`` says of character sets, and the hint."""
     messages = run_checks(tags=["axes_async"], databases=["default"])

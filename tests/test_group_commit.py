@@ -133,22 +133,23 @@ def test_without_a_database_each_is_told_so_and_nobody_waits_for_another(group: 
     assert group.do(lambda cursor: "back") == "back"
 
 
-def test_what_may_have_been_committed_is_not_done_again(
-    group: Group, database: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [OperationalError, KeyboardInterrupt])
+def test_what_may_have_been_committed_is_not_done_again_and_not_taken_for_done(
+    group: Group, database: Database, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
 ) -> None:
-    """A connection that is lost at the end of a transaction does not tell on which side of it."""
+    """A connection that is lost, or a thread that is interrupted, at the end of a transaction does not tell."""
     done: list[int] = []
 
     @contextmanager
     def lost_at_the_end() -> Iterator[DrainCursor]:
         with database.held_cursor() as cursor:
             yield cursor
-        raise OperationalError("lost")
+        raise end
 
     monkeypatch.setattr(group_commit, "held_cursor", lost_at_the_end)
-    for one in all_at_once(group, database, [lambda cursor: done.append(1)] * THREADS):
-        with pytest.raises(OperationalError, match="lost"):
-            one.result()
+    leader, *others = all_at_once(group, database, [lambda cursor: done.append(1)] * THREADS)
+    assert isinstance(leader.exception(), OperationalError if end is OperationalError else end)
+    assert all(isinstance(one.exception(), OperationalError) for one in others)
     assert len(done) == THREADS
 
 
@@ -234,3 +235,20 @@ def test_a_leader_that_is_interrupted_in_a_transaction_of_its_own_has_nothing_do
         signal.signal(signal.SIGALRM, before)
         apart._elsewhere(os.getpid()).submit(connections.close_all).result(PATIENCE)
     assert done == ["leader", "follower"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database
+def test_no_thread_has_its_step_rolled_back_with_the_transaction_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has one writer, so what is counted in a transaction belongs to it: to that of its own thread alone."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Other databases have a second connection for this.")
+
+    def nobody(*args: object) -> Group:
+        raise AssertionError("others may be waiting there")
+
+    monkeypatch.setattr(group_commit, "_group", nobody)
+    with transaction.atomic():
+        assert group_commit.in_group(lambda cursor: connection.in_atomic_block)
+    with pytest.raises(AssertionError):
+        group_commit.in_group(lambda cursor: None)
