@@ -17,10 +17,10 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.clock import as_datetime, now_ms
+from axes_async.counters.events import parameters_of
+from axes_async.counters.rules import PARAMETERS
 from axes_async.errors import AxesError
-from axes_async.events import parameters_of
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
-from axes_async.policy import PARAMETERS
 from axes_async.text import printable
 
 if TYPE_CHECKING:

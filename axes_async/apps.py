@@ -17,7 +17,8 @@ class AxesAsyncConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect what has to be there before the first request."""
-        from axes_async import checks, receivers
+        from axes_async import receivers
+        from axes_async.checks import project as checks
 
         checks.register_all()
         receivers.connect()

@@ -9,10 +9,10 @@ from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
 from axes_async import guard
-from axes_async.canonical import storable
+from axes_async.client.normalize import storable
 from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied
-from axes_async.state import Attempt
+from axes_async.login.state import Attempt
 
 
 class AxesStandaloneBackend:

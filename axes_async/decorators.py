@@ -10,8 +10,8 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
 from axes_async import guard
-from axes_async.responses import alockout_response, lockout_response
-from axes_async.state import Attempt, end_block, state_of
+from axes_async.login.responses import alockout_response, lockout_response
+from axes_async.login.state import Attempt, end_block, state_of
 
 View = TypeVar("View", bound=Callable[..., Any])
 

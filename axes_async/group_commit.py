@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import OperationalError
 
-from axes_async.apart import apart, shares_transaction
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
+from axes_async.stores.autonomous import apart, shares_transaction
 
 if TYPE_CHECKING:
     from axes_async.models import DrainCursor

@@ -14,18 +14,18 @@ from typing import Self
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
-from axes_async.attempts import client_behind, mark_locked
-from axes_async.client import Client
+from axes_async.client.exemptions import Treatment, treatment_of
+from axes_async.client.identity import Client
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.conf.rules import Credentials
 from axes_async.errors import AttemptDenied, StoreUnavailable
-from axes_async.exemptions import Treatment, treatment_of
-from axes_async.reservation import REFUSED, arelease, areserve, release, reserve
-from axes_async.rule_readers import Credentials
-from axes_async.rules import counters_of
-from axes_async.settlement import fail, log_out, succeed
-from axes_async.state import Attempt, AxesState, end_block, enter_block, is_detached, leave, state_of
-from axes_async.store import get_failover
+from axes_async.login.attempt import client_behind, mark_locked
+from axes_async.login.reservation import REFUSED, arelease, areserve, release, reserve
+from axes_async.login.rules import counters_of
+from axes_async.login.settlement import fail, log_out, succeed
+from axes_async.login.state import Attempt, AxesState, end_block, enter_block, is_detached, leave, state_of
+from axes_async.stores.factory import get_failover
 
 __all__ = ["arelease", "areserve", "attempt", "fail", "log_out", "look", "release", "reserve", "succeed"]
 

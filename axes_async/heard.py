@@ -13,9 +13,9 @@ from math import ceil, inf
 from threading import Lock
 from time import monotonic
 
-from axes_async.events import AttemptEvent, CounterState
-from axes_async.policy import Counter
-from axes_async.stores.base import Place
+from axes_async.counters.events import AttemptEvent, CounterState
+from axes_async.counters.rules import Counter
+from axes_async.stores.contract import Place
 
 SIZE = 4096
 """Counters that are remembered, about a kilobyte each: those that were asked for last."""

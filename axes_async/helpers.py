@@ -10,13 +10,13 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from axes_async import guard
-from axes_async.client import identify
+from axes_async.client.identity import identify
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
-from axes_async.responses import lockout_message, lockout_response
-from axes_async.rules import may_be_permanent, rules_for
-from axes_async.state import AxesState
-from axes_async.stores.answers import PERMANENT
+from axes_async.login.responses import lockout_message, lockout_response
+from axes_async.login.rules import may_be_permanent, rules_for
+from axes_async.login.state import AxesState
+from axes_async.stores.results import PERMANENT
 
 Credentials = Mapping[str, Any] | None
 

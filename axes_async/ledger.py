@@ -10,11 +10,11 @@ from django.db import DatabaseError, InterfaceError, connections, router
 from django.db.models import Q, QuerySet
 
 from axes_async.clock import as_datetime, as_ms, now_ms
+from axes_async.counters.events import CounterState, parameters_of
+from axes_async.counters.state import Life
 from axes_async.cursor import database
 from axes_async.errors import StoreCold
-from axes_async.events import CounterState, parameters_of
 from axes_async.group_commit import in_group
-from axes_async.life import Life
 
 if TYPE_CHECKING:
     from axes_async.models import AttemptCounter

@@ -9,9 +9,10 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from axes_async import guard, state
+from axes_async import guard
 from axes_async.conf import get_settings
-from axes_async.responses import alockout_response, lockout_response
+from axes_async.login import state
+from axes_async.login.responses import alockout_response, lockout_response
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], Response | Awaitable[Response]]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from axes_async.counters.rules import DIGEST_LENGTH
 from axes_async.fields import DigestField
-from axes_async.policy import DIGEST_LENGTH
 from axes_async.text import printable
 
 

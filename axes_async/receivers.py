@@ -13,7 +13,7 @@ from django.http import HttpRequest
 
 from axes_async import guard
 from axes_async.conf import get_settings
-from axes_async.state import state_of
+from axes_async.login.state import state_of
 
 LOGIN_ID = "_axes_login"
 """Session key under which a login's id waits for the logout; the session's own key may change in between."""

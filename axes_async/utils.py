@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 
-from axes_async.canonical import canonical_username
-from axes_async.client import identify
+from axes_async.client.identity import identify
+from axes_async.client.normalize import canonical_username
 from axes_async.conf import get_settings
-from axes_async.rules import rules_for
+from axes_async.login.rules import rules_for
 
 
 def reset(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:

@@ -29,8 +29,8 @@ from axes_async.models import (  # noqa: E402
     AttemptCounter,
     DrainCursor,
 )
-from axes_async.store import get_store  # noqa: E402
-from axes_async.stores.redis import RedisStore  # noqa: E402
+from axes_async.stores.factory import get_store  # noqa: E402
+from axes_async.stores.redis.store import RedisStore  # noqa: E402
 from axes_async.tasks.drain import drain  # noqa: E402
 from benchmarks.figures import heading, row, spread, verdict  # noqa: E402
 from benchmarks.scenario import LOADS, Expected, Play  # noqa: E402

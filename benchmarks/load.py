@@ -8,8 +8,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 
 from axes_async.clock import now_ms
-from axes_async.events import AttemptEvent, Kind, new_id
-from axes_async.policy import Counter, Parameter, Rule, counters_for
+from axes_async.counters.events import AttemptEvent, Kind, new_id
+from axes_async.counters.rules import Counter, Parameter, Rule, counters_for
 
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
@@ -48,7 +48,7 @@ def counters(
     cooloff: float | None = HOUR,
 ) -> tuple[Counter, ...]:
     """Return the counters of an attempt."""
-    from axes_async.canonical import canonical_address, canonical_username
+    from axes_async.client.normalize import canonical_address, canonical_username
 
     return counters_for(
         [Rule(parameters=rule, limit=limit, cooloff=cooloff) for rule in rules],

@@ -20,10 +20,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
 django.setup()
 
 from axes_async.clock import now_ms  # noqa: E402
-from axes_async.events import Kind  # noqa: E402
-from axes_async.policy import Parameter  # noqa: E402
-from axes_async.stores.redis import RedisStore  # noqa: E402
-from axes_async.stores.server import build_client  # noqa: E402
+from axes_async.counters.events import Kind  # noqa: E402
+from axes_async.counters.rules import Parameter  # noqa: E402
+from axes_async.stores.redis.server import build_client  # noqa: E402
+from axes_async.stores.redis.store import RedisStore  # noqa: E402
 from benchmarks import load, servers  # noqa: E402
 from benchmarks.figures import heading, row, verdict  # noqa: E402
 

@@ -25,13 +25,13 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 
 from axes_async.clock import as_datetime, now_ms  # noqa: E402
-from axes_async.events import Kind  # noqa: E402
+from axes_async.counters.events import Kind  # noqa: E402
 from axes_async.models import AccessAttempt, AttemptCounter  # noqa: E402
-from axes_async.store import get_store  # noqa: E402
-from axes_async.stores.redis import RedisStore  # noqa: E402
+from axes_async.stores.factory import get_store  # noqa: E402
+from axes_async.stores.redis.store import RedisStore  # noqa: E402
+from axes_async.tasks.projection.rows import attempt_key, keys_of  # noqa: E402
 from axes_async.tasks.rebuild import rebuild_if_cold  # noqa: E402
 from axes_async.tasks.reset import reset  # noqa: E402
-from axes_async.tasks.rows import attempt_key, keys_of  # noqa: E402
 from benchmarks import load  # noqa: E402
 from benchmarks.drain import empty  # noqa: E402
 from benchmarks.figures import heading, row, verdict  # noqa: E402

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from axes_async.clock import now_ms
-from axes_async.events import Kind
-from axes_async.stores.answers import Verdict
-from axes_async.stores.base import OutboxStore
+from axes_async.counters.events import Kind
+from axes_async.stores.contract import OutboxStore
+from axes_async.stores.results import Verdict
 from benchmarks import load
 
 LIMIT = 3

@@ -9,21 +9,21 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from axes_async.apart import apart
 from axes_async.clock import as_datetime, as_ms, now_ms
+from axes_async.counters.events import AttemptEvent, CounterState, worth_a_row
+from axes_async.counters.rules import Counter
+from axes_async.counters.state import Life
 from axes_async.cursor import database, held_cursor
 from axes_async.errors import StoreReturned
-from axes_async.events import AttemptEvent, CounterState, worth_a_row
 from axes_async.group_commit import in_group
 from axes_async.heard import Heard
 from axes_async.ledger import keep
-from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace, DrainCursor
-from axes_async.policy import Counter
-from axes_async.stores.answers import Outcome, Verdict, outcome_of
-from axes_async.stores.base import OutboxStore, Place, Store
-from axes_async.tasks.fold import Fold
-from axes_async.tasks.rows import new_counter
+from axes_async.stores.autonomous import apart
+from axes_async.stores.contract import OutboxStore, Place, Store
+from axes_async.stores.results import Outcome, Verdict, outcome_of
+from axes_async.tasks.projection.projector import Fold
+from axes_async.tasks.projection.rows import new_counter
 from axes_async.tasks.standing import lives_of, places_taken, rows_of, tell
 
 P = ParamSpec("P")

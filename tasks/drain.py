@@ -19,19 +19,19 @@ from celery import shared_task
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from axes_async import outbox
-from axes_async.breaker import Breaker
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.cursor import database, held_cursor
+from axes_async.delivery import publisher as outbox
+from axes_async.delivery.circuit_breaker import Breaker
 from axes_async.errors import StoreUnavailable
-from axes_async.events import AttemptEvent, Kind
 from axes_async.ledger import state_of
 from axes_async.models import AccessFailureLog, AccessLog, AttemptCounter, DrainCursor
-from axes_async.store import get_store
-from axes_async.stores.base import Outbox, OutboxStore
-from axes_async.tasks.fold import Fold
-from axes_async.tasks.position import find_place
+from axes_async.stores.contract import Outbox, OutboxStore
+from axes_async.stores.factory import get_store
+from axes_async.tasks.projection.position import find_place
+from axes_async.tasks.projection.projector import Fold
 from axes_async.tasks.rebuild import rebuild_if_cold
 
 log = logging.getLogger(__name__)

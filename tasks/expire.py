@@ -10,8 +10,8 @@ from django.db.models import F, QuerySet
 from axes_async.clock import as_datetime, now_ms
 from axes_async.cursor import OUTBOX, database, held_cursor
 from axes_async.models import AccessAttempt, AttemptCounter, AttemptPlace, DrainCursor
-from axes_async.tasks.lifting import portions
-from axes_async.tasks.rows import delete_portions
+from axes_async.tasks.projection.resets import portions
+from axes_async.tasks.projection.rows import delete_portions
 
 PORTION = 5000
 """Rows per transaction: a drain waits for it."""

@@ -17,7 +17,7 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.cursor import database
 from axes_async.models import AccessFailureLog, AccessLog, AccessReset
-from axes_async.tasks.rows import delete_portions
+from axes_async.tasks.projection.rows import delete_portions
 
 log = logging.getLogger(__name__)
 

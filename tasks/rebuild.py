@@ -9,8 +9,8 @@ from celery import shared_task
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.ledger import Ledger
-from axes_async.store import get_store
-from axes_async.stores.base import OutboxStore
+from axes_async.stores.contract import OutboxStore
+from axes_async.stores.factory import get_store
 
 log = logging.getLogger(__name__)
 

@@ -7,21 +7,21 @@ from uuid import UUID
 
 from celery import shared_task
 
-from axes_async import outbox
-from axes_async.canonical import as_text, canonical_username, row_text
+from axes_async.client.normalize import as_text, canonical_username, row_text
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.conf.networks import parse_address
+from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.cursor import database, held_cursor
+from axes_async.delivery import publisher as outbox
 from axes_async.errors import AxesError, StoreUnavailable
-from axes_async.events import AttemptEvent, Kind, new_id
 from axes_async.models import AccessReset
-from axes_async.networks import parse_address
-from axes_async.store import get_store
-from axes_async.stores.base import OutboxStore
+from axes_async.stores.contract import OutboxStore
+from axes_async.stores.factory import get_store
 from axes_async.tasks.direct import DirectStore
 from axes_async.tasks.drain import drain_batch
-from axes_async.tasks.fold import Fold
-from axes_async.tasks.lifting import reached_by
+from axes_async.tasks.projection.projector import Fold
+from axes_async.tasks.projection.resets import reached_by
 
 
 @shared_task(name="axes_async.reset")

@@ -9,15 +9,15 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 
 from axes_async.clock import as_datetime
-from axes_async.events import AttemptEvent
+from axes_async.counters.events import AttemptEvent
+from axes_async.counters.rules import Counter
+from axes_async.counters.state import Life
 from axes_async.heard import LOOKED_AT, Answer, Heard
 from axes_async.ledger import ends_text, keep, life_of
-from axes_async.life import Life
 from axes_async.models import AttemptCounter, AttemptPlace
-from axes_async.policy import Counter
-from axes_async.stores.base import Place
-from axes_async.tasks.counter_rows import COUNTER_FIELDS, ends_after
-from axes_async.tasks.rows import new_counter, upsert
+from axes_async.stores.contract import Place
+from axes_async.tasks.projection.counters import COUNTER_FIELDS, ends_after
+from axes_async.tasks.projection.rows import new_counter, upsert
 
 
 def tell(heard: Heard, places: Sequence[Place], using: str, *, now: int) -> None:

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from celery import shared_task
 
-from axes_async import outbox
+from axes_async.counters.events import AttemptEvent
 from axes_async.cursor import database, held_cursor
-from axes_async.events import AttemptEvent
+from axes_async.delivery import publisher as outbox
 from axes_async.models import AccessFailureLog, AccessLog
-from axes_async.store import get_store
-from axes_async.tasks.fold import Fold
+from axes_async.stores.factory import get_store
+from axes_async.tasks.projection.projector import Fold
 
 
 @shared_task(name=outbox.WRITE, ignore_result=True)

@@ -16,13 +16,14 @@ from django.db import connection
 from django.test import Client
 from django.utils import translation
 
-from axes_async import exemptions, heard
+from axes_async import heard
+from axes_async.client import exemptions
 from axes_async.ledger import database_name
-from axes_async.state import _current
-from axes_async.store import get_failover, get_store
-from axes_async.stores.base import Store
-from axes_async.stores.redis import RedisStore
-from axes_async.stores.server import SCRIPTS, script
+from axes_async.login.state import _current
+from axes_async.stores.contract import Store
+from axes_async.stores.factory import get_failover, get_store
+from axes_async.stores.redis.server import SCRIPTS, script
+from axes_async.stores.redis.store import RedisStore
 from tests import servers, system
 from tests.site import CountingBackend
 from tests.topologies import Cluster

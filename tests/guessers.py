@@ -22,8 +22,8 @@ def main(threads: int, memcached: str = "") -> None:
     from django.core.management import call_command
     from django.test import Client, override_settings
 
-    from axes_async.store import get_store
-    from axes_async.stores.redis import RedisStore
+    from axes_async.stores.factory import get_store
+    from axes_async.stores.redis.store import RedisStore
     from tests.site import CountingBackend
 
     call_command("migrate", verbosity=0)

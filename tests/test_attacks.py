@@ -19,19 +19,21 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 
-from axes_async import attempts, guard, outbox
+from axes_async import guard
 from axes_async.decorators import axes_dispatch
+from axes_async.delivery import publisher as outbox
 from axes_async.errors import AttemptDenied
+from axes_async.login import attempt as attempts
+from axes_async.login.state import AxesState
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
-from axes_async.state import AxesState
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.redis.store import RedisStore
 from tests import servers
 from tests.actions import failure, request_from, success
 from tests.conftest import PASSWORD
+from tests.login.test_async import places_held
 from tests.site import CountingBackend
-from tests.test_async import places_held
-from tests.test_concurrency import at_once
-from tests.test_drain import in_store_and_rows
+from tests.stores.test_concurrency import at_once
+from tests.tasks.test_drain import in_store_and_rows
 from tests.urls import urlpatterns as site_urls
 
 Post = Callable[..., Any]

@@ -17,17 +17,18 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, AsyncRequestFactory
 from django.urls import path
 
-from axes_async import guard, reservation
+from axes_async import guard
 from axes_async.clock import now_ms
+from axes_async.counters.rules import Rule, counters_for
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
+from axes_async.login import reservation
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
-from axes_async.policy import Rule, counters_for
-from axes_async.stores.base import Store
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.contract import Store
+from axes_async.stores.redis.store import RedisStore
 from tests.conftest import PASSWORD
+from tests.login.test_async import in_a_loop, last_place, places_held
 from tests.site import async_sign_in
-from tests.test_async import in_a_loop, last_place, places_held
 from tests.test_attacks import states_left
 
 pytestmark = [pytest.mark.django_db]

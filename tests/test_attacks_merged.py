@@ -23,10 +23,10 @@ from axes_async.conf import get_settings
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import StoreUnavailable
 from axes_async.handlers.proxy import AxesProxyHandler
-from axes_async.store import get_failover
+from axes_async.stores.factory import get_failover
 from tests.actions import failure, request_from, success
 from tests.site import CountingBackend
-from tests.test_heard import server  # noqa: F401
+from tests.stores.test_heard import server  # noqa: F401
 from tests.urls import urlpatterns as site_urls
 
 Post = Callable[..., Any]

@@ -11,16 +11,16 @@ import time_machine
 from django.db import DatabaseError, InterfaceError, OperationalError
 
 from axes_async import guard
-from axes_async.events import AttemptEvent
+from axes_async.counters.events import AttemptEvent
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
-from axes_async.stores.redis import RedisStore
-from axes_async.tasks import fold
+from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.drain import _database
+from axes_async.tasks.projection import projector as fold
 from axes_async.tasks.reset import reset_event
 from axes_async.utils import reset
 from tests.actions import failure, request_from, success
-from tests.test_async import places_held
-from tests.test_drain import in_store_and_rows
+from tests.login.test_async import places_held
+from tests.tasks.test_drain import in_store_and_rows
 
 Drain = Callable[[], int]
 Lose = Callable[[], None]

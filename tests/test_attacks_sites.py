@@ -24,8 +24,8 @@ from axes_async.models import AccessFailureLog, AccessLog
 from axes_async.utils import reset
 from tests import servers
 from tests.conftest import PASSWORD
+from tests.login.test_async import places_held
 from tests.site import CountingBackend
-from tests.test_async import places_held
 from tests.urls import urlpatterns as site_urls
 
 Drain = Callable[[], int]

@@ -20,10 +20,11 @@ from django.core.management import call_command
 from django.test import Client
 from django_celery_results.models import TaskResult
 
-from axes_async import exemptions, outbox
+from axes_async.client import exemptions
+from axes_async.delivery import publisher as outbox
 from axes_async.models import AccessFailureLog, AccessLog
-from axes_async.store import get_failover
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.factory import get_failover
+from axes_async.stores.redis.store import RedisStore
 from tests import servers
 from tests.conftest import PASSWORD, WARMTH
 from tests.site import CountingBackend

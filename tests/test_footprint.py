@@ -9,7 +9,7 @@ import pytest
 from django.test import RequestFactory
 
 from axes_async import guard
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.redis.store import RedisStore
 from benchmarks.scenario import LOADS, Play
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"

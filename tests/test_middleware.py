@@ -19,9 +19,9 @@ from django.urls import path
 
 from axes_async import guard, signals
 from axes_async.conf import get_settings
+from axes_async.login.state import AxesState, state_of
 from axes_async.middleware import AxesMiddleware
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
-from axes_async.state import AxesState, state_of
 from tests.conftest import PASSWORD, WARMTH
 from tests.site import check_only, sign_in
 

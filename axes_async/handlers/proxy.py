@@ -7,14 +7,14 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from axes_async.client import identify
+from axes_async.client.exemptions import Treatment, treatment_of
+from axes_async.client.identity import identify
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.counters.rules import Counter
 from axes_async.errors import StoreUnavailable
-from axes_async.exemptions import Treatment, treatment_of
-from axes_async.policy import Counter
-from axes_async.rules import counters_of
-from axes_async.store import get_failover
+from axes_async.login.rules import counters_of
+from axes_async.stores.factory import get_failover
 from axes_async.utils import reset
 
 Credentials = Mapping[str, Any] | None

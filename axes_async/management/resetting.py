@@ -12,8 +12,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from kombu.exceptions import KombuError
 
-from axes_async import outbox
 from axes_async.conf import get_settings
+from axes_async.delivery import publisher as outbox
 from axes_async.errors import AxesError
 from axes_async.management.database import needs_database
 from axes_async.tasks.reset import count, reset, reset_event

@@ -15,12 +15,12 @@ from typing import Any
 
 from django.core.cache.backends.base import BaseCache
 
+from axes_async.counters.events import AttemptEvent, CounterState, worth_a_row
+from axes_async.counters.rules import Counter, Rule
+from axes_async.counters.state import Life
 from axes_async.errors import StoreUnavailable
-from axes_async.events import AttemptEvent, CounterState, worth_a_row
-from axes_async.life import Life
-from axes_async.policy import Counter, Rule
-from axes_async.stores.answers import Outcome, Verdict, outcome_of
-from axes_async.stores.base import Store
+from axes_async.stores.contract import Store
+from axes_async.stores.results import Outcome, Verdict, outcome_of
 
 LOCK_LASTS = 2
 """Seconds after which a lock whose holder died is free again."""

@@ -24,9 +24,9 @@ from django.core.management import call_command  # noqa: E402
 from django.db import close_old_connections, connections  # noqa: E402
 
 from axes_async.models import AccessFailureLog, DrainCursor  # noqa: E402
-from axes_async.stores.redis import RedisStore  # noqa: E402
+from axes_async.stores.redis.store import RedisStore  # noqa: E402
 from axes_async.tasks.drain import drain as drain_task  # noqa: E402
-from axes_async.tasks.fold import Fold  # noqa: E402
+from axes_async.tasks.projection.projector import Fold  # noqa: E402
 from tests import celery as _celery  # noqa: E402, F401
 from tests.actions import failure, success  # noqa: E402
 

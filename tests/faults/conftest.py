@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from axes_async import outbox
-from axes_async.breaker import Breaker
-from axes_async.failover import FailoverStore
+from axes_async.delivery import publisher as outbox
+from axes_async.delivery.circuit_breaker import Breaker
 from axes_async.ledger import database_name
-from axes_async.store import get_failover, get_store
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.factory import get_failover, get_store
+from axes_async.stores.failover import FailoverStore
+from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks import drain as drain_module
 from tests.conftest import WARMTH
 from tests.faults.machines import Postgres, Valkey

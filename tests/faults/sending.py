@@ -10,10 +10,10 @@ from typing import Any
 import redis
 
 from axes_async.clock import now_ms
-from axes_async.events import AttemptEvent, Kind, new_id
-from axes_async.policy import Counter, Parameter, Rule, counters_for
-from axes_async.stores.redis import RedisStore
-from axes_async.stores.server import STEPS, script
+from axes_async.counters.events import AttemptEvent, Kind, new_id
+from axes_async.counters.rules import Counter, Parameter, Rule, counters_for
+from axes_async.stores.redis.server import STEPS, script
+from axes_async.stores.redis.store import RedisStore
 
 LEASE = 30_000
 BY_ADDRESS: Rule = Rule(parameters=("ip_address",), limit=3, cooloff=3600.0)

@@ -11,9 +11,9 @@ import pytest
 from celery import current_app
 from django.db import InterfaceError, OperationalError
 
-from axes_async import outbox
+from axes_async.delivery import publisher as outbox
 from axes_async.models import AccessAttempt, AccessFailureLog
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.redis.store import RedisStore
 from tests import servers
 from tests.actions import failure, success
 from tests.faults.machines import Listener, Valkey, until

@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from axes_async.models import AccessFailureLog
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.redis.store import RedisStore
 from tests.faults.conftest import environment
 from tests.faults.machines import Valkey, until
 from tests.faults.test_worker_killed import check, send

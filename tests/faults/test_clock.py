@@ -10,7 +10,7 @@ import pytest
 import time_machine
 
 from axes_async.models import AccessAttempt, AccessFailureLog
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.expire import expire
 from tests.actions import failure
 from tests.faults.machines import Valkey

@@ -13,8 +13,8 @@ from django.db import connection
 
 from axes_async.heard import Heard
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
-from axes_async.store import get_failover
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.factory import get_failover
+from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks import drain as drain_module
 from axes_async.tasks.rebuild import rebuild
 from axes_async.tasks.reset import reset

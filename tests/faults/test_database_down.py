@@ -9,9 +9,9 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection
 
 from axes_async.models import AccessFailureLog, AttemptCounter, DrainCursor
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks import drain as drain_module
-from axes_async.tasks import fold
+from axes_async.tasks.projection import projector as fold
 from tests.actions import failure
 from tests.faults.conftest import Actor
 from tests.faults.machines import Postgres, Valkey, until

@@ -10,12 +10,12 @@ import pytest
 
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.counters.events import Kind
 from axes_async.errors import StoreFlushed
-from axes_async.events import Kind
 from axes_async.models import AccessFailureLog
-from axes_async.store import get_store
-from axes_async.stores.answers import Verdict
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.factory import get_store
+from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.results import Verdict
 from tests.actions import failure
 from tests.faults.machines import Valkey
 from tests.faults.sending import BY_ADDRESS, LEASE, address, counters, event, fail_all, turn_away

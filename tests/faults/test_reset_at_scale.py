@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from axes_async.models import AccessAttempt, AttemptCounter
-from axes_async.stores.answers import Verdict
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.results import Verdict
 from axes_async.tasks.reset import reset
 from tests.actions import failure
 from tests.faults.machines import Valkey

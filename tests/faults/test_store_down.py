@@ -18,10 +18,10 @@ from django.test import Client
 
 from axes_async import guard
 from axes_async.errors import StoreBusy
-from axes_async.failover import FailoverStore
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
-from axes_async.store import get_failover
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.factory import get_failover
+from axes_async.stores.failover import FailoverStore
+from axes_async.stores.redis.store import RedisStore
 from tests.actions import failure, request_from, success
 from tests.conftest import PASSWORD
 from tests.faults.machines import Valkey, until

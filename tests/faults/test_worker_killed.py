@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models import Sum
 
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
-from axes_async.stores.redis import RedisStore
+from axes_async.stores.redis.store import RedisStore
 from tests.faults.actor import STEPS
 from tests.faults.conftest import Actor
 from tests.faults.machines import until

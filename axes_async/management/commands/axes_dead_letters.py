@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from axes_async.errors import AxesError
-from axes_async.store import get_store
-from axes_async.stores.base import DeadLetter, OutboxStore
+from axes_async.stores.contract import DeadLetter, OutboxStore
+from axes_async.stores.factory import get_store
 from axes_async.text import printable
 
 PORTION = 500

@@ -9,13 +9,13 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from axes_async.errors import AxesError, StoreUnavailable
 from axes_async.management.progress import Progress
-from axes_async.store import get_store
-from axes_async.stores.base import OutboxStore
 from axes_async.stores.cache import CacheStore
+from axes_async.stores.contract import OutboxStore
+from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import BATCH, drain_batch
-from axes_async.tasks.moving.carry import Carried, carry, left_to_carry
-from axes_async.tasks.moving.sources import Source, find_sources
-from axes_async.tasks.moving.tell import locked_counters, tell_store
+from axes_async.tasks.importing.importer import Carried, carry, left_to_carry
+from axes_async.tasks.importing.sources import Source, find_sources
+from axes_async.tasks.importing.tell import locked_counters, tell_store
 
 
 class Command(BaseCommand):

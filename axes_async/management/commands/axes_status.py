@@ -12,9 +12,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreUnavailable
-from axes_async.store import get_store
-from axes_async.stores.base import OutboxStore
-from axes_async.tasks.status import status
+from axes_async.management.status import status
+from axes_async.stores.contract import OutboxStore
+from axes_async.stores.factory import get_store
 
 
 class Command(BaseCommand):

@@ -12,7 +12,7 @@ from django.db import connections
 from django.test import Client, override_settings
 
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
-from axes_async.store import get_store
+from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain
 from axes_async.tasks.expire import expire
 from axes_async.utils import reset

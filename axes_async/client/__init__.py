@@ -1,0 +1,1 @@
+"""Who is asking: identity, address, normal forms, exemptions, and how a log names a client."""

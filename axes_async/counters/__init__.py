@@ -1,0 +1,1 @@
+"""What is counted and when it locks. Pure: no Django, no Redis, no clock."""

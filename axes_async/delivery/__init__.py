@@ -1,0 +1,1 @@
+"""How a web process tells the worker that there is something to write, without ever waiting for a broker."""

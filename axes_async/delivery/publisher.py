@@ -1,0 +1,154 @@
+"""How events leave a web process: the bounded nudge, and the delivery of events that no outbox holds.
+
+Tasks are named, never imported: a web process needs none of the worker's code. The one exception is a site without a
+broker, where there is no worker to do the writing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from celery import Celery, current_app
+from django.db import DatabaseError, InterfaceError
+from kombu import pools
+from kombu.exceptions import LimitExceeded
+
+from axes_async.conf import get_settings
+from axes_async.counters.events import AttemptEvent
+from axes_async.delivery.circuit_breaker import Breaker
+from axes_async.stores.results import Outcome
+
+log = logging.getLogger(__name__)
+
+DRAIN = "axes_async.drain"
+WRITE = "axes_async.write"
+
+PUBLISH_TIMEOUT = 0.1
+"""Seconds for each wait of a publish: for a connection of the pool, to connect, to send."""
+
+PUBLISHERS = 10
+"""Messages that a process sends at once; nudges are few, and others wait as long as a publish may take."""
+
+DRAIN_EXPIRES = 60
+"""Seconds after which a nudge that no worker took is worth nothing: beat has drained since."""
+
+_broker = Breaker(rest=5.0)
+
+
+def follow_up(outcome: Outcome) -> None:
+    """Do what a step of the store leaves to do: nudge the worker, or deliver the event. Never raises."""
+    if outcome.nudge:
+        nudge()
+    if outcome.event is not None:
+        deliver(outcome.event)
+
+
+def nudge() -> None:
+    """Tell a worker that there is something to drain; a nudge that gets lost is made good by beat."""
+    if _app().conf.task_always_eager:
+        _run_here(DRAIN)
+    else:
+        publish(DRAIN, expires=DRAIN_EXPIRES)
+
+
+def deliver(event: AttemptEvent) -> None:
+    """Have an event written that no outbox holds: by a worker, else in this process, else as an ERROR log line."""
+    wire = [event.body(), event.outcome()]
+    if not _app().conf.task_always_eager and has_broker() and publish(WRITE, wire):
+        return
+    if not _run_here(WRITE, wire):
+        log.error("Event not written, neither by a worker nor here: %s %s", event.line(), event.outcome())
+
+
+def has_broker() -> bool:
+    """Return whether the project names a broker; Celery's own default of a RabbitMQ on this host does not count."""
+    conf = _app().conf
+    return bool(conf.broker_url or conf.broker_write_url) or "CELERY_BROKER_URL" in os.environ
+
+
+def publish(name: str, *args: Any, expires: float | None = None, countdown: float | None = None) -> bool:
+    """Send the task ``name``, within a fraction of a second or not at all; return whether it was sent.
+
+    :param expires: seconds after which it is not worth running any more.
+    :param countdown: seconds before which it is not to run.
+
+    After a failure the broker is left alone for a few seconds.
+    """
+    if not _broker.allows():
+        return False
+    queue = get_settings().celery_queue
+    try:
+        with _producers(os.getpid()).acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
+            _app().send_task(
+                name,
+                args,
+                producer=producer,
+                retry=False,
+                ignore_result=True,
+                expires=expires,
+                countdown=countdown,
+                **({"queue": queue} if queue else {}),
+            )
+    except LimitExceeded:
+        log.warning("The broker was not told of %s: all of %d connections to it are in use.", name, PUBLISHERS)
+        return False
+    except Exception as error:  # noqa: BLE001  (a transport may raise anything, and a login must go on)
+        _broker.failed()
+        log.warning("The broker did not take %s (%s: %s).", name, type(error).__name__, error)
+        return False
+    _broker.succeeded()
+    return True
+
+
+def broker_error() -> str | None:
+    """Return what stands against the broker, asked now; ``None`` if it answers, or where the project has none."""
+    if not has_broker():
+        return None
+    try:
+        with bounded_connection() as connection:
+            connection.ensure_connection(max_retries=0, timeout=PUBLISH_TIMEOUT)
+    except Exception as error:  # noqa: BLE001  (a transport may raise anything)
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+@cache
+def _producers(pid: int) -> Any:
+    """Return the pool of producers on our own bounded connections; a forked process makes its own.
+
+    None of kombu's own pools, which it finds by what they are connected to: a child would get that of its parent.
+    """
+    pool: Any = pools.ProducerPool  # It has no types.
+    return pool(bounded_connection().Pool(limit=PUBLISHERS), limit=PUBLISHERS)
+
+
+def bounded_connection(timeout: float = PUBLISH_TIMEOUT) -> Any:
+    """Return a connection of our own, with ``timeout`` in seconds for each of its waits.
+
+    The project's may wait for ever on a broker that accepts and stays silent.
+    """
+    app = _app()
+    bounds = dict.fromkeys(
+        ("connect_timeout", "socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"), timeout
+    )
+    options = {**(app.conf.broker_transport_options or {}), **bounds, "max_retries": 0, "retry_on_timeout": False}
+    return app.connection_for_write(connect_timeout=timeout, transport_options=options)
+
+
+def _run_here(name: str, *args: Any) -> bool:
+    """Run a task of ours in this process; return whether it went through."""
+    import_module("axes_async.tasks")
+    try:
+        _app().tasks[name].run(*args)
+    except (DatabaseError, InterfaceError):
+        log.exception("%s did not go through in this process.", name)
+        return False
+    return True
+
+
+def _app() -> Celery:
+    return current_app._get_current_object()

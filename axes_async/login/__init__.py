@@ -1,0 +1,1 @@
+"""One login attempt, from the reservation to the response."""

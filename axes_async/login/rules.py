@@ -1,0 +1,124 @@
+"""Which rules an attempt is counted under: the settings, asked for this request and these credentials.
+
+What a rule is, and which counters it makes, is told in ``policy``; what the settings may be, in ``rule_readers``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache, lru_cache
+
+from django.http import HttpRequest
+
+from axes_async.client.identity import Client
+from axes_async.conf import AxesSettings
+from axes_async.conf.readers import CoolOff, seconds_of
+from axes_async.conf.rules import RETURNED, Credentials, Limit, RuleSetting, combinations, whole_limit
+from axes_async.counters.rules import Counter, LockoutTier, Rule, counters_for
+
+
+def counters_of(
+    settings: AxesSettings, request: HttpRequest | None, credentials: Credentials, client: Client
+) -> tuple[Counter, ...]:
+    """Return the counters that an attempt of ``client`` belongs to; see ``rules_for``."""
+    return counters_for(rules_for(settings, request, credentials), client.canonical)
+
+
+def rules_for(settings: AxesSettings, request: HttpRequest | None, credentials: Credentials) -> tuple[Rule, ...]:
+    """Return the rules for one attempt.
+
+    Of the callables among the settings, those that a rule needs are called, once each. Raises
+    ``ImproperlyConfigured``, naming the setting, for one that returns something it does not take.
+    """
+    fixed = _fixed(settings)
+    return _asked(settings, request, credentials) if fixed is None else fixed
+
+
+def longest_cooloff(settings: AxesSettings) -> timedelta | None:
+    """Return the longest cool-off of all rules; ``None`` if one has none, or is only known with a request."""
+    cooloffs = [cooloff for cooloff in _cooloffs(settings) if isinstance(cooloff, timedelta)]
+    return max(cooloffs) if len(cooloffs) == len(_cooloffs(settings)) else None
+
+
+def may_be_permanent(settings: AxesSettings) -> bool:
+    """Return whether a rule has no cool-off, so that only a reset ends its lockouts."""
+    return None in _cooloffs(settings)
+
+
+def has_no_cooloff(settings: AxesSettings) -> bool:
+    """Return whether no rule has a cool-off."""
+    return not any(_cooloffs(settings))
+
+
+def _given(settings: AxesSettings) -> tuple[RuleSetting, ...]:
+    """Return the rules as the settings have them; one without parameters stands for ``AXES_LOCKOUT_PARAMETERS``."""
+    return (RuleSetting(parameters=()),) if settings.lockout_rules is None else settings.lockout_rules
+
+
+def _tiers(settings: AxesSettings, rule: RuleSetting) -> tuple[LockoutTier, ...]:
+    """Return the tiers of a rule: its own, or those for all if it has neither a limit nor a cool-off of its own."""
+    if rule.tiers is None and rule.limit == rule.cooloff == "default":
+        return settings.lockout_tiers or ()
+    return rule.tiers or ()
+
+
+def _cooloffs(settings: AxesSettings) -> list[CoolOff]:
+    return [
+        _longest(tiers)
+        if (tiers := _tiers(settings, rule))
+        else (settings.cooloff_time if rule.cooloff == "default" else rule.cooloff)
+        for rule in _given(settings)
+    ]
+
+
+def _longest(tiers: tuple[LockoutTier, ...]) -> timedelta:
+    return max(tier.cooloff for tier in tiers)
+
+
+@lru_cache(maxsize=8)
+def _fixed(settings: AxesSettings) -> tuple[Rule, ...] | None:
+    """Return the rules if they are the same for every attempt, else ``None``."""
+    given: list[object] = [settings.lockout_parameters, settings.failure_limit, settings.cooloff_time]
+    for rule in settings.lockout_rules or ():
+        given += [rule.limit, rule.cooloff]
+    return None if any(callable(value) for value in given) else _asked(settings, None, None)
+
+
+def _asked(settings: AxesSettings, request: HttpRequest | None, credentials: Credentials) -> tuple[Rule, ...]:
+    @cache
+    def limit_for_all() -> int:
+        return limit("AXES_FAILURE_LIMIT", settings.failure_limit)
+
+    @cache
+    def cooloff_for_all() -> float | None:
+        return settings.cooloff_for(request)
+
+    def limit(name: str, value: Limit) -> int:
+        return whole_limit(name, value(request, credentials), takes=RETURNED) if callable(value) else value
+
+    given = _given(settings)
+    if settings.lockout_rules is None:
+        named = settings.lockout_parameters
+        if callable(named):
+            named = combinations("AXES_LOCKOUT_PARAMETERS", named(request, credentials), takes=RETURNED)
+        given = tuple(RuleSetting(parameters=together) for together in named)
+    rules = []
+    for place, rule in enumerate(given):
+        name, failures = f"AXES_LOCKOUT_RULES[{place}]", 0
+        if tiers := _tiers(settings, rule):
+            level = _longest(tiers).total_seconds()
+            if settings.lock_out_at_failure:
+                failures = tiers[0].failures
+            rules.append(
+                Rule(parameters=rule.parameters, limit=failures, cooloff=level, tiers=tiers if failures else ())
+            )
+            continue
+        if settings.lock_out_at_failure:
+            failures = limit_for_all() if rule.limit == "default" else limit(f"{name}['limit']", rule.limit)
+        if rule.cooloff == "default":
+            cooloff = cooloff_for_all()
+        else:
+            cooloff = seconds_of(f"{name}['cooloff']", rule.cooloff, request)
+        rolling = settings.use_attempt_expiration and failures > 0 and cooloff is not None
+        rules.append(Rule(parameters=rule.parameters, limit=failures, cooloff=cooloff, rolling=rolling))
+    return tuple(rules)

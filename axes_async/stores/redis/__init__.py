@@ -1,0 +1,1 @@
+"""Counters and outbox in Redis or Valkey."""

@@ -1,0 +1,1 @@
+"""Moving over from django-axes or django-defender."""

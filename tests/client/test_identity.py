@@ -1,0 +1,237 @@
+"""Who is asking: what rows show of a client, and in which forms two clients are one."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from django.test import RequestFactory
+from django.test.client import MULTIPART_CONTENT
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from axes_async.client.identity import identify, username_from
+from axes_async.client.normalize import (
+    CANONICAL_LENGTH,
+    ROW_LENGTH,
+    canonical_address,
+    canonical_username,
+    row_text,
+    storable,
+)
+from axes_async.conf.networks import parse_address
+
+ANY_TEXT = st.text(st.characters(), max_size=400)  # Surrogates and NUL, too.
+NAMES = st.text(string.ascii_lowercase + string.digits + "|:.@-_+'\u00e9\u0431\u4e2d", min_size=1, max_size=30)
+
+
+class Unspeakable:
+    """What cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_a_client_is_read_from_a_form_post(rf: RequestFactory) -> None:
+    request = rf.post(
+        "/accounts/login/",
+        {"username": " Alice "},
+        REMOTE_ADDR="203.0.113.7",
+        HTTP_USER_AGENT="curl/8",
+        HTTP_ACCEPT="text/html",
+    )
+    client = identify(request, None)
+    assert (client.username, client.ip_address) == (" Alice ", "203.0.113.7")
+    assert (client.user_agent, client.http_accept, client.path_info) == ("curl/8", "text/html", "/accounts/login/")
+    assert client.canonical == {"username": "alice", "ip_address": "203.0.113.7", "user_agent": "curl/8"}
+
+
+def test_credentials_count_before_the_form(rf: RequestFactory) -> None:
+    assert identify(rf.post("/", {"username": "form"}), {"username": "given"}).username == "given"
+    assert identify(rf.post("/", {"username": "form"}), {"token": "t"}).username is None
+
+
+@pytest.mark.parametrize("method", ["get", "put", "head"])
+def test_only_a_post_brings_a_name_in_its_form(rf: RequestFactory, method: str) -> None:
+    assert username_from(getattr(rf, method)("/?username=alice"), None) is None
+
+
+def test_without_a_request_only_the_name_is_known() -> None:
+    client = identify(None, {"username": "alice"})
+    assert client.canonical == {"username": "alice", "ip_address": None, "user_agent": ""}
+    assert (client.username, client.ip_address, client.user_agent, client.path_info) == ("alice", None, "", "")
+
+
+@pytest.mark.parametrize("credentials", [None, {}, {"password": "p"}])
+def test_with_nothing_at_all_nothing_is_known(credentials: Mapping[str, Any] | None) -> None:
+    assert set(identify(None, credentials).canonical.values()) == {None, ""}
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [(12, "12"), (0, "0"), (["a", 1], "['a', 1]"), ({"a": 1}, "{'a': 1}"), (None, None), (b"x", "b'x'"),
+     (Unspeakable(), "Unspeakable"), (10**9999, "int"), (True, "True"), ([], "[]")],
+    ids=lambda value: f"{type(value).__name__}",
+)  # fmt: skip
+def test_a_name_of_any_type_has_a_text(given: object, shown: str | None) -> None:
+    assert identify(None, {"username": given}).username == shown
+
+
+def test_the_user_models_own_field_counts_first(monkeypatch: pytest.MonkeyPatch, rf: RequestFactory) -> None:
+    monkeypatch.setattr(User, "USERNAME_FIELD", "email")
+    assert username_from(None, {"email": "a@b.c", "username": "alice"}) == "a@b.c"
+    assert username_from(None, {"username": "alice"}) == "alice"
+    assert username_from(rf.post("/", {"email": "a@b.c"}), None) == "a@b.c"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"\xff", "application/json"),
+        (b"", "multipart/form-data"),
+        (b"x", "multipart/form-data"),
+        (b"x", "multipart/form-data; boundary=" + "b" * 300),
+        (b"--x\r\nContent-Disposition: form-data; name=username\r\n\r\nal", "multipart/form-data; boundary=x"),
+        (b"username=alice", "application/x-www-form-urlencoded; charset=utf-16"),
+        (b"&".join(b"a=1" for _ in range(1001)), "application/x-www-form-urlencoded"),
+        (b"username=%00", "no content type at all"),
+    ],
+)
+def test_a_body_that_is_no_good_form_brings_no_error(rf: RequestFactory, body: bytes, content_type: str) -> None:
+    client = identify(rf.post("/", body, content_type=content_type), None)
+    assert client.ip_address == "127.0.0.1"
+    assert client.username in {None, "al"}
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ('{"username": "alice"}', "alice"),
+        ('{"username": 7}', "7"),
+        ('{"username": null}', None),
+        ('{"user": "alice"}', None),
+        ('["username"]', None),
+        ("[" * 100_000, None),
+        ('"username"', None),
+        ("{", None),
+        ("", None),
+    ],
+    ids=lambda text: f"{text!r:.20}",
+)
+def test_a_name_is_read_from_a_json_object(rf: RequestFactory, body: str, name: str | None) -> None:
+    assert username_from(rf.post("/", body, content_type="application/json"), None) == name
+
+
+@pytest.mark.parametrize("content_type", [MULTIPART_CONTENT, "application/json", "application/x-www-form-urlencoded"])
+def test_a_body_that_somebody_read_before_brings_no_error(rf: RequestFactory, content_type: str) -> None:
+    body: Any = {"username": "alice"} if content_type == MULTIPART_CONTENT else '{"username": "alice"}'
+    request = rf.post("/", body, content_type=content_type)
+    request.read()
+    assert username_from(request, None) is None
+
+
+@given(ANY_TEXT, ANY_TEXT, ANY_TEXT)
+def test_whatever_is_sent_a_row_can_hold_it(username: str, agent: str, path: str) -> None:
+    request = HttpRequest()
+    request.META = {"HTTP_USER_AGENT": agent, "HTTP_ACCEPT": agent, "REMOTE_ADDR": username}
+    request.path_info = path
+    client = identify(request, {"username": username})
+    for text in (client.username or "", client.user_agent, client.http_accept, client.path_info):
+        assert len(text) <= ROW_LENGTH
+        assert storable(text)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=ROW_LENGTH))
+def test_a_text_that_a_row_can_hold_is_kept_as_it_is(text: str) -> None:
+    assert row_text(text) == row_text(text, tell_apart=True) == text
+
+
+@given(st.text(min_size=1, max_size=9), st.text(min_size=1, max_size=9))
+def test_long_texts_with_one_beginning_stay_apart_in_rows(one: str, other: str) -> None:
+    assume(one != other)
+    beginning = "x" * ROW_LENGTH
+    assert row_text(beginning + one, tell_apart=True) != row_text(beginning + other, tell_apart=True)
+
+
+@pytest.mark.parametrize(("text", "good"), [("", True), ("a\u4e2d", True), ("a\x00", False), ("\ud800", False)])
+def test_what_a_database_can_hold_is_known(text: str, good: bool) -> None:
+    assert storable(text) is good
+
+
+@given(NAMES)
+def test_case_space_and_width_variants_of_a_name_are_one(name: str) -> None:
+    wide = name.translate({code: code + 0xFEE0 for code in range(0x21, 0x7F)})
+    variants = {name, name.upper(), f"  {name}\t", wide, f"\u3000{wide}\u00a0", wide.upper()}
+    assert {canonical_username(variant) for variant in variants} == {canonical_username(name)}
+
+
+@given(NAMES, NAMES)
+def test_different_names_are_never_one(one: str, other: str) -> None:
+    assume(one != other)
+    assert canonical_username(one) != canonical_username(other)
+
+
+@given(ANY_TEXT)
+def test_a_name_without_anything_in_it_is_none_and_every_other_counts(name: str) -> None:
+    assert (canonical_username(name) is None) == (not name.strip())
+
+
+@pytest.mark.parametrize("one", ["stra\u00dfe", "\u00e9", "\u2460", "\ufb01le", "\u01c4", "\u0130"])
+def test_normalising_a_name_twice_changes_nothing_more(one: str) -> None:
+    once = canonical_username(one)
+    assert canonical_username(once) == once
+
+
+def test_a_very_long_name_is_compared_as_it_is() -> None:
+    longest = "A" * CANONICAL_LENGTH
+    assert canonical_username(longest) == longest.lower()
+    assert canonical_username(longest + "A") == longest + "A"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "canonical"),
+    [
+        ("203.0.113.7", "203.0.113.7", "203.0.113.7"),
+        (" 203.0.113.7 ", "203.0.113.7", "203.0.113.7"),
+        ("203.0.113.7:443", "203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7", "203.0.113.7"),
+        ("[::ffff:203.0.113.7]:80", "203.0.113.7", "203.0.113.7"),
+        ("64:ff9b::203.0.113.7", "203.0.113.7", "203.0.113.7"),
+        ("64:ff9b::cb00:7107", "203.0.113.7", "203.0.113.7"),
+        ("64:ff9b::1:cb00:7107", "64:ff9b::1:cb00:7107", "64:ff9b::/64"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2::9", "2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::9]:8443", "2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::1", "fe80::/64"),
+        ("[fe80::1%25eth0]:80", "fe80::1", "fe80::/64"),
+    ],
+)
+def test_an_address_is_found_in_each_of_its_spellings(given: str, shown: str, canonical: str) -> None:
+    assert str(parse_address(given)) == shown
+    assert canonical_address(given) == canonical
+
+
+@pytest.mark.parametrize("garbage", ["unknown", "203.0.113", "203.0.113.256", "1.2.3.4, 5.6.7.8", "[", "::1::", "\x00"])
+def test_garbage_shares_a_counter_with_no_address_and_no_other_garbage(garbage: str) -> None:
+    request = HttpRequest()
+    request.META = {"REMOTE_ADDR": garbage}
+    client = identify(request, None)
+    assert client.ip_address is None
+    assert client.canonical["ip_address"] not in {None, "", canonical_address("127.0.0.1"), canonical_address("other")}
+
+
+@pytest.mark.parametrize("meta", [{}, {"REMOTE_ADDR": ""}, {"REMOTE_ADDR": None}, {"REMOTE_ADDR": " "}])
+def test_no_address_is_nobodys_address(meta: dict[str, Any]) -> None:
+    request = HttpRequest()
+    request.META = meta
+    assert identify(request, None).canonical["ip_address"] is None
+
+
+@given(ANY_TEXT)
+def test_no_text_makes_an_address_raise(text: str) -> None:
+    address = parse_address(text)
+    assert address is None or canonical_address(text) == canonical_address(str(address))
