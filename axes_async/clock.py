@@ -1,16 +1,25 @@
-"""The one clock: every decision and every event takes its time from here, so that a test can set it."""
+"""Clocks: that of this host, and the one that a store decides by.
+
+A store takes the time from the server that keeps its counters, so that a host whose clock is wrong neither prolongs nor
+ends a lockout. Tests set another one: ``clock.fixed_ms``.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from django.conf import settings
 from django.utils.timezone import get_default_timezone, is_naive, make_aware, make_naive
 
 
+fixed_ms: Callable[[], int] | None = None
+"""Returns the time that stores take in place of their server's, in epoch milliseconds; tests set it."""
+
+
 def now_ms() -> int:
-    """Return the time since the Unix epoch in milliseconds."""
+    """Return this host's time since the Unix epoch in milliseconds."""
     return time.time_ns() // 1_000_000
 
 

@@ -17,21 +17,16 @@ class StoreBusy(StoreUnavailable):
     """The store may well answer, but this process has no connection to spare for asking it."""
 
 
-class StoreCold(StoreUnavailable):
-    """The store answers, and has lost counters that could not be taken from the rows."""
-
-
-class StoreFlushed(StoreUnavailable):
-    """The store has lost counters, and takes no step until each process has told what it has heard of them."""
-
-    def __init__(self, generation: str, left: int) -> None:
-        """Name the generation that began with the loss, and the milliseconds that are ``left``."""
-        super().__init__(f"The store was flushed, and is left alone for {left} ms.")
-        self.generation, self.left = generation, left
+class StoreIncomplete(StoreUnavailable):
+    """The store answers, and has not all counters of our database: the database decides."""
 
 
 class StoreReturned(AxesError):
-    """The store is in use again by others, so that what the rows say is not the whole any more."""
+    """The store decides again: its generation is newer than the one that the caller knew."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(f"The store decides again, in generation {generation}.")
+        self.generation = generation
 
 
 class AttemptDenied(AxesError, PermissionDenied):

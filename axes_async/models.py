@@ -1,11 +1,12 @@
-"""The rows: what an operator looks at, and what the counters can be rebuilt from.
+"""The rows: what an operator looks at, and what a lost store is rebuilt from.
 
-Only a drain writes them, one at a time, as a fold of the outbox. Every time is that of the attempt, not of the write.
+They are a replay of the outbox; while the database decides, its steps write the counters themselves. Every time is that
+of the attempt, not of the write.
 """
 
 from __future__ import annotations
 
-from django.db import models
+from django.db import models, router
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.counters.rules import DIGEST_LENGTH
@@ -106,33 +107,38 @@ class AccessFailureLog(AccessBase):
 
 
 class AttemptCounter(models.Model):
-    """A counter of the store, as the last event that was written saw it; ``failures - lifted`` still count.
+    """A counter: how many failures of one rule and one client count now.
 
-    ``failures`` is what the store counted, ``lifted`` what was taken back here, by resets, less what was counted here,
-    while the store was away. ``epoch`` 0 is a counter that the store has not seen yet.
-
-    It differs from the sum of the attempts' failures where a login has cleared one counter of an attempt and not the
-    others, and it tells an old life of a counter from a new one (``epoch``).
+    While the store decides, a row is the replay of the store's events. While the database decides, the row itself is
+    what logins count on; it is ``dirty`` then, until a sync has written it into the store.
     """
 
     digest = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
-    parameters = models.PositiveSmallIntegerField(help_text="A bit for each of policy.PARAMETERS.")
+    parameters = models.PositiveSmallIntegerField(help_text="A bit for each of counters.rules.PARAMETERS.")
     username_key = DigestField(max_length=DIGEST_LENGTH, default="")
     ip_address_key = DigestField(max_length=DIGEST_LENGTH, default="")
     user_agent_key = DigestField(max_length=DIGEST_LENGTH, default="")
     username = models.CharField(max_length=255, null=True)  # noqa: DJ001
     ip_address = models.GenericIPAddressField(null=True)
-    epoch = models.BigIntegerField()
-    failures = models.PositiveIntegerField()
-    lifted = models.IntegerField(default=0)
-    limit = models.PositiveIntegerField()
-    expires_at = models.DateTimeField(null=True, db_index=True)
-    locked_until = models.DateTimeField(null=True, help_text="When a lockout ends that ends before the counter does.")
+    failures = models.PositiveIntegerField(default=0, help_text="The active failures.")
+    since = models.DateTimeField(null=True, help_text="When the first of them was counted.")
+    limit = models.PositiveIntegerField(default=0, help_text="The limit in force; 0: it never locks.")
+    expires_at = models.DateTimeField(null=True, help_text="When the counter starts over; null: only by a reset.")
+    locked_until = models.DateTimeField(null=True, help_text="When the lockout of a tier ends.")
     ends = models.TextField(
-        default="", help_text="When each failure ends, in epoch milliseconds, where each does so alone."
+        default="", help_text="When each failure expires, in epoch milliseconds, under a rolling window."
     )
-    updated_at = models.DateTimeField()
-    blocked = models.PositiveIntegerField(default=0)
+    blocked = models.PositiveIntegerField(default=0, help_text="Attempts that the lockout has turned away.")
+    changed_at = models.DateTimeField(help_text="When it was changed last, by the clock of the store.")
+    forgiven_at = models.DateTimeField(null=True, help_text="When a reset took failures back last.")
+    reservations = models.TextField(
+        default="", help_text="Made here while the database decided: token=end of the lease, joined by spaces."
+    )
+    generation = models.BigIntegerField(default=0, help_text="The generation in which it began to count.")
+    void_generation = models.BigIntegerField(
+        default=-1, help_text="Events of this generation, or an earlier one, count nothing here."
+    )
+    dirty = models.BooleanField(default=False, help_text="Whether the store's copy may differ.")
 
     class Meta:
         """Found by a value under rules of one kind: a million counters of other kinds may share that value."""
@@ -141,37 +147,62 @@ class AttemptCounter(models.Model):
             models.Index(fields=("parameters", "username_key"), name="axes_async_by_username"),
             models.Index(fields=("parameters", "ip_address_key"), name="axes_async_by_address"),
             models.Index(fields=("parameters", "user_agent_key"), name="axes_async_by_agent"),
+            models.Index(fields=("expires_at",), name="axes_async_counter_expiry", condition=~models.Q(expires_at=None)),
+            models.Index(fields=("digest",), name="axes_async_dirty", condition=models.Q(dirty=True)),
         )
 
     def __str__(self) -> str:
         """Name the counter."""
-        return f"{self.digest}: {self.failures - self.lifted} of {self.limit}"
+        return f"{self.digest}: {self.failures} of {self.limit}"
 
 
-class AttemptPlace(models.Model):
-    """A reservation that was made here while the store was away."""
+class OutboxEvent(models.Model):
+    """An event of a step that the database decided. It has changed the counters already; its log rows are to come."""
 
-    digest = DigestField(max_length=DIGEST_LENGTH, db_index=True)
-    token = models.CharField(max_length=32)
-    ends_at = models.DateTimeField(db_index=True)
-
-    class Meta:
-        """One place for each attempt and counter."""
-
-        constraints = (models.UniqueConstraint(fields=("digest", "token"), name="axes_async_place"),)
+    event_id = models.UUIDField(unique=True)
+    wire = models.TextField(help_text="The event, as AttemptEvent.wire() writes it.")
 
     def __str__(self) -> str:
-        """Name the counter and the end."""
-        return f"{self.digest} until {self.ends_at}"
+        """Name the event."""
+        return str(self.event_id)
+
+
+class StoreState(models.Model):
+    """Who decides now: the store, or this database. One row; see docs/protocol.md."""
+
+    STORE, DATABASE = "store", "database"
+
+    generation = models.BigIntegerField(default=0)
+    mode = models.CharField(max_length=8, default=STORE)
+    void_generation = models.BigIntegerField(
+        default=-1, help_text="Counters and events of this generation, or an earlier one, count nothing."
+    )
+    voided_at = models.DateTimeField(null=True, help_text="When everything was reset last.")
+    sync_until = models.DateTimeField(null=True, help_text="Until when another sync keeps away.")
+
+    def __str__(self) -> str:
+        """Name mode and generation."""
+        return f"{self.mode}, generation {self.generation}"
 
 
 class AccessReset(models.Model):
-    """A reset that was carried out: what it was to reach, and how many attempts went."""
+    """A reset: what it was to reach, who asked for it and why, and how many attempts went."""
 
-    event_id = models.UUIDField(unique=True)
-    reset_time = models.DateTimeField()
-    reach = models.JSONField(default=dict)
-    attempts = models.PositiveIntegerField()
+    reset_time = models.DateTimeField(_("reset time"), db_index=True)
+    scope = models.CharField(_("scope"), max_length=8, help_text=_("all, both, either or rows"))
+    username = models.CharField(_("username"), max_length=255, null=True)  # noqa: DJ001
+    ip_address = models.GenericIPAddressField(_("IP address"), null=True)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    counters = models.PositiveIntegerField(_("counters"), default=0)
+    by = models.CharField(_("by"), max_length=255, default="", blank=True)
+    reason = models.CharField(_("reason"), max_length=255, default="", blank=True)
+
+    class Meta:
+        """Shown as “Unlocks”."""
+
+        verbose_name = _("unlock")
+        verbose_name_plural = _("unlocks")
+        ordering = ("-reset_time", "-id")
 
     def __str__(self) -> str:
         """Name the time and the count."""
@@ -179,19 +210,19 @@ class AccessReset(models.Model):
 
 
 class DrainCursor(models.Model):
-    """How far the outbox has been written. Its row is the lock that keeps drains one at a time."""
+    """How far an outbox, or a table that is imported, has been written. The row of the outbox is the writer lock."""
 
     name = models.CharField(max_length=32, primary_key=True)
     position = models.CharField(max_length=48, default="0-0")
-    outbox = models.CharField(max_length=40, default="", help_text="Name of the outbox that the position is one of.")
     moved_at = models.DateTimeField(null=True)
     drained_at = models.DateTimeField(null=True)
     expired_at = models.DateTimeField(null=True)
-    returns = models.PositiveIntegerField(default=0, help_text="How often the store has been used again after a loss.")
-    unmerged = models.BooleanField(
-        default=False, help_text="Whether the store has yet to be told of what was counted here."
-    )
 
     def __str__(self) -> str:
         """Name the position."""
         return f"{self.name}: {self.position}"
+
+
+def database() -> str:
+    """Return the alias of the database that our rows are written to."""
+    return router.db_for_write(AttemptCounter)

@@ -1,7 +1,6 @@
-"""What happened, as it travels: the event of one attempt and its wire form.
+"""What happened, as it travels: the event of one attempt, and its wire form.
 
-Pure values: no Django, no Celery, no store. The state of the counters is added by the store, in the same step that
-changes them.
+Pure values: no Django, no Celery, no store. The store adds what became of the counters, in the step that changed them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import lru_cache
 from secrets import randbits
 from typing import Any, Self
 
-from axes_async.counters.rules import PARAMETERS, Counter, Parameter
+from axes_async.counters.rules import PARAMETERS, Parameter
 
 
 class Kind(StrEnum):
@@ -25,7 +24,6 @@ class Kind(StrEnum):
     BLOCKED = "blocked"
     LOGGED_IN = "logged_in"
     LOGGED_OUT = "logged_out"
-    RESET = "reset"
 
 
 def new_id(now: int) -> str:
@@ -44,126 +42,100 @@ def parameters_of(bits: int) -> tuple[Parameter, ...]:
     return tuple(name for place, name in enumerate(PARAMETERS) if bits >> place & 1)
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-"""As short as JSON can be."""
-
-_CLEARED, _ALONE, _ALIKE = 1, 2, 4
-"""Flags of a counter's wire form: the life was ended; each failure ends alone; all of them at the same time."""
+COUNTED, CLEARED, LOCKED, PROLONGED = 1, 2, 4, 8
+"""The flags of a change in its wire form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CounterState:
-    """A counter as the store saw it in the step that made an event."""
+class CounterChange:
+    """What one step of a store did to one counter.
+
+    Wire form, as ``common.lua`` writes it too: ``digest:parameters:flags:limit:expires_at``, then ``:locked_until``
+    and ``:end`` where they are not 0.
+    """
 
     digest: str
     parameters: tuple[Parameter, ...]
-    epoch: int
-    """When this life of the counter began, in epoch milliseconds: a cleared counter that counts again has a new one."""
-    failures: int
-    """All failures of this life, those taken back since included."""
-    lifted: int
-    """Failures of this life that resets took back."""
-    expires_at: int
-    """When the counter starts over, in epoch milliseconds; 0: only by a reset."""
     limit: int
-    """Failures at which it locks, of tiers the limit that was in force; 0: never."""
+    """The limit in force; 0: it never locks."""
+    counted: bool = False
+    """Whether the step counted a failure."""
     cleared: bool = False
-    """Whether the step ended this life."""
+    """Whether a login cleared the counter."""
+    locked: bool = False
+    """Whether the counter was locked after the step."""
+    prolonged: bool = False
+    """Whether the step started the cool-off of a lockout anew."""
+    expires_at: int = 0
+    """When the counter starts over, in epoch milliseconds; 0: only by a reset."""
     locked_until: int = 0
-    """When the lockout of a tier that is in force ends, in epoch milliseconds; 0 without one."""
-    ends: tuple[int, ...] = ()
-    """When each failure ends, where each does so alone. The wire form has the last end, or that all are the same."""
-
-    @property
-    def standing(self) -> int:
-        """The failures that still count."""
-        return 0 if self.cleared else max(0, self.failures - self.lifted)
-
-    @property
-    def locked(self) -> bool:
-        """Whether the counter was locked after the step."""
-        return 0 < self.limit <= self.standing
+    """When the lockout of a tier ends, in epoch milliseconds."""
+    end: int = 0
+    """When this very failure expires, in epoch milliseconds, under a rule with a rolling window."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the state in ``text``, as ``common.lua`` and ``CounterState.text`` write it."""
+        """Return the change in ``text``; raises ``ValueError`` for what is none."""
         digest, *numbers = text.split(":")
-        bits, epoch, failures, lifted, lasts, limit, *more = map(int, numbers)
-        flags, lock = (*more, 0, 0)[:2]
-        expires_at = epoch + lasts if lasts else 0
-        alike = max(1, failures - lifted) if flags & _ALIKE else 1
+        bits, flags, limit, expires_at, locked_until, end = (*map(int, numbers), 0, 0)[:6]
         return cls(
             digest=digest,
             parameters=parameters_of(bits),
-            epoch=epoch,
-            failures=failures,
-            lifted=lifted,
-            expires_at=expires_at,
             limit=limit,
-            cleared=bool(flags & _CLEARED),
-            locked_until=epoch + lock if lock else 0,
-            ends=(expires_at,) * alike if flags & _ALONE else (),
+            counted=bool(flags & COUNTED),
+            cleared=bool(flags & CLEARED),
+            locked=bool(flags & LOCKED),
+            prolonged=bool(flags & PROLONGED),
+            expires_at=expires_at,
+            locked_until=locked_until,
+            end=end,
         )
 
     def text(self) -> str:
-        """Return the wire form: ends as their distance from the epoch, then flags and a lockout's end where needed."""
-        flags = _CLEARED if self.cleared else 0
-        if self.ends:
-            flags |= _ALONE | (_ALIKE if len(self.ends) > 1 and self.ends[0] == self.ends[-1] else 0)
-        more = [flags, self.locked_until - self.epoch] if self.locked_until else [flags] if flags else []
-        numbers = (
-            parameter_bits(self.parameters),
-            self.epoch,
-            self.failures,
-            self.lifted,
-            (self.expires_at - self.epoch or 1) if self.expires_at else 0,
-            self.limit,
-            *more,
-        )
+        """Return the wire form."""
+        flags = self.counted * COUNTED | self.cleared * CLEARED | self.locked * LOCKED | self.prolonged * PROLONGED
+        numbers = [parameter_bits(self.parameters), flags, self.limit, self.expires_at]
+        if self.locked_until or self.end:
+            numbers.append(self.locked_until)
+        if self.end:
+            numbers.append(self.end)
         return ":".join([self.digest, *map(str, numbers)])
-
-
-def untouched(counter: Counter) -> CounterState:
-    """Return the state of a counter that has counted nothing."""
-    return CounterState(
-        digest=counter.digest,
-        parameters=counter.rule.parameters,
-        epoch=0,
-        failures=0,
-        lifted=0,
-        expires_at=0,
-        limit=counter.rule.limit,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEvent:
-    """One thing that happened to one client; never holds a password."""
+    """One thing that happened to one client; never holds a password.
+
+    Wire form: ``outcome body``. The body is a JSON list that is known before the store's step. The outcome,
+    ``repeats|at|change|change…``, is added by the step, and has no space in it.
+    """
 
     kind: Kind
     id: str
-    """A UUID version 7 in hexadecimal; its first 48 bits are the time of the attempt."""
+    """A UUID version 7 in hexadecimal."""
     username: str | None = None
     ip_address: str | None = None
     user_agent: str = ""
     http_accept: str = ""
     path_info: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What only one kind has: ``session`` and ``login`` of a login or logout, what a ``reset`` is to reach."""
+    """What only one kind has: ``session`` and ``login`` of a login or logout; ``address``, where it is no address."""
     repeats: int = 0
     """Of a blocked attempt: how many the lockout has turned away by now, this one included."""
-    counters: tuple[CounterState, ...] = ()
-    """The counters that the step changed."""
+    at: int = 0
+    """When the store's step was done, by the store's clock, in epoch milliseconds; 0 before it."""
+    changes: tuple[CounterChange, ...] = ()
+    """What the step did to counters."""
 
     @property
     def time(self) -> int:
-        """When it happened, in epoch milliseconds."""
-        return int(self.id[:12], 16)
+        """When it happened, in epoch milliseconds: by the store's clock, or by that in the id before the step."""
+        return self.at or int(self.id[:12], 16)
 
     @property
     def locked(self) -> bool:
         """Whether the attempt met a lockout or set one."""
-        return self.kind is Kind.BLOCKED or any(state.locked for state in self.counters)
+        return self.kind is Kind.BLOCKED or any(change.locked for change in self.changes)
 
     def body(self) -> str:
         """Return the part of the wire form that is known before the store's step; the id is in base64 there."""
@@ -175,46 +147,51 @@ class AttemptEvent:
         """Return the body in ASCII, for a log: no character of a name changes how the log is shown."""
         return json.dumps(json.loads(self.body()), separators=(",", ":"))
 
-    def outcome(self) -> str:
-        """Return the part of the wire form that the store's step adds."""
-        return "|".join([str(self.repeats), *(state.text() for state in self.counters)])
-
-    def wire(self) -> bytes:
-        """Return both parts as one JSON list, as an event that is set aside is kept."""
-        return _encode([self.body(), self.outcome()]).encode()
+    def wire(self) -> str:
+        """Return the wire form."""
+        return "|".join([str(self.repeats), str(self.at), *(change.text() for change in self.changes)]) + " " + self.body()
 
     @classmethod
-    def parse(cls, body: str | bytes, outcome: str) -> Self:
-        """Return the event of a wire form; raises ``ValueError`` for what is none."""
-        parts = json.loads(body)
-        if not isinstance(parts, list) or not 7 <= len(parts) <= 8:
-            raise ValueError("an event is a list of seven or eight parts")
-        kind, short, username, ip_address, user_agent, http_accept, path_info, *extra = parts
-        event_id = a2b_base64(f"{short}==").hex()
-        if len(event_id) != 32:
-            raise ValueError("an event's id has 16 bytes")
-        repeats, *states = outcome.split("|")
-        return cls(
-            kind=Kind(kind),
-            id=event_id,
-            username=username,
-            ip_address=ip_address,
-            user_agent=user_agent,
-            http_accept=http_accept,
-            path_info=path_info,
-            extra=extra[0] if extra else {},
-            repeats=int(repeats),
-            counters=tuple(CounterState.parse(state) for state in states),
-        )
+    def parse(cls, wire: str | bytes) -> Self:
+        """Return the event of a wire form; raises ``ValueError`` for anything else, whatever its shape."""
+        text = wire.decode() if isinstance(wire, bytes) else wire
+        outcome, _, body = text.partition(" ")
+        try:
+            kind, short, username, ip_address, user_agent, http_accept, path_info, *extra = json.loads(body)
+            event_id = a2b_base64(f"{short}==").hex()
+            repeats, at, *changes = outcome.split("|")
+            event = cls(
+                kind=Kind(kind),
+                id=event_id,
+                username=username,
+                ip_address=ip_address,
+                user_agent=user_agent,
+                http_accept=http_accept,
+                path_info=path_info,
+                extra=extra[0] if extra else {},
+                repeats=int(repeats),
+                at=int(at),
+                changes=tuple(CounterChange.parse(change) for change in changes),
+            )
+        except (TypeError, RecursionError) as error:
+            raise ValueError(f"no event: {error}") from error
+        texts = (event.username or "", event.ip_address or "", user_agent, http_accept, path_info)
+        if len(event_id) != 32 or not isinstance(event.extra, dict) or not all(isinstance(text, str) for text in texts):
+            raise ValueError("no event: a part of it has another type")
+        return event
 
-    def seen(self, counters: Iterable[CounterState], *, repeats: int = 0) -> Self:
+    def applied(self, changes: Iterable[CounterChange], *, at: int, repeats: int = 0) -> Self:
         """Return this event with what the store's step adds."""
-        return replace(self, counters=tuple(counters), repeats=repeats)
+        return replace(self, changes=tuple(changes), at=at, repeats=repeats)
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+"""As short as JSON can be."""
 
 
 @lru_cache(maxsize=256)
 def _encoded(*texts: str | None) -> str:
-    """Return ``texts`` as they stand in a JSON list; the two steps of one attempt tell the same of its client."""
+    """Return ``texts`` as they stand in a JSON list; the steps of one attempt tell the same of its client."""
     return _encode(texts)[1:-1]
 
 

@@ -1,5 +1,3 @@
-"""The tables."""
-
 from django.db import migrations, models
 
 import axes_async.fields
@@ -68,46 +66,19 @@ class Migration(migrations.Migration):
             name="AccessReset",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("event_id", models.UUIDField(unique=True)),
-                ("reset_time", models.DateTimeField()),
-                ("reach", models.JSONField(default=dict)),
-                ("attempts", models.PositiveIntegerField()),
-            ],
-        ),
-        migrations.CreateModel(
-            name="AttemptCounter",
-            fields=[
-                ("digest", axes_async.fields.DigestField(max_length=22, primary_key=True, serialize=False)),
-                ("parameters", models.PositiveSmallIntegerField(help_text="A bit for each of policy.PARAMETERS.")),
-                ("username_key", axes_async.fields.DigestField(default="", max_length=22)),
-                ("ip_address_key", axes_async.fields.DigestField(default="", max_length=22)),
-                ("user_agent_key", axes_async.fields.DigestField(default="", max_length=22)),
-                ("username", models.CharField(max_length=255, null=True)),
-                ("ip_address", models.GenericIPAddressField(null=True)),
-                ("epoch", models.BigIntegerField()),
-                ("failures", models.PositiveIntegerField()),
-                ("lifted", models.IntegerField(default=0)),
-                ("limit", models.PositiveIntegerField()),
-                ("expires_at", models.DateTimeField(db_index=True, null=True)),
-                (
-                    "locked_until",
-                    models.DateTimeField(null=True, help_text="When a lockout ends that ends before the counter does."),
-                ),
-                (
-                    "ends",
-                    models.TextField(
-                        default="", help_text="When each failure ends, in epoch milliseconds, where each does so alone."
-                    ),
-                ),
-                ("updated_at", models.DateTimeField()),
-                ("blocked", models.PositiveIntegerField(default=0)),
+                ("reset_time", models.DateTimeField(db_index=True, verbose_name="reset time")),
+                ("scope", models.CharField(help_text="all, both, either or rows", max_length=8, verbose_name="scope")),
+                ("username", models.CharField(max_length=255, null=True, verbose_name="username")),
+                ("ip_address", models.GenericIPAddressField(null=True, verbose_name="IP address")),
+                ("attempts", models.PositiveIntegerField(default=0, verbose_name="attempts")),
+                ("counters", models.PositiveIntegerField(default=0, verbose_name="counters")),
+                ("by", models.CharField(blank=True, default="", max_length=255, verbose_name="by")),
+                ("reason", models.CharField(blank=True, default="", max_length=255, verbose_name="reason")),
             ],
             options={
-                "indexes": [
-                    models.Index(fields=["parameters", "username_key"], name="axes_async_by_username"),
-                    models.Index(fields=["parameters", "ip_address_key"], name="axes_async_by_address"),
-                    models.Index(fields=["parameters", "user_agent_key"], name="axes_async_by_agent"),
-                ],
+                "verbose_name": "unlock",
+                "verbose_name_plural": "unlocks",
+                "ordering": ("-reset_time", "-id"),
             },
         ),
         migrations.CreateModel(
@@ -115,27 +86,34 @@ class Migration(migrations.Migration):
             fields=[
                 ("name", models.CharField(max_length=32, primary_key=True, serialize=False)),
                 ("position", models.CharField(default="0-0", max_length=48)),
-                (
-                    "outbox",
-                    models.CharField(
-                        default="", help_text="Name of the outbox that the position is one of.", max_length=40
-                    ),
-                ),
                 ("moved_at", models.DateTimeField(null=True)),
                 ("drained_at", models.DateTimeField(null=True)),
                 ("expired_at", models.DateTimeField(null=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name="OutboxEvent",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("event_id", models.UUIDField(unique=True)),
+                ("wire", models.TextField(help_text="The event, as AttemptEvent.wire() writes it.")),
+            ],
+        ),
+        migrations.CreateModel(
+            name="StoreState",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("generation", models.BigIntegerField(default=0)),
+                ("mode", models.CharField(default="store", max_length=8)),
                 (
-                    "returns",
-                    models.PositiveIntegerField(
-                        default=0, help_text="How often the store has been used again after a loss."
+                    "void_generation",
+                    models.BigIntegerField(
+                        default=-1,
+                        help_text="Counters and events of this generation, or an earlier one, count nothing.",
                     ),
                 ),
-                (
-                    "unmerged",
-                    models.BooleanField(
-                        default=False, help_text="Whether the store has yet to be told of what was counted here."
-                    ),
-                ),
+                ("voided_at", models.DateTimeField(help_text="When everything was reset last.", null=True)),
+                ("sync_until", models.DateTimeField(help_text="Until when another sync keeps away.", null=True)),
             ],
         ),
         migrations.CreateModel(
@@ -164,15 +142,70 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="AttemptPlace",
+            name="AttemptCounter",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("digest", axes_async.fields.DigestField(db_index=True, max_length=22)),
-                ("token", models.CharField(max_length=32)),
-                ("ends_at", models.DateTimeField(db_index=True)),
+                ("digest", axes_async.fields.DigestField(max_length=22, primary_key=True, serialize=False)),
+                (
+                    "parameters",
+                    models.PositiveSmallIntegerField(help_text="A bit for each of counters.rules.PARAMETERS."),
+                ),
+                ("username_key", axes_async.fields.DigestField(default="", max_length=22)),
+                ("ip_address_key", axes_async.fields.DigestField(default="", max_length=22)),
+                ("user_agent_key", axes_async.fields.DigestField(default="", max_length=22)),
+                ("username", models.CharField(max_length=255, null=True)),
+                ("ip_address", models.GenericIPAddressField(null=True)),
+                ("failures", models.PositiveIntegerField(default=0, help_text="The active failures.")),
+                ("since", models.DateTimeField(help_text="When the first of them was counted.", null=True)),
+                ("limit", models.PositiveIntegerField(default=0, help_text="The limit in force; 0: it never locks.")),
+                (
+                    "expires_at",
+                    models.DateTimeField(help_text="When the counter starts over; null: only by a reset.", null=True),
+                ),
+                ("locked_until", models.DateTimeField(help_text="When the lockout of a tier ends.", null=True)),
+                (
+                    "ends",
+                    models.TextField(
+                        default="",
+                        help_text="When each failure expires, in epoch milliseconds, under a rolling window.",
+                    ),
+                ),
+                (
+                    "blocked",
+                    models.PositiveIntegerField(default=0, help_text="Attempts that the lockout has turned away."),
+                ),
+                ("changed_at", models.DateTimeField(help_text="When it was changed last, by the clock of the store.")),
+                ("forgiven_at", models.DateTimeField(help_text="When a reset took failures back last.", null=True)),
+                (
+                    "reservations",
+                    models.TextField(
+                        default="",
+                        help_text="Made here while the database decided: token=end of the lease, joined by spaces.",
+                    ),
+                ),
+                (
+                    "generation",
+                    models.BigIntegerField(default=0, help_text="The generation in which it began to count."),
+                ),
+                (
+                    "void_generation",
+                    models.BigIntegerField(
+                        default=-1, help_text="Events of this generation, or an earlier one, count nothing here."
+                    ),
+                ),
+                ("dirty", models.BooleanField(default=False, help_text="Whether the store's copy may differ.")),
             ],
             options={
-                "constraints": [models.UniqueConstraint(fields=("digest", "token"), name="axes_async_place")],
+                "indexes": [
+                    models.Index(fields=["parameters", "username_key"], name="axes_async_by_username"),
+                    models.Index(fields=["parameters", "ip_address_key"], name="axes_async_by_address"),
+                    models.Index(fields=["parameters", "user_agent_key"], name="axes_async_by_agent"),
+                    models.Index(
+                        condition=models.Q(("expires_at", None), _negated=True),
+                        fields=["expires_at"],
+                        name="axes_async_counter_expiry",
+                    ),
+                    models.Index(condition=models.Q(("dirty", True)), fields=["digest"], name="axes_async_dirty"),
+                ],
             },
         ),
     ]

@@ -1,77 +1,33 @@
-"""The contract of a store: what must happen in one indivisible step; ``answers.py`` has what each answers.
+"""The contract of a store: what must happen in one atomic step. ``results.py`` has what a step returns.
 
-A store knows neither Django's settings nor its models; limits, windows and the time come in with each call.
+A store knows no ``AXES_*`` settings: rules and limits come in with each call. Every time is in epoch milliseconds, by
+the clock of the server that keeps the counters (``clock.fixed_ms`` sets another one in tests).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from axes_async.counters.events import AttemptEvent, CounterState
+from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Counter
-from axes_async.stores.results import Outcome
-
-
-class Rows(Protocol):
-    """What the database says of counters, for a store that has lost them."""
-
-    def states(self, digests: Sequence[str]) -> Mapping[str, CounterState] | None:
-        """Return those of ``digests`` that are live now, or ``None`` if no counter at all is.
-
-        One that was taken back whole is live until it is forgotten.
-        """
-
-    def is_empty(self) -> bool:
-        """Return whether no counter is live."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outbox:
-    """An outbox as it is now."""
-
-    name: str
-    """Given with its first event, and another one after a flush: positions are only comparable under one name."""
-    last: str
-    """The last position it gave away."""
-    events: int
-    """How many events it keeps."""
-    oldest: str = ""
-    """The position of the first of them; '' without any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One reservation on one counter."""
-
-    digest: str
-    token: str
-    end: int
-    """When its lease ends, in epoch milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An entry that could not be written."""
-
-    position: str
-    entry: bytes
-    error: str
+from axes_async.counters.state import CounterState
+from axes_async.stores.results import StepResult
 
 
 class Store(ABC):
     """Counters with reservations.
 
-    Of one counter, ``failures + open reservations`` never exceeds the limit through ``reserve``; a reservation is
-    open until it is settled (``fail``, ``succeed``, ``release``) or its lease ends. Every method is one indivisible
-    step over all counters it is given, and raises ``StoreUnavailable`` when it could not be done or its answer did
-    not arrive.
+    ``failures + open reservations`` of a counter never exceeds the limit through ``reserve``. A reservation is open
+    until it is settled (``fail``, ``succeed``, ``release``) or its lease ends. Every method is one atomic step over all
+    counters it is given. It raises ``StoreUnavailable`` where the step could not be done or its answer did not arrive,
+    and ``StoreIncomplete``, with nothing changed, where the store has not all counters of our database.
     """
 
     has_outbox: ClassVar[bool]
-    """Whether events are appended in the same step as the count; else they come back in ``Outcome.event``."""
+    """Whether the step that changes a counter appends the event; else the event comes back in ``StepResult.event``."""
 
     @abstractmethod
     def reserve(
@@ -80,15 +36,13 @@ class Store(ABC):
         counters: Sequence[Counter],
         event: AttemptEvent | None,
         *,
-        now: int,
         lease: int,
         extend: bool,
-    ) -> Outcome:
+    ) -> StepResult:
         """Take one reservation on each counter, or none at all.
 
         :param token: names the attempt; reserving again under the same token renews the lease.
-        :param event: recorded if a counter is locked (its repetitions coalesced: one to ten, then each doubling).
-        :param now: epoch milliseconds.
+        :param event: recorded if a counter is locked (repetitions coalesced: one to ten, then each doubling).
         :param lease: milliseconds after which an unsettled reservation ends; 0 checks, and takes none.
         :param extend: whether a locked counter's cool-off starts anew.
         """
@@ -101,16 +55,17 @@ class Store(ABC):
         release: Sequence[Counter],
         event: AttemptEvent,
         *,
-        now: int,
         lease: int,
         extend: bool,
         again: bool = False,
-    ) -> Outcome:
+    ) -> StepResult:
         """Count one failure on each of ``counters``, give back the reservations there and on ``release``, record.
 
         A counter that is locked already stays at its count, so that a lock is one number of failures for all.
 
-        :param again: the attempt has held reservations, and this step may have been done already.
+        :param lease: milliseconds that other open reservations may still last.
+        :param again: the attempt has held reservations and this step may have been done already; it was, if no
+            reservation is left.
         """
 
     @abstractmethod
@@ -121,128 +76,191 @@ class Store(ABC):
         clear: Sequence[Counter],
         event: AttemptEvent,
         *,
-        now: int,
         lease: int,
         always: bool,
         again: bool = False,
-    ) -> Outcome:
-        """Give back the reservations on ``counters`` and ``clear``; start ``clear`` over where it is not locked.
+    ) -> StepResult:
+        """Give back the reservations on ``counters``; clear those of them in ``clear`` that are not locked.
 
-        The event is recorded if ``always``, or if a counter was cleared. See ``fail`` for ``again``.
+        The event is recorded if ``always``, or if a counter was cleared. See ``fail`` for the others.
         """
 
     @abstractmethod
-    def release(self, token: str, counters: Sequence[Counter], *, now: int) -> None:
+    def release(self, token: str, counters: Sequence[Counter]) -> None:
         """Give back the reservations on ``counters`` and count nothing."""
 
     @abstractmethod
-    def peek(self, counters: Sequence[Counter], *, now: int) -> Outcome:
-        """Return ``LOCKED`` or ``ALLOWED`` and change nothing."""
+    def peek(self, counters: Sequence[Counter]) -> StepResult:
+        """Return ``LOCKED`` or ``ALLOWED``, with the failures of each counter, and change nothing."""
 
     @abstractmethod
-    def record(self, event: AttemptEvent) -> Outcome:
+    def record(self, event: AttemptEvent) -> StepResult:
         """Append an event that touches no counter."""
 
     @abstractmethod
-    def adjust(self, states: Sequence[CounterState], *, now: int, lease: int) -> None:
-        """Take ``lifted`` over from what the rows say; a counter with no failures left starts over.
-
-        It is a total, so that a repetition changes nothing, and meant for one life of the counter, its ``epoch``;
-        another life is left alone.
-
-        :param lease: milliseconds that open reservations on it may still last.
-        """
-
-    @abstractmethod
-    def states(self, counters: Sequence[Counter], *, now: int) -> list[CounterState]:
-        """Return the state of each of ``counters`` (failures 0 where there is none)."""
+    def states(self, counters: Sequence[Counter]) -> list[CounterState]:
+        """Return how each of ``counters`` stands."""
 
     @abstractmethod
     def probe(self) -> None:
-        """Write something that does not matter; raises ``StoreUnavailable`` if that cannot be done."""
+        """Write something that does not matter, over a connection of its own; raises ``StoreUnavailable``."""
+
+    def close(self) -> None:
+        """Close what is open and not in use now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedCounter:
+    """A counter as rows have it, to be written into a store that lacks it."""
+
+    digest: str
+    state: CounterState
+    limit: int = 0
+    """The limit that was in force last; 0: none, or not known."""
+    blocked: int = 0
+    """How many attempts its lockout has turned away."""
+    reservations: Mapping[str, int] = field(default_factory=dict)
+    """The end of each reservation's lease, by its token."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in an outbox: events are ordered by the generation they were appended in, then by their number."""
+
+    generation: int = 0
+    number: int = 0
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Position:
+        """Return the position in a text like ``3-17``; raises ``ValueError`` for anything else."""
+        generation, _, number = (text.decode() if isinstance(text, bytes) else text).partition("-")
+        return cls(int(generation), int(number))
+
+    def __str__(self) -> str:
+        """Return the position as text."""
+        return f"{self.generation}-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKey:
+    """What a store says of its counters (PROTOCOL: the key)."""
+
+    status: str = ""
+    """``"ok"``: complete. ``"stale"``: not to be used, but for rows that are not dirty. ``"lost"``: counters may be
+    missing. ``""``: the store knows nothing of our database."""
+    generation: int = 0
+    void: int = 0
+    """Counters of this generation, or an earlier one, count nothing."""
+    last: Position = Position()  # noqa: RUF009  (frozen)
+    """The last position that the outbox has given away."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxSize:
+    """An outbox as it is now."""
+
+    events: int
+    oldest: int = 0
+    """When its first event happened, in epoch milliseconds; 0 without any."""
+    overflow: int = 0
+    """Events that it had no room for, since ``forget_overflow``."""
+    dead_letters: int = 0
+    """Entries that are set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An entry that could not be written."""
+
+    position: str
+    entry: bytes
+    error: str
 
 
 class OutboxStore(Store):
-    """A store that keeps the events, in order, until they are trimmed."""
+    """A store that a worker drains and keeps complete: counters beside the events that changed them.
+
+    The login steps carry the generation that this process knows; told another one, they adopt it and are sent again.
+    """
 
     has_outbox = True
 
-    when_flushed: Callable[[bool], None] = staticmethod(lambda counted: None)
-    """Called when the store turns out to have lost its counters, before it takes any step, with whether rows count."""
+    generation: int
+    """The generation that this process knows; 0 before it was told any."""
 
     @abstractmethod
-    def read(self, after: str, count: int) -> list[tuple[str, AttemptEvent | bytes]]:
-        """Return up to ``count`` events behind position ``after``, each with its own position.
+    def read(self, after: Position, count: int) -> list[tuple[Position, AttemptEvent | bytes]]:
+        """Return up to ``count`` entries behind ``after``, whatever the key says; bytes stand for what is no event."""
 
-        Bytes stand for an entry that is no event.
+    @abstractmethod
+    def trim(self, position: Position) -> None:
+        """Drop the entries up to and including ``position``."""
+
+    @abstractmethod
+    def rearm(self, position: Position, *, pause: int = 0) -> bool:
+        """If no event follows ``position``, let the next one ask for a nudge. Return True if none did.
+
+        :param pause: milliseconds before it may, because a drain is on its way.
         """
 
     @abstractmethod
-    def trim(self, name: str, position: str) -> None:
-        """Drop the events up to and including ``position``, if the outbox is still the one of that name."""
+    def key(self) -> StoreKey:
+        """Return what the store says of its counters."""
 
     @abstractmethod
-    def rest(self, position: str, *, linger: int = 0) -> bool:
-        """End the time in which no nudge is due, if nothing is behind ``position``; return whether nothing was.
+    def invalidate(self, generation: int) -> StoreKey:
+        """Let no step be done before ``complete``: the key becomes ``lost`` if it was absent or lost, else ``stale``.
 
-        :param linger: milliseconds for which it goes on, because another drain has been asked for.
+        Return the key as it is afterwards. Nothing is changed where it has ``generation`` or a later one already.
         """
 
     @abstractmethod
-    def digests(self) -> Iterator[list[str]]:
-        """Return the names of all counters, in portions; those made or gone meanwhile may be among them or not."""
+    def load(self, generation: int, counters: Sequence[SavedCounter]) -> bool:
+        """Write counters over what the store has of them, and add their reservations.
+
+        Return False, with nothing changed, unless the key is invalidated and of this ``generation``.
+        """
 
     @abstractmethod
-    def forget(self, digests: Sequence[str], *, before: int, lease: int) -> None:
-        """Have counters start over whose life began before ``before`` (epoch milliseconds)."""
+    def complete(self, generation: int, void: int) -> bool:
+        """Set the key from invalidated to ``ok``; counters of the generation ``void`` or before count nothing.
+
+        A key that is ``lost`` also voids every counter that was not written by ``load`` in this generation. Return
+        False, with nothing changed, unless the key is invalidated and of this ``generation``.
+        """
+
+    @abstractmethod
+    def push(self, generation: int, position: Position, counters: Sequence[SavedCounter], *, void: int = 0) -> str:
+        """Write counters over a complete store, between two events; the generation becomes ``generation + 1``.
+
+        Reservations of the store stay, those of the rows are added.
+
+        :param generation: the one that the key must have, as ``ok``.
+        :param position: up to where the rows have the events; one behind it that touches a counter is a conflict.
+        :param void: counters of this generation or before count nothing from now on.
+        :return: ``"ok"``, ``"conflict"``, or ``"refused"`` if the key is another one; nothing changed but by ``"ok"``.
+        """
+
+    @abstractmethod
+    def size(self) -> OutboxSize:
+        """Return what the outbox holds."""
+
+    @abstractmethod
+    def forget_overflow(self) -> int:
+        """Start the number of events that found no room over; return what it was."""
+
+    @abstractmethod
+    def set_aside(self, entry: bytes, error: str) -> None:
+        """Keep an entry that cannot be written until somebody looks at it."""
+
+    @abstractmethod
+    def dead_letters(self, after: str, count: int) -> list[DeadLetter]:
+        """Return up to ``count`` entries that were set aside behind position ``after`` (``"0-0"``: from the first)."""
+
+    @abstractmethod
+    def put_back(self, letter: DeadLetter) -> bool:
+        """Append an entry that was set aside to the outbox again, in one step; return whether it was there."""
 
     @abstractmethod
     def eviction(self) -> str:
         """Return the server's ``maxmemory-policy``; '' where it does not tell."""
-
-    @abstractmethod
-    def outbox(self) -> Outbox:
-        """Return what there is to know of the outbox."""
-
-    @abstractmethod
-    def is_cold(self) -> bool:
-        """Return whether counters are missing that the rows have."""
-
-    @abstractmethod
-    def cool(self) -> None:
-        """Have every counter taken from the rows again before it is used."""
-
-    @abstractmethod
-    def hold(self, places: Sequence[Place], *, now: int) -> None:
-        """Take over reservations that were made elsewhere, or that the store may have lost."""
-
-    @abstractmethod
-    def rebuild(self, states: Iterable[Sequence[CounterState]], *, now: int, lease: int) -> bool:
-        """Take over all counters of the rows, in portions, but for those that are in use since; then be warm.
-
-        Return whether that came to its end: not if the store was flushed or cooled meanwhile.
-        """
-
-    @abstractmethod
-    def set_aside(self, entry: bytes, error: str) -> None:
-        """Keep an entry that cannot be written, with what stands against it, until somebody looks at it."""
-
-    @abstractmethod
-    def dead_letters(self, after: str, count: int) -> list[DeadLetter]:
-        """Return up to ``count`` entries that were set aside behind position ``after``."""
-
-    @abstractmethod
-    def dead_letter_count(self) -> int:
-        """Return how many entries are set aside."""
-
-    @abstractmethod
-    def put_back(self, letter: DeadLetter, body: str, outcome: str) -> None:
-        """Have an entry that was set aside, given by the parts of its wire form, written after all."""
-
-    @abstractmethod
-    def overflow(self) -> int:
-        """Return how many events the outbox had no room for, since somebody took note of it."""
-
-    @abstractmethod
-    def forget_overflow(self) -> int:
-        """Have that number start over; return what it was."""
