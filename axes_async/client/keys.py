@@ -1,0 +1,55 @@
+"""Keys of the values that counters are made of: rows of one client are found by them, whatever way it was typed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from axes_async.client.normalize import canonical_address, canonical_username
+from axes_async.counters.events import AttemptEvent
+from axes_async.counters.rules import Parameter, digest_of
+
+
+def username_key(username: str | None) -> str:
+    """Return the key that variants of one name share; '' without a name."""
+    canonical = canonical_username(username)
+    return _key("username", canonical) if canonical else ""
+
+
+def ip_address_key(ip_address: str) -> str:
+    """Return the key that the addresses of one client share; '' without an address."""
+    canonical = canonical_address(ip_address)
+    return _key("ip_address", canonical) if canonical else ""
+
+
+def user_agent_key(user_agent: str) -> str:
+    """Return the key of an agent; that of no agent is one like any other."""
+    return _key("user_agent", user_agent)
+
+
+def keys_of(event: AttemptEvent) -> dict[Parameter, str]:
+    """Return the key of each value that can be counted."""
+    return {
+        "username": username_key(event.username),
+        "ip_address": ip_address_key(address_of(event)),
+        "user_agent": user_agent_key(event.user_agent),
+    }
+
+
+def address_of(event: AttemptEvent) -> str:
+    """Return the address, or what the server gave in its place."""
+    return event.ip_address or event.extra.get("address", "")
+
+
+def attempt_key(event: AttemptEvent) -> str:
+    """Return what names the ``AccessAttempt`` of an event: its username, address and agent as the row shows them."""
+    return attempt_key_of(event.username, address_of(event), event.user_agent)
+
+
+def attempt_key_of(username: str | None, address: str, user_agent: str) -> str:
+    """Return what names the ``AccessAttempt`` of these values, as its row shows them."""
+    return digest_of([("username", username or ""), ("ip_address", address), ("user_agent", user_agent)])
+
+
+@lru_cache(maxsize=16384)
+def _key(name: str, canonical: str) -> str:
+    return digest_of([(name, canonical)])
