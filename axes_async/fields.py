@@ -30,3 +30,18 @@ class DigestField(CharField):
         if connection.vendor == "mysql":
             return {**parameters, "collation": "ascii_bin"}
         return parameters
+
+
+class ComputedDigestField(DigestField):
+    """A digest of other columns, which the model's ``compute(name)`` returns.
+
+    It is worked out when a row is saved or created in bulk; a new row that has one already keeps it.
+    """
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> str:
+        """Return the value to be written, and set it on the row."""
+        value: str = getattr(model_instance, self.attname)
+        if not add or not value:
+            value = model_instance.compute(self.attname)  # type: ignore[attr-defined]
+            setattr(model_instance, self.attname, value)
+        return value

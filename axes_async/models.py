@@ -6,12 +6,27 @@ of the attempt, not of the write.
 
 from __future__ import annotations
 
-from django.db import models, router
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, models, router
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Least, Length, Substr
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from axes_async.client.keys import attempt_key_of, ip_address_key, user_agent_key, username_key
+from axes_async.clock import as_ms, now_ms
+from axes_async.counters.events import new_id
 from axes_async.counters.rules import DIGEST_LENGTH
-from axes_async.fields import DigestField
+from axes_async.fields import ComputedDigestField, DigestField
 from axes_async.text import printable
+
+
+def new_event_id() -> UUID:
+    """Return the id of a row that no event stands behind, because a site has made it by itself."""
+    return UUID(new_id(now_ms()))
 
 
 class AccessBase(models.Model):
@@ -19,10 +34,10 @@ class AccessBase(models.Model):
 
     username = models.CharField(_("username"), max_length=255, null=True, db_index=True)  # noqa: DJ001
     ip_address = models.GenericIPAddressField(_("IP address"), null=True, db_index=True)
-    user_agent = models.CharField(_("user agent"), max_length=255)
-    http_accept = models.CharField(_("HTTP accept"), max_length=255)
-    path_info = models.CharField(_("path"), max_length=255)
-    attempt_time = models.DateTimeField(_("attempt time"), db_index=True)
+    user_agent = models.CharField(_("user agent"), max_length=255, default="", blank=True)
+    http_accept = models.CharField(_("HTTP accept"), max_length=255, default="", blank=True)
+    path_info = models.CharField(_("path"), max_length=255, default="", blank=True)
+    attempt_time = models.DateTimeField(_("attempt time"), default=timezone.now, db_index=True)
 
     class Meta:
         """No table of its own."""
@@ -40,14 +55,18 @@ class AccessAttempt(AccessBase):
     """The failures of one username, address and user agent, as long as they count.
 
     ``attempt_time`` is the time of the last one. The keys are digests of canonical values: a unique index over three
-    long columns would be too wide for MySQL, and NULLs would never be equal in it.
+    long columns would be too wide for MySQL, and NULLs would never be equal in it. They are filled in when a row is
+    saved or created in bulk, so a site can make rows by itself.
     """
 
-    key = DigestField(max_length=DIGEST_LENGTH, unique=True, editable=False)
-    username_key = DigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
-    ip_address_key = DigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
-    user_agent_key = DigestField(max_length=DIGEST_LENGTH, editable=False)
-    first_attempt_time = models.DateTimeField(_("first attempt time"))
+    IDENTITY = frozenset({"username", "ip_address", "user_agent"})
+    KEYS = frozenset({"key", "username_key", "ip_address_key", "user_agent_key"})
+
+    key = ComputedDigestField(max_length=DIGEST_LENGTH, editable=False)
+    username_key = ComputedDigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
+    ip_address_key = ComputedDigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
+    user_agent_key = ComputedDigestField(max_length=DIGEST_LENGTH, editable=False)
+    first_attempt_time = models.DateTimeField(_("first attempt time"), default=timezone.now)
     failures_since_start = models.PositiveIntegerField(_("failed logins"))
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True, db_index=True)
 
@@ -56,16 +75,45 @@ class AccessAttempt(AccessBase):
 
         verbose_name = _("access attempt")
         verbose_name_plural = _("access attempts")
+        constraints = (models.UniqueConstraint(fields=("key",), name="axes_async_one_per_client"),)
 
     def __str__(self) -> str:
-        """Name the client and its failures."""
-        return f"{self.failures_since_start} × {self.shown_name} @ {self.ip_address}"
+        """Begin as django-axes does; then name the client and its failures."""
+        client = f"{self.shown_name} @ {self.ip_address}"
+        return f"Attempted Access: {self.attempt_time}, {self.failures_since_start} × {client}"
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Save the row with its keys.
+
+        :raises IntegrityError: if another row has this username, address and user agent.
+        """
+        fields = options.get("update_fields")
+        if fields is not None and not self.IDENTITY.isdisjoint(fields):
+            options["update_fields"] = self.KEYS.union(fields)
+        try:
+            super().save(*args, **options)
+        except IntegrityError as error:
+            error.add_note("One row holds all failures of a username, IP address and user agent (NULL is one as well).")
+            raise
+
+    def compute(self, name: str) -> str:
+        """Return the key ``name``; that of what a server gave in place of an address is only known from the event."""
+        no_address = self.ip_address is None and bool(self.ip_address_key)
+        if name == "username_key":
+            return username_key(self.username)
+        if name == "user_agent_key":
+            return user_agent_key(self.user_agent)
+        if name == "ip_address_key":
+            return self.ip_address_key if no_address else ip_address_key(self.ip_address or "")
+        if no_address and self.key:
+            return self.key
+        return attempt_key_of(self.username, self.ip_address or "", self.user_agent)
 
 
 class AccessLog(AccessBase):
     """A login, and when it ended."""
 
-    event_id = models.UUIDField(unique=True, editable=False)
+    event_id = models.UUIDField(default=new_event_id, unique=True, editable=False)
     logout_time = models.DateTimeField(_("logout time"), null=True, blank=True)
     session_hash = models.CharField(_("session key hash (SHA-256)"), max_length=64, default="", blank=True)
 
@@ -78,13 +126,13 @@ class AccessLog(AccessBase):
 
     def __str__(self) -> str:
         """Name the user and the time."""
-        return f"{self.shown_name} @ {self.attempt_time}"
+        return f"Access Log for {self.shown_name} @ {self.attempt_time}"
 
 
 class AccessFailureLog(AccessBase):
     """One failed attempt, or one that a lockout turned away."""
 
-    event_id = models.UUIDField(unique=True, editable=False)
+    event_id = models.UUIDField(default=new_event_id, unique=True, editable=False)
     locked_out = models.BooleanField(_("locked out"), default=False)
     repeats = models.PositiveIntegerField(
         _("turned away so far"),
@@ -103,7 +151,31 @@ class AccessFailureLog(AccessBase):
 
     def __str__(self) -> str:
         """Name the client and the time."""
-        return f"{self.shown_name} @ {self.ip_address}, {self.attempt_time}"
+        locked_out = ", locked out" if self.locked_out else ""
+        return f"Failed access: {self.shown_name} @ {self.ip_address}, {self.attempt_time}{locked_out}"
+
+
+END_LENGTH = 13
+"""Digits of an end in ``AttemptCounter.ends``, a time of the years 2001 to 2286 in epoch milliseconds."""
+
+
+class CounterQuerySet(models.QuerySet["AttemptCounter"]):
+    """Counters, and which of them lock."""
+
+    def locked(self, at: datetime) -> CounterQuerySet:
+        """Return those that are locked at a time, as far as the rows know."""
+        state = StoreState._default_manager.filter(pk=1).values("void_generation")
+        # Under a rolling window, failures expire one by one. The counter stays locked until fewer than ``limit`` are
+        # left: until the end that stands at place ``limit`` from the right.
+        place = Least(F("limit"), 10**8)  # A larger limit is never reached, and would overflow an integer column.
+        decisive = Substr("ends", Length("ends") + 2 - place * (END_LENGTH + 1), END_LENGTH)
+        return self.alias(decisive=decisive).filter(
+            Q(expires_at=None) | Q(expires_at__gt=at),
+            Q(ends="", locked_until=None) | Q(ends="", locked_until__gt=at) | Q(decisive__gt=str(as_ms(at))),
+            limit__gt=0,
+            failures__gte=F("limit"),
+            generation__gt=Coalesce(models.Subquery(state), -1),
+        )
 
 
 class AttemptCounter(models.Model):
@@ -140,6 +212,8 @@ class AttemptCounter(models.Model):
     )
     dirty = models.BooleanField(default=False, help_text="Whether the store's copy may differ.")
 
+    objects = CounterQuerySet.as_manager()
+
     class Meta:
         """Found by a value under rules of one kind: a million counters of other kinds may share that value."""
 
@@ -147,7 +221,9 @@ class AttemptCounter(models.Model):
             models.Index(fields=("parameters", "username_key"), name="axes_async_by_username"),
             models.Index(fields=("parameters", "ip_address_key"), name="axes_async_by_address"),
             models.Index(fields=("parameters", "user_agent_key"), name="axes_async_by_agent"),
-            models.Index(fields=("expires_at",), name="axes_async_counter_expiry", condition=~models.Q(expires_at=None)),
+            models.Index(
+                fields=("expires_at",), name="axes_async_counter_expiry", condition=~models.Q(expires_at=None)
+            ),
             models.Index(fields=("digest",), name="axes_async_dirty", condition=models.Q(dirty=True)),
         )
 

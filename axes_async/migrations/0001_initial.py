@@ -1,6 +1,8 @@
+import django.utils.timezone
 from django.db import migrations, models
 
 import axes_async.fields
+import axes_async.models
 
 
 class Migration(migrations.Migration):
@@ -10,41 +12,19 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name="AccessAttempt",
-            fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("username", models.CharField(db_index=True, max_length=255, null=True, verbose_name="username")),
-                ("ip_address", models.GenericIPAddressField(db_index=True, null=True, verbose_name="IP address")),
-                ("user_agent", models.CharField(max_length=255, verbose_name="user agent")),
-                ("http_accept", models.CharField(max_length=255, verbose_name="HTTP accept")),
-                ("path_info", models.CharField(max_length=255, verbose_name="path")),
-                ("attempt_time", models.DateTimeField(db_index=True, verbose_name="attempt time")),
-                ("key", axes_async.fields.DigestField(editable=False, max_length=22, unique=True)),
-                ("username_key", axes_async.fields.DigestField(db_index=True, editable=False, max_length=22)),
-                ("ip_address_key", axes_async.fields.DigestField(db_index=True, editable=False, max_length=22)),
-                ("user_agent_key", axes_async.fields.DigestField(editable=False, max_length=22)),
-                ("first_attempt_time", models.DateTimeField(verbose_name="first attempt time")),
-                ("failures_since_start", models.PositiveIntegerField(verbose_name="failed logins")),
-                ("expires_at", models.DateTimeField(blank=True, db_index=True, null=True, verbose_name="expires at")),
-            ],
-            options={
-                "verbose_name": "access attempt",
-                "verbose_name_plural": "access attempts",
-                "ordering": ("-attempt_time", "-id"),
-                "abstract": False,
-            },
-        ),
-        migrations.CreateModel(
             name="AccessFailureLog",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("username", models.CharField(db_index=True, max_length=255, null=True, verbose_name="username")),
                 ("ip_address", models.GenericIPAddressField(db_index=True, null=True, verbose_name="IP address")),
-                ("user_agent", models.CharField(max_length=255, verbose_name="user agent")),
-                ("http_accept", models.CharField(max_length=255, verbose_name="HTTP accept")),
-                ("path_info", models.CharField(max_length=255, verbose_name="path")),
-                ("attempt_time", models.DateTimeField(db_index=True, verbose_name="attempt time")),
-                ("event_id", models.UUIDField(editable=False, unique=True)),
+                ("user_agent", models.CharField(blank=True, default="", max_length=255, verbose_name="user agent")),
+                ("http_accept", models.CharField(blank=True, default="", max_length=255, verbose_name="HTTP accept")),
+                ("path_info", models.CharField(blank=True, default="", max_length=255, verbose_name="path")),
+                (
+                    "attempt_time",
+                    models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name="attempt time"),
+                ),
+                ("event_id", models.UUIDField(default=axes_async.models.new_event_id, editable=False, unique=True)),
                 ("locked_out", models.BooleanField(default=False, verbose_name="locked out")),
                 (
                     "repeats",
@@ -117,16 +97,51 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="AccessAttempt",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("username", models.CharField(db_index=True, max_length=255, null=True, verbose_name="username")),
+                ("ip_address", models.GenericIPAddressField(db_index=True, null=True, verbose_name="IP address")),
+                ("user_agent", models.CharField(blank=True, default="", max_length=255, verbose_name="user agent")),
+                ("http_accept", models.CharField(blank=True, default="", max_length=255, verbose_name="HTTP accept")),
+                ("path_info", models.CharField(blank=True, default="", max_length=255, verbose_name="path")),
+                (
+                    "attempt_time",
+                    models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name="attempt time"),
+                ),
+                ("key", axes_async.fields.ComputedDigestField(editable=False, max_length=22)),
+                ("username_key", axes_async.fields.ComputedDigestField(db_index=True, editable=False, max_length=22)),
+                ("ip_address_key", axes_async.fields.ComputedDigestField(db_index=True, editable=False, max_length=22)),
+                ("user_agent_key", axes_async.fields.ComputedDigestField(editable=False, max_length=22)),
+                (
+                    "first_attempt_time",
+                    models.DateTimeField(default=django.utils.timezone.now, verbose_name="first attempt time"),
+                ),
+                ("failures_since_start", models.PositiveIntegerField(verbose_name="failed logins")),
+                ("expires_at", models.DateTimeField(blank=True, db_index=True, null=True, verbose_name="expires at")),
+            ],
+            options={
+                "verbose_name": "access attempt",
+                "verbose_name_plural": "access attempts",
+                "ordering": ("-attempt_time", "-id"),
+                "abstract": False,
+                "constraints": [models.UniqueConstraint(fields=("key",), name="axes_async_one_per_client")],
+            },
+        ),
+        migrations.CreateModel(
             name="AccessLog",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("username", models.CharField(db_index=True, max_length=255, null=True, verbose_name="username")),
                 ("ip_address", models.GenericIPAddressField(db_index=True, null=True, verbose_name="IP address")),
-                ("user_agent", models.CharField(max_length=255, verbose_name="user agent")),
-                ("http_accept", models.CharField(max_length=255, verbose_name="HTTP accept")),
-                ("path_info", models.CharField(max_length=255, verbose_name="path")),
-                ("attempt_time", models.DateTimeField(db_index=True, verbose_name="attempt time")),
-                ("event_id", models.UUIDField(editable=False, unique=True)),
+                ("user_agent", models.CharField(blank=True, default="", max_length=255, verbose_name="user agent")),
+                ("http_accept", models.CharField(blank=True, default="", max_length=255, verbose_name="HTTP accept")),
+                ("path_info", models.CharField(blank=True, default="", max_length=255, verbose_name="path")),
+                (
+                    "attempt_time",
+                    models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name="attempt time"),
+                ),
+                ("event_id", models.UUIDField(default=axes_async.models.new_event_id, editable=False, unique=True)),
                 ("logout_time", models.DateTimeField(blank=True, null=True, verbose_name="logout time")),
                 (
                     "session_hash",
