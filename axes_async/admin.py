@@ -1,4 +1,4 @@
-"""The rows in Django's admin: to look at, to search, and to lift a lockout by deleting the attempts it stands for."""
+"""The rows in Django's admin: to look at, to search, and to lift a lockout by deleting its attempts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from django.conf import settings as django_settings
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db import connections, router, transaction
-from django.db.models import BigIntegerField, Exists, F, Model, OuterRef, Q, QuerySet
-from django.db.models.functions import Cast
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
@@ -20,7 +19,7 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.counters.events import parameters_of
 from axes_async.counters.rules import PARAMETERS
 from axes_async.errors import AxesError
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, AttemptCounter
 from axes_async.text import printable
 
 if TYPE_CHECKING:
@@ -29,11 +28,13 @@ else:
     ModelAdmin = admin.ModelAdmin  # Generic only in its type stubs.
 
 PORTION = 500
-"""Attempts that one reset event names."""
+"""Attempts that one reset names."""
+
+REASON = "deleted in the admin"
 
 
 def _shown(name: str, label: Any) -> Callable[[Any, Model], str | None]:
-    """Return a column for text of a stranger's: the field ``name``, with nothing in it that disguises a row."""
+    """Return a column for the field ``name`` with a stranger's text in it: characters that disguise it are escaped."""
 
     @admin.display(description=label, ordering=name)
     def shown(self: Any, row: Model) -> str | None:
@@ -44,36 +45,46 @@ def _shown(name: str, label: Any) -> Callable[[Any, Model], str | None]:
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """What all three have in common: nothing can be added or changed."""
+    """Nothing can be added or changed, nor deleted unless ``deletable``."""
 
-    date_hierarchy = "attempt_time"
-    ordering = ("-attempt_time",)
-    search_fields = ("username", "ip_address", "user_agent", "path_info")
-    readonly_fields: ClassVar[tuple[str, ...]] = ("shown_username", "shown_agent", "shown_accept", "shown_path")
+    deletable = False
     show_full_result_count = False
     shown_username = _shown("username", _("username"))
-    shown_agent = _shown("user_agent", _("user agent"))
-    shown_accept = _shown("http_accept", _("HTTP accept"))
-    shown_path = _shown("path_info", _("path"))
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """Do without the dates to choose from where the database knows no time zones, as a new MySQL or MariaDB."""
+        """Leave out the date hierarchy if the database has no time zones, as a new MySQL or MariaDB has none."""
         changes = super().get_changelist_instance(request)
         if not connections[changes.queryset.db].features.has_zoneinfo_database:
             changes.date_hierarchy = None
         return changes
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Return ``False``: only a drain writes rows."""
+        """Return False: only a drain writes rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Return ``False``: a record that can be edited is none."""
+        """Return False: a record that can be edited proves nothing."""
         return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Return False for a log: its rows stay until the purge."""
+        return self.deletable and super().has_delete_permission(request, obj)
+
+
+class AccessAdmin(ReadOnlyAdmin):
+    """What attempts, logins and failures have in common."""
+
+    date_hierarchy = "attempt_time"
+    ordering = ("-attempt_time",)
+    search_fields = ("username", "ip_address", "user_agent", "path_info")
+    readonly_fields: ClassVar[tuple[str, ...]] = ("shown_username", "shown_agent", "shown_accept", "shown_path")
+    shown_agent = _shown("user_agent", _("user agent"))
+    shown_accept = _shown("http_accept", _("HTTP accept"))
+    shown_path = _shown("path_info", _("path"))
 
 
 class LockedOutFilter(admin.SimpleListFilter):
-    """Those that a lockout stands on, or the others."""
+    """Attempts of clients that are locked out now, or the others."""
 
     title = _("locked out")
     parameter_name = "locked_out"
@@ -88,9 +99,10 @@ class LockedOutFilter(admin.SimpleListFilter):
         return queryset.filter(is_locked=wanted == "yes") if wanted in {"yes", "no"} else queryset
 
 
-class AccessAttemptAdmin(ReadOnlyAdmin):
-    """The failures that count now; deleting some takes them back from every counter."""
+class AccessAttemptAdmin(AccessAdmin):
+    """The failures that count now. Deleting attempts resets them: every counter gives their failures back."""
 
+    deletable = True
     list_display = (
         "attempt_time",
         "ip_address",
@@ -101,7 +113,7 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
         "shown_agent",
     )
     list_filter = (LockedOutFilter, "attempt_time", "path_info")
-    readonly_fields = (*ReadOnlyAdmin.readonly_fields, "locked_out")
+    readonly_fields = (*AccessAdmin.readonly_fields, "locked_out")
     fieldsets = (
         (None, {"fields": ("shown_username", "ip_address", "failures_since_start", "locked_out")}),
         (_("Times"), {"fields": ("first_attempt_time", "attempt_time", "expires_at")}),
@@ -115,16 +127,16 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("locked out"), ordering="is_locked")
     def locked_out(self, attempt: Any) -> Any:
-        """Return yes if the client is locked out, by these failures or by others that share a counter, or nothing."""
+        """Return yes if a counter of this client is locked, whoever else's failures it counts too; else nothing."""
         return _("Yes") if attempt.is_locked else None
 
     def delete_model(self, request: HttpRequest, obj: AccessAttempt) -> None:
         """Reset one attempt."""
-        self._reset([obj.key])
+        self._reset(request, [obj.key])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AccessAttempt]) -> None:
         """Reset the attempts that were chosen."""
-        self._reset(list(queryset.values_list("key", flat=True)))
+        self._reset(request, list(queryset.values_list("key", flat=True)))
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """Delete one, or say why not."""
@@ -140,15 +152,16 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
             return super().changelist_view(request, extra_context)
         return HttpResponseRedirect(request.get_full_path())
 
-    def _reset(self, keys: list[str]) -> None:
+    def _reset(self, request: HttpRequest, keys: list[str]) -> None:
         from axes_async.tasks.reset import reset
 
+        by = request.user.get_username()
         for start in range(0, len(keys), PORTION):
-            reset(rows=keys[start : start + PORTION])
+            reset(rows=keys[start : start + PORTION], reason=REASON, by=by)
 
     @contextmanager
     def _all_or_nothing(self, request: HttpRequest) -> Iterator[None]:
-        """Undo the admin's own log of a deletion that could not be made."""
+        """Roll the admin's own log entry back if the attempts could not be deleted."""
         try:
             with transaction.atomic(using=router.db_for_write(AccessAttempt)):
                 yield
@@ -158,18 +171,11 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
 
 
 def _is_locked() -> Q:
-    """Return whether an attempt belongs to a locked counter, as the rows know it, in terms of a query.
+    """Return the condition that an attempt belongs to a counter that is locked now, as far as the rows know.
 
     One subquery for each set of parameters that a rule may have, so that each finds its counter by an indexed key.
     """
-    standing = Cast("failures", BigIntegerField()) - Cast("lifted", BigIntegerField())
-    now = as_datetime(now_ms())
-    locked = AttemptCounter.objects.alias(standing=standing).filter(
-        Q(expires_at=None) | Q(expires_at__gt=now),
-        Q(locked_until=None) | Q(locked_until__gt=now),
-        limit__gt=0,
-        standing__gte=F("limit"),
-    )
+    locked = AttemptCounter.objects.locked(as_datetime(now_ms()))
     found = Q()
     for bits in range(1, 1 << len(PARAMETERS)):
         keys = {f"{name}_key": OuterRef(f"{name}_key") for name in parameters_of(bits)}
@@ -177,15 +183,7 @@ def _is_locked() -> Q:
     return found
 
 
-class LogAdmin(ReadOnlyAdmin):
-    """A log: nothing can be deleted from it either."""
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Return ``False``."""
-        return False
-
-
-class AccessLogAdmin(LogAdmin):
+class AccessLogAdmin(AccessAdmin):
     """Logins and logouts."""
 
     list_display = ("attempt_time", "logout_time", "ip_address", "shown_username", "shown_agent", "shown_path")
@@ -196,8 +194,8 @@ class AccessLogAdmin(LogAdmin):
     )
 
 
-class AccessFailureLogAdmin(LogAdmin):
-    """Failures, and attempts that a lockout turned away."""
+class AccessFailureLogAdmin(AccessAdmin):
+    """Failures, and attempts that met a lockout."""
 
     list_display = (
         "attempt_time",
@@ -215,7 +213,34 @@ class AccessFailureLogAdmin(LogAdmin):
     )
 
 
+class AccessResetAdmin(ReadOnlyAdmin):
+    """Who lifted lockouts, when and why."""
+
+    date_hierarchy = "reset_time"
+    ordering = ("-reset_time",)
+    search_fields = ("username", "ip_address", "by", "reason")
+    readonly_fields: ClassVar[tuple[str, ...]] = ("shown_username", "shown_by", "shown_reason")
+    list_display = (
+        "reset_time",
+        "scope",
+        "ip_address",
+        "shown_username",
+        "attempts",
+        "counters",
+        "shown_by",
+        "shown_reason",
+    )
+    list_filter = ("reset_time", "scope")
+    fieldsets = (
+        (None, {"fields": ("reset_time", "scope", "shown_username", "ip_address", "attempts", "counters")}),
+        (_("Operator"), {"fields": ("shown_by", "shown_reason")}),
+    )
+    shown_by = _shown("by", _("by"))
+    shown_reason = _shown("reason", _("reason"))
+
+
 if getattr(django_settings, "AXES_ENABLE_ADMIN", True):  # A value of a wrong type is for the system checks to report.
     admin.site.register(AccessAttempt, AccessAttemptAdmin)
     admin.site.register(AccessLog, AccessLogAdmin)
     admin.site.register(AccessFailureLog, AccessFailureLogAdmin)
+    admin.site.register(AccessReset, AccessResetAdmin)

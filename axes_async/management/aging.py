@@ -1,4 +1,4 @@
-"""What the commands that delete old log rows share; what they delete is each command's own."""
+"""What the commands that delete old log rows share. Each command says itself which rows those are."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ class AgeCommand(BaseCommand):
         """Delete the rows that are ``age`` or older; return how many."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument(
             "--age", type=int, default=30, metavar="DAYS", help="how many days rows are kept (default: 30)"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete, and tell how many went."""
         days = options["age"]
         if isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= OLDEST.days:
             raise CommandError(f"--age is {days!r}; it takes a whole number of days from 0 to {OLDEST.days}.")

@@ -1,4 +1,4 @@
-"""What the commands say of a database that is away or has not our tables: one line, as of a store that is away."""
+"""One clear line for a database that cannot be used: it is away, or has none of our tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import Error
 
 @contextmanager
 def needs_database() -> Iterator[None]:
-    """Raise ``CommandError`` for whatever the database raises in the block."""
+    """Turn each error of the database in the block into a ``CommandError``."""
     try:
         yield
     except Error as error:

@@ -1,4 +1,4 @@
-"""A progress bar for commands that take a while: on a terminal, one line that is drawn again and again."""
+"""A progress bar for commands that take a while: one line of a terminal, drawn again and again."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ PAUSE = 0.1
 
 
 class Progress:
-    """One bar; draws nothing where ``out`` is no terminal.
+    """One bar. It draws nothing where ``out`` is no terminal.
 
-    :param out: where to, a command's ``stderr``; in its usual colour, not that of errors.
+    :param out: a command's ``stderr``; the bar has its usual colour, not that of errors.
     :param label: what is going on.
-    :param total: how many steps it takes; more of them are no error.
+    :param total: how many steps it takes; more steps are no error.
     """
 
     def __init__(self, out: OutputWrapper, label: str, total: int) -> None:
-        """Draw nothing yet."""
         self.out, self.label, self.total = out, label, total
         self.done = 0
         self._shown = bool(out.isatty())
         self._drawn_at = 0.0
 
     def advance(self, steps: int) -> None:
-        """Go on by so many steps."""
+        """Add ``steps`` to those that are done."""
         self.done += steps
         if self._shown and time.monotonic() - self._drawn_at >= PAUSE:
             self._draw()
 
     def finish(self) -> None:
-        """Leave the bar as it is now, and go on in the next line."""
+        """Draw the bar a last time and end its line."""
         if self._shown:
             self._draw()
             self.out.write("\n", style_func=str)

@@ -1,4 +1,4 @@
-"""How things stand: the store, the outbox, the broker, and whether drains and expiry come by."""
+"""How things stand: the store, both outboxes, the broker, and whether drain and expiry run."""
 
 from __future__ import annotations
 
@@ -11,46 +11,57 @@ from celery import current_app
 from django.db import DatabaseError
 
 from axes_async.clock import as_datetime, now_ms
-from axes_async.cursor import OUTBOX, database
-from axes_async.delivery import publisher as outbox
+from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
-from axes_async.models import AccessAttempt, DrainCursor
+from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, OutboxEvent, StoreState, database
+from axes_async.stores.cache import CacheStore
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
+from axes_async.tasks.projection.writer_lock import OUTBOX
 
 LATE = timedelta(minutes=1)
-"""How old the first event of the outbox may be: beat drains every few seconds."""
+"""How old the first event of an outbox may be: beat drains every few seconds."""
 
 EXPIRY_LATE = timedelta(minutes=10)
-"""How long a cooled-off attempt may wait: beat looks every minute or so."""
+"""How long an attempt may stay after its cool-off: beat looks every minute or so."""
 
 BEAT_LATE = timedelta(hours=1)
-"""How long beat may be silent that has been seen before, where its schedule does not say how often it comes."""
+"""How long beat may be silent if its schedule does not say how often it comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What ``axes_status`` tells; times are as rows have them, ``None`` is "never" or "not known"."""
+    """What ``axes_status`` tells. Times are as rows have them; ``None`` is "never" or "not known"."""
 
     store: str
-    """``"redis"``, or ``"cache"`` for a store without an outbox."""
+    """``"redis"``, ``"cache"`` or ``"database"``."""
     store_error: str | None = None
-    cold: bool | None = None
+    mode: str | None = None
+    """Who decides logins now: ``"store"`` or ``"database"``."""
+    complete: bool | None = None
+    """Whether the store has all counters of the database; only a store with an outbox knows."""
+    generation: int | None = None
+    dirty_counters: int | None = None
+    """Counters that the next sync writes into the store."""
     backlog: int | None = None
+    """Events in the store's outbox."""
+    table_backlog: int | None = None
+    """Events in the outbox table: those that the database decided."""
     oldest: datetime | None = None
+    """When the first event of both happened."""
     dead_letters: int | None = None
     overflow: int | None = None
+    """Events that found no room in the store's outbox."""
     broker_error: str | None = None
     breakers: dict[str, str] = field(default_factory=dict)
-    """Of store, broker and database: ``"closed"``, or ``"open"`` where a process that asks now leaves it alone next."""
+    """Of store, broker and database: ``"closed"``, or ``"open"`` for one that did not answer just now."""
     database_error: str | None = None
     last_drain: datetime | None = None
     last_expiry: datetime | None = None
     beat_seen: datetime | None = None
-    """When beat last had something done that nobody else asks for: the expiry."""
-    unmerged: bool = False
+    """When beat last had the expiry done, which nobody else asks for."""
     expired_waiting: datetime | None = None
-    """When the oldest attempt cooled off that is still there."""
+    """When the cool-off of the oldest attempt ended that should be gone."""
 
     def problems(self, now: datetime) -> Iterator[str]:
         """Return what needs a person, each as a sentence."""
@@ -60,8 +71,8 @@ class Status:
             yield f"The database cannot be read: {self.database_error}"
         if self.broker_error:
             yield f"The broker takes no messages: {self.broker_error}"
-        if self.cold:
-            yield "The store is cold: no worker has rebuilt its counters yet, and each login asks the database."
+        if self.complete is False and not self.store_error:
+            yield "The store is not complete: the database decides each login until a worker, or axes_sync, syncs them."
         if self.oldest and now - self.oldest > LATE:
             yield f"Events wait since {self.oldest:%Y-%m-%d %H:%M:%S %Z}: is a worker running, and beat?"
         if self.dead_letters:
@@ -69,9 +80,9 @@ class Status:
         if self.overflow:
             yield f"{self.overflow} events found no room in the outbox and are lost: see AXES_OUTBOX_MAX."
         if self.expired_waiting and now - self.expired_waiting > EXPIRY_LATE:
-            yield "Cooled-off attempts are not removed: is beat running, with the entries of beat_schedule()?"
+            yield "Expired attempts are not removed: is beat running, with the entries of beat_schedule()?"
         if self.beat_seen and now - self.beat_seen > max(EXPIRY_LATE, 3 * _beat_interval()):
-            yield f"Nothing was heard of beat since {self.beat_seen:%Y-%m-%d %H:%M:%S %Z}: is it running, and a worker?"
+            yield f"Beat has been silent since {self.beat_seen:%Y-%m-%d %H:%M:%S %Z}: is it running, and a worker?"
 
 
 def _beat_interval() -> timedelta:
@@ -86,41 +97,55 @@ def _beat_interval() -> timedelta:
 
 
 def status() -> Status:
-    """Look at everything; what cannot be reached is told as such, and raises nothing."""
-    known: dict[str, Any] = {"store": "cache", "broker_error": outbox.broker_error()}
+    """Look at everything. What cannot be reached is told as an error; nothing is raised."""
     store = get_store()
-    if isinstance(store, OutboxStore):
-        known["store"] = "redis"
-        try:
-            known |= _outbox(store)
-        except StoreUnavailable as error:
-            known["store_error"] = str(error)
+    known: dict[str, Any] = {"broker_error": publisher.broker_error()}
+    known["store"] = "cache" if isinstance(store, CacheStore) else "database"
     try:
         known |= _rows()
     except DatabaseError as error:
         known["database_error"] = str(error)
+    if isinstance(store, OutboxStore):
+        known["store"] = "redis"
+        try:
+            known |= _outbox(store, known)
+        except StoreUnavailable as error:
+            known["store_error"] = str(error)
+    elif known["store"] == "database":
+        known["mode"] = StoreState.DATABASE
     errors = {name: known.get(f"{name}_error") for name in ("store", "broker", "database")}
     known["breakers"] = {name: "open" if error else "closed" for name, error in errors.items()}
     return Status(**known)
 
 
-def _outbox(store: OutboxStore) -> dict[str, Any]:
-    source = store.outbox()
+def _outbox(store: OutboxStore, known: dict[str, Any]) -> dict[str, Any]:
+    key, size = store.key(), store.size()
+    waiting = [known.get("oldest"), as_datetime(size.oldest) if size.oldest else None]
+    ours = known.get("mode") == StoreState.STORE and key.generation >= known["generation"]
     return {
-        "cold": store.is_cold(),
-        "backlog": source.events,
-        "oldest": as_datetime(int(source.oldest.partition("-")[0])) if source.oldest else None,
-        "dead_letters": store.dead_letter_count(),
-        "overflow": store.overflow(),
+        "complete": key.status == "ok" and ours if "mode" in known else None,
+        "backlog": size.events,
+        "oldest": min((time for time in waiting if time is not None), default=None),
+        "dead_letters": size.dead_letters,
+        "overflow": size.overflow,
     }
 
 
 def _rows() -> dict[str, Any]:
     using, now = database(), as_datetime(now_ms())
-    cooled_off = AccessAttempt.objects.using(using).filter(expires_at__lte=now).order_by("expires_at")
-    known: dict[str, Any] = {"expired_waiting": cooled_off.values_list("expires_at", flat=True).first()}
+    state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
+    events = OutboxEvent.objects.using(using).order_by("pk")
+    first = events.first()
+    expired = AccessAttempt.objects.using(using).filter(expires_at__lte=now).order_by("expires_at")
+    known = {
+        "mode": state.mode,
+        "generation": state.generation,
+        "dirty_counters": AttemptCounter.objects.using(using).filter(dirty=True).count(),
+        "table_backlog": events.count(),
+        "oldest": as_datetime(int(first.event_id.hex[:12], 16)) if first is not None else None,
+        "expired_waiting": expired.values_list("expires_at", flat=True).first(),
+    }
     cursor = DrainCursor.objects.using(using).filter(name=OUTBOX).first()
     if cursor is not None:
-        known |= {"last_drain": cursor.drained_at, "last_expiry": cursor.expired_at, "unmerged": cursor.unmerged}
-        known["beat_seen"] = cursor.expired_at
+        known |= {"last_drain": cursor.drained_at, "last_expiry": cursor.expired_at, "beat_seen": cursor.expired_at}
     return known

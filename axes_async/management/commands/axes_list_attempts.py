@@ -10,22 +10,17 @@ from django.db.models import Q
 from axes_async.clock import as_datetime, now_ms
 from axes_async.management.database import needs_database
 from axes_async.models import AccessAttempt
+from axes_async.text import printable
 
 
 class Command(BaseCommand):
-    """One line an attempt: address, username and failures, with a tab between."""
+    """One line for each attempt: address, username and failures, with a tab between; the latest first."""
 
     help = "Lists access attempts: address, username and number of failures, separated by tabs."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """List them, the latest first."""
         with needs_database():
             counting = Q(expires_at=None) | Q(expires_at__gt=as_datetime(now_ms()))
             for attempt in AccessAttempt.objects.filter(counting).iterator(chunk_size=1000):
-                name = None if attempt.username is None else _printable(attempt.username)
+                name = None if attempt.username is None else printable(attempt.username)
                 self.stdout.write(f"{attempt.ip_address}\t{name}\t{attempt.failures_since_start}")
-
-
-def _printable(text: str) -> str:
-    """Return ``text`` with tabs, line ends and terminal commands escaped: it is whatever a stranger sent."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

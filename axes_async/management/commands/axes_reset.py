@@ -16,7 +16,6 @@ class Command(ResetCommand):
     help = "Removes access attempts and lifts the lockouts they stand for: all, or those of addresses and usernames."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("ip", nargs="*", metavar="IP", help="reset the attempts of this address")
         parser.add_argument(
             "--username", nargs="+", action="extend", default=[], metavar="NAME", help="reset the attempts of this name"
@@ -24,7 +23,6 @@ class Command(ResetCommand):
         super().add_arguments(parser)
 
     def wanted(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Return one reset for each address and each name."""
         yield from ({"ip": address} for address in options["ip"])
         yield from ({"username": name} for name in options["username"])
         if not options["ip"] and not options["username"]:

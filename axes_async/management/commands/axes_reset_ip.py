@@ -15,10 +15,8 @@ class Command(ResetCommand):
     help = "Removes the access attempts of addresses and lifts the lockouts they stand for."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("ip", nargs="+", metavar="IP", help="reset the attempts of this address")
         super().add_arguments(parser)
 
     def wanted(self, options: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return one reset for each address."""
         return [{"ip": address} for address in options["ip"]]

@@ -10,16 +10,14 @@ from axes_async.management.resetting import ResetCommand
 
 
 class Command(ResetCommand):
-    """One reset, of what a name has tried from an address."""
+    """One reset, of a name that was tried from an address."""
 
     help = "Removes the access attempts of a username from an address and lifts the lockouts they stand for."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("ip", metavar="IP", help="the address")
         parser.add_argument("username", metavar="NAME", help="the name")
         super().add_arguments(parser)
 
     def wanted(self, options: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the one reset."""
         return [{"ip": options["ip"], "username": options["username"]}]

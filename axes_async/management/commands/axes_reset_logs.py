@@ -9,7 +9,7 @@ from axes_async.tasks.purge import delete_logs
 
 
 class Command(AgeCommand):
-    """Once, and in portions, as the purge does again and again."""
+    """Does once what the purge does regularly, in the same portions."""
 
     help = "Deletes the rows of the log of logins and logouts that are older than so many days."
 

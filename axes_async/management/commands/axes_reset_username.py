@@ -15,10 +15,8 @@ class Command(ResetCommand):
     help = "Removes the access attempts of usernames and lifts the lockouts they stand for."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("username", nargs="+", metavar="NAME", help="reset the attempts of this name")
         super().add_arguments(parser)
 
     def wanted(self, options: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return one reset for each name."""
         return [{"username": name} for name in options["username"]]

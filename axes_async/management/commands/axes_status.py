@@ -23,14 +23,10 @@ class Command(BaseCommand):
     help = "Shows how store, outbox, broker, drain and expiry stand; exits with 1 when something needs a person."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument(
-            "--acknowledge", action="store_true", help="take note of events that are lost: their number starts over"
-        )
+        parser.add_argument("--acknowledge", action="store_true", help="start the number of lost events over")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print, and leave with the exit status."""
         if options["acknowledge"]:
             self._acknowledge()
         now, seen = as_datetime(now_ms()), status()
@@ -40,10 +36,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({**facts, "problems": problems}, default=datetime.isoformat))
         else:
             for name, value in facts.items():
-                shown = f"{value:%Y-%m-%d %H:%M:%S %Z}".rstrip() if isinstance(value, datetime) else value
-                if isinstance(value, dict):
-                    shown = ", ".join(f"{key} {state}" for key, state in value.items())
-                self.stdout.write(f"{name.replace('_', ' '):16}{'-' if shown is None else shown}")
+                self.stdout.write(f"{name.replace('_', ' '):16}{_shown(value)}")
             for problem in problems:
                 self.stdout.write(self.style.ERROR(problem))
         if problems:
@@ -55,4 +48,16 @@ class Command(BaseCommand):
             gone = store.forget_overflow() if isinstance(store, OutboxStore) else 0
         except StoreUnavailable as error:
             raise CommandError(f"The store cannot be reached: {error}") from error
-        self.stderr.write(f"{gone} events that found no room in the outbox are taken note of.")
+        self.stderr.write(f"{gone} events had found no room in the outbox. Their number starts over.")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S %Z}".rstrip()
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {state}" for key, state in value.items())
+    return str(value)
