@@ -1,7 +1,8 @@
-"""The short way to a Redis or Valkey server: packed commands over connections of our own, one at a time each.
+"""The short path to a Redis or Valkey server: packed commands over connections of our own, each sent once.
 
 redis-py's ``execute_command`` costs several times the wire, for retries, callbacks and metrics. A step of the store
-needs none of these, since it must not be sent twice; connections, authentication and replies stay redis-py's.
+needs none of these, since it must not be sent twice. How a connection is made (address, TLS, password, Sentinel,
+cluster node), redis-py decides: by the pool of the client that the store was given.
 """
 
 from __future__ import annotations
@@ -11,60 +12,120 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
-import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ConnectionError,  # noqa: A004  (redis-py's own)
+    MasterDownError,
+    MovedError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from axes_async.errors import StoreBusy
 
-FRESH = 1.0
-"""Seconds for which a connection that has just been used is taken to be open still."""
+SIZE = 256
+"""Connections that a process opens at most; they are opened as threads need them."""
+
+WAIT = 0.2
+"""Seconds that a thread beyond these waits for one."""
 
 PAUSE = 0.001
 """Seconds between two looks for a connection that has come free."""
 
+FRESH = 0.05
+"""Seconds for which a connection that has just been used is taken to be open still."""
 
-class Line:
-    """Sends commands to one server, on at most ``size`` connections.
+ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError, ReadOnlyError, MasterDownError)
+"""What a server says that is not, or not now, the one to ask."""
 
-    :param pool: makes the connections; none of them is ever taken from it or given back to it.
-    :param size: threads that may be sending at once; those beyond wait.
-    :param wait: seconds that they wait at most, before ``StoreBusy``.
+NO_RETRIES: dict[str, Any] = {"retry": None, "retry_on_timeout": False, "retry_on_error": []}
+
+
+class Route:
+    """Where connections go: to the server of a client, or to the node of a cluster that has our keys.
+
+    :param client: a redis-py client; for Sentinel, each new connection asks for the primary by itself.
+    :param key: one of our keys; all of them are in one slot.
     """
 
-    def __init__(self, pool: redis.ConnectionPool, *, size: int, wait: float) -> None:
-        """Open nothing yet."""
-        self._pool, self._size, self._wait = pool, size, wait
-        self._start_over()
+    def __init__(self, client: Any, key: str) -> None:
+        self._client, self._key = client, key
+        self._outdated, self._lock = False, Lock()
+
+    def pool(self) -> Any:
+        """Return redis-py's pool for the server that has our keys now."""
+        if not hasattr(self._client, "get_node_from_key"):
+            return self._client.connection_pool
+        if self._outdated:
+            self._look_up()
+        return self._client.get_redis_connection(self._client.get_node_from_key(self._key)).connection_pool
+
+    def connection(self) -> Any:
+        """Return a new connection that is not open yet.
+
+        It is made as ``make_connection`` of redis-py's pool makes it, but that counts its connections, and never
+        forgets one.
+        """
+        pool = self.pool()
+        return pool.connection_class(**{**pool.connection_kwargs, **NO_RETRIES})
+
+    def forget(self) -> None:
+        """Look the node up again before the next connection is made."""
+        self._outdated = True
+
+    def _look_up(self) -> None:
+        if not self._lock.acquire(timeout=WAIT):
+            raise ConnectionError("Another thread asks the cluster for its nodes.")
+        try:
+            if self._outdated:
+                self._client.nodes_manager.initialize()
+                self._outdated = False
+        finally:
+            self._lock.release()
+
+
+class ConnectionPool:
+    """Sends commands over a bounded number of connections.
+
+    :param route: makes the connections.
+    :param greeting: the packed command that is sent first on each of them.
+    """
+
+    def __init__(self, route: Route, *, greeting: bytes) -> None:
+        self._route, self._greeting = route, greeting
+        self._free: deque[tuple[Any, float]] = deque()
+        self._pid = 0
 
     def send(self, command: bytes) -> Any:
-        """Send a packed command, once, and return its reply; raises what redis-py raises, and ``StoreBusy``."""
-        if self._pid != os.getpid():
-            self._start_over()  # The parent's sockets are the parent's.
-        connection: Any
-        connection, used = self._take()
+        """Send a packed command, once, and return its reply, with bytes for texts.
+
+        Raises what redis-py raises, and ``StoreBusy``. A command is sent again only to the cluster node that the first
+        one has named in its stead.
+        """
         try:
-            if connection is None:
-                connection = self._pool.make_connection()
-                connection.connect()
-            elif time.monotonic() - used > FRESH and not _usable(connection):
-                connection.disconnect()
-                connection.connect()
-            connection.send_packed_command((command,), check_health=False)
-            return connection.read_response()
-        except ResponseError:
-            raise
-        except BaseException:
-            if connection is not None:
-                connection.disconnect()  # A late reply must not become the next command's.
-            raise
+            return self._send(command)
+        except MovedError:
+            return self._send(command)
+
+    def send_apart(self, command: bytes) -> Any:
+        """Send a packed command over a connection that is opened for it and closed after it."""
+        connection = self._open()
+        try:
+            return _exchange(connection, command)
         finally:
-            self._free.append((connection, time.monotonic()))
+            connection.disconnect()
 
     def close(self) -> None:
         """Close the connections that nobody is using now; the next command opens one again."""
-        for _ in range(self._size):
+        if self._pid != os.getpid():
+            return
+        for _ in range(len(self._free)):
             try:
                 connection, used = self._free.pop()
             except IndexError:
@@ -73,19 +134,62 @@ class Line:
                 connection.disconnect()
             self._free.appendleft((None, used))
 
+    def _send(self, command: bytes) -> Any:
+        if self._pid != os.getpid():
+            self._start_over()  # The parent's sockets are the parent's.
+        free = self._free
+        connection, used = self._take(free)
+        try:
+            if connection is not None and time.monotonic() - used > FRESH and not _usable(connection):
+                connection.disconnect()
+                connection = None
+            if connection is None:
+                connection = self._open()
+            return _exchange(connection, command)
+        except BaseException as error:
+            refused = isinstance(error, ResponseError) and not isinstance(error, ELSEWHERE)
+            if connection is not None and not refused:
+                connection.disconnect()  # A late reply must not become the next command's.
+                connection = None
+            if isinstance(error, Exception) and not refused:
+                # Whatever struck this connection has likely struck the others.
+                self._route.forget()
+                self.close()
+            raise
+        finally:
+            free.append((connection, time.monotonic()))
+
+    def _open(self) -> Any:
+        connection = self._route.connection()
+        try:
+            connection.connect()
+            _exchange(connection, self._greeting)
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
     def _start_over(self) -> None:
-        self._free: deque[tuple[Any, float]] = deque([(None, 0.0)] * self._size)
+        size = min(SIZE, self._route.pool().max_connections)
+        self._free = deque([(None, 0.0)] * size)
         self._pid = os.getpid()
 
-    def _take(self) -> tuple[Any, float]:
+    @staticmethod
+    def _take(free: deque[tuple[Any, float]]) -> tuple[Any, float]:
         """Return the connection that was used last, or an empty place for one, waiting for it if need be."""
-        give_up = time.monotonic() + self._wait
-        while True:
-            with suppress(IndexError):
-                return self._free.pop()
-            if time.monotonic() > give_up:
-                raise StoreBusy(f"All of {self._size} connections are in use.")
+        with suppress(IndexError):
+            return free.pop()
+        give_up = time.monotonic() + WAIT
+        while time.monotonic() < give_up:
             time.sleep(PAUSE)
+            with suppress(IndexError):
+                return free.pop()
+        raise StoreBusy("All connections to the store are in use.")
+
+
+def _exchange(connection: Any, command: bytes) -> Any:
+    connection.send_packed_command((command,), check_health=False)
+    return connection.read_response(disable_decoding=True)
 
 
 def _usable(connection: Any) -> bool:
@@ -96,8 +200,12 @@ def _usable(connection: Any) -> bool:
         return False
 
 
-def packed(parts: Iterable[object]) -> bytes:
+def bulk(text: str) -> str:
+    """Return one part of a command, as the protocol writes it (RESP: a bulk string)."""
+    return f"${len(text) if text.isascii() else len(text.encode())}\r\n{text}\r\n"
+
+
+def packed(parts: Iterable[str | bytes | int]) -> bytes:
     """Return the command that ``parts`` make, as the protocol writes it (RESP: an array of bulk strings)."""
-    texts = [part if type(part) is str else str(part) for part in parts]
-    bulks = [f"${len(text) if text.isascii() else len(text.encode())}\r\n{text}\r\n" for text in texts]
-    return f"*{len(texts)}\r\n{''.join(bulks)}".encode()
+    texts = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
+    return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))

@@ -1,63 +1,59 @@
--- Take one reservation on each counter, or none: locked anywhere wins over busy anywhere.
+-- reserve: take one reservation on each counter, or none. Locked anywhere wins over busy anywhere.
 -- One step, since a limit that is looked at in one call and used in another is no limit.
 --
--- Keys and arguments: common.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew.
--- Reply: verdict (0 allowed, 1 locked, 2 busy)|locked until|nudge due|how many attempts were turned away by now (0 where
--- that is not worth telling)|what is told of each counter|…
+-- Keys, arguments, reply: steps.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew, else '0'.
 
--- One to ten, then each doubling: the rows of a flood grow with its logarithm.
+-- Whether a blocked attempt gets a row: one to ten, then each doubling.
 local function worth_a_row(repeats)
-  if repeats <= 10 then return true end
   while repeats > 10 do
     if repeats % 2 == 1 then return false end
     repeats = repeats / 2
+    if repeats < 10 then return false end
   end
-  return repeats == 10
+  return true
 end
 
-local all, blocking, busy = counters(), nil, false
-if not all then return COLD end
-
-local function answer(verdict, nudge, repeats)
-  local parts, taken = {verdict, verdict == 1 and int(locked_until(all)) or 0, nudge, repeats or 0}, 0
-  if verdict == 0 and lease > 0 then taken = 1 end
-  for n, c in ipairs(all) do parts[n + 4] = told(state(c), c.open + taken) end
-  return reply(parts)
-end
-
-for _, c in ipairs(all) do
-  if locked(c) then blocking = blocking or c
-  elseif c.limit > 0 and standing(c) + c.open >= c.limit then busy = true end
-end
-
-if blocking then
-  local states = {}
-  if ARGV[7] == '1' then
+-- Record an attempt that is turned away. `first` is the first counter that is locked.
+local function turn_away(keys, args, key, now, all, first)
+  local changes = ''
+  if args[7] == '1' then
     for _, c in ipairs(all) do
-      if locked(c) and c.window > 0 then
-        prolong(c)
-        keep_alive(c, false)
-        -- A flood prolongs its lockout with every attempt; once a second is often enough to tell the rows.
-        if now - c.t >= 1000 then
-          redis.call('HSET', c.key, 't', int(now))
-          states[#states + 1] = state(c)
-        end
+      -- A flood prolongs its lockout with every attempt; rows are told once a second.
+      if locked(c) and prolong(c, now) and now - c.t >= 1000 then
+        call('HSET', c.name, 't', now)
+        changes = changes .. change(c, LOCKED + PROLONGED)
       end
     end
   end
-  local repeats = redis.call('HINCRBY', blocking.key, 'b', 1)
-  local worth = worth_a_row(repeats)
-  local nudge = (worth or #states > 0) and append(repeats, states) or 0
-  return answer(1, nudge, worth and repeats)
+  local repeats = call('HINCRBY', first.name, 'b', 1)
+  local worth, nudge = worth_a_row(repeats), 0
+  if worth or changes ~= '' then nudge = append(keys, args, key.id, now, repeats, changes) end
+  local longest, limit = lockouts(all, #all)
+  return answer(LOCKED_OUT, longest, limit, 0, nudge, worth and repeats or 0, all, #all)
 end
 
-if busy then return answer(2, 0) end
-
-for _, c in ipairs(all) do
-  forget(c, c.stale)
-  if lease > 0 then
-    redis.call('HSET', c.key, token, int(now + lease))
-    keep_alive(c, true)
+register('reserve', {}, function(keys, args)
+  local key, refusal = enter(keys[1], args[1])
+  if not key then return refusal end
+  local now, lease = clock(args[2]), tonumber(args[4])
+  local all, first, busy = read_all(keys, args, FIRST_KEY, FIRST_RULE, now, key.void), nil, false
+  for _, c in ipairs(all) do
+    if c.limit > 0 then
+      if c.f >= c.limit then first = first or c
+      elseif c.f + c.open >= c.limit then busy = true end
+    end
   end
-end
-return answer(0, 0)
+  if first then return turn_away(keys, args, key, now, all, first) end
+  if busy then return answer(BUSY, 0, 0, 0, 0, 0, all, #all) end
+  if lease > 0 then
+    local ends, field = now + lease, 'r' .. args[3]
+    for _, c in ipairs(all) do
+      call('HSET', c.name, field, ends)
+      if #c.gone > 0 then drop(c.name, c.gone) end
+      if ends > c.until_ then c.until_ = ends end
+      -- With failures, the key lives until u at least.
+      if c.f == 0 or (c.u > 0 and c.u < c.until_) then keep(c, now) end
+    end
+  end
+  return answer(ALLOWED, 0, 0, 0, 0, 0, all, #all)
+end)

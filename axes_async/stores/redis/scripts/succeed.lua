@@ -1,28 +1,32 @@
--- Give the attempt's reservations back, start the counters that a login clears over, append the event.
--- One step, so that the rows and the counters agree on what the login cleared. A locked counter is never cleared.
+-- succeed: give the reservations back, clear the counters that a login clears, append the event.
+-- One step, so that rows and counters agree on what the login cleared. A locked counter is never cleared.
 --
--- Keys and arguments: common.lua. ARGV[7]: '1' or '0', whether to append the event even if nothing was cleared; '1' if
--- this step may have been done already, which it was if no reservation is left; then how many counters at the end of KEYS
--- are cleared.
--- Reply: {nudge due, the failures that stood on each counter…}, without the latter if there were none
+-- Keys, arguments, reply: steps.lua; the failures are those before. ARGV[7]: '1' or '0', whether to append the event even if
+-- nothing was cleared; '1' or '0', whether this step may have been done already, which it was if no reservation is left; then
+-- '1' or '0' for each counter, whether to clear it.
 
-local always, again, clearing = ARGV[7]:sub(1, 1) == '1', ARGV[7]:sub(2, 2) == '1', tonumber(ARGV[7]:sub(3))
-local all, states = counters(), {}
-if not all then return COLD end
-if again and not any_mine(all) then return {0} end
+local FIELDS = {'n', 'f', 's', 'u', 'l', 'w', 'b', 't'}
 
-local found, any = {}, false
-for n, c in ipairs(all) do
-  found[n] = standing(c)
-  any = any or found[n] > 0
-  if c.mine then c.stale[#c.stale + 1] = token end
-  if n > #all - clearing and standing(c) > 0 and not locked(c) then
-    states[#states + 1] = state(c, true)
-    redis.call('HSET', c.key, 'x', int(c.e))
-    redis.call('PEXPIRE', c.key, math.max(lease, ENDED_KNOWN))
-    start_over(c)
+register('succeed', {}, function(keys, args)
+  local key, refusal = enter(keys[1], args[1])
+  if not key then return refusal end
+  local now, flags = clock(args[2]), args[7]
+  local all = read_all(keys, args, FIRST_KEY, FIRST_RULE, now, key.void)
+  local nudge, changes, before = 0, '', {}
+  for n, c in ipairs(all) do before[n] = {f = c.f} end
+  if flags:sub(2, 2) == '0' or any_mine(all) then
+    for n, c in ipairs(all) do
+      give_back(c)
+      if flags:sub(n + 2, n + 2) == '1' and c.f > 0 and not locked(c) then
+        clear(c)
+        c.limit = limit_at(c.rule, 0, false)
+        changes = changes .. change(c, CLEARED)
+        drop(c.name, FIELDS)
+        if c.until_ > now then call('PEXPIRE', c.name, c.until_ - now) end
+      end
+      drop(c.name, c.gone)
+    end
+    if flags:sub(1, 1) == '1' or changes ~= '' then nudge = append(keys, args, key.id, now, 0, changes) end
   end
-  forget(c, c.stale)
-end
-local nudge = (always or #states > 0) and append(0, states) or 0
-return any and {nudge, unpack(found)} or {nudge}
+  return answer(ALLOWED, 0, 0, 0, nudge, 0, before, #all)
+end)

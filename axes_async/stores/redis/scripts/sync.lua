@@ -1,0 +1,98 @@
+-- What a sync does: it takes the store out of use, writes counters into it, and puts it in use again. See docs/protocol.md.
+--
+-- A counter that is written is one text: "failures:since:expires at:locked until:ends:blocked:token=end token=end…".
+
+local CONFLICTS = 1000  -- Events behind a position that are looked at; more of them are a conflict.
+
+-- Write a counter over what is there, and add its reservations to those that are there.
+local function save(name, text, generation, now)
+  local f, s, u, l, w, b, reservations = text:match('^(%d+):(%d+):(%d+):(%d+):([%d,]*):(%d+):(.*)$')
+  local c = {name = name, f = tonumber(f), u = tonumber(u), until_ = 0}
+  local raw, known = call('HGETALL', name), false
+  for i = 1, #raw, 2 do
+    if raw[i]:byte() == R then c.until_ = math.max(c.until_, tonumber(raw[i + 1])) else known = true end
+  end
+  local fields = {}
+  local function set(field, value) fields[#fields + 1] = field; fields[#fields + 1] = value end
+  for token, ends in reservations:gmatch('(%S+)=(%d+)') do
+    set('r' .. token, ends)
+    c.until_ = math.max(c.until_, tonumber(ends))
+  end
+  if c.f > 0 then
+    set('n', generation) set('f', f) set('s', s) set('u', u)
+    if l ~= '0' then set('l', l) end
+    if b ~= '0' then set('b', b) end
+    if w ~= '' then set('w', w) end
+  end
+  if known then call('HDEL', name, 'n', 'f', 's', 'u', 'l', 'w', 'b', 't') end
+  for from = 1, #fields, 2000 do
+    call('HSET', name, unpack(fields, from, math.min(from + 1999, #fields)))
+  end
+  keep(c, now)
+end
+
+-- Return the key if it is invalidated, of this generation, and set on this very server; else nil.
+local function invalidated(name, generation)
+  local key = read_key(name)
+  if key and key.status ~= 'ok' and key.text == generation and key.run_id ~= '-' then return key end
+end
+
+-- invalidate: let no step be done before `complete`. Small, so that a full server takes it.
+-- KEYS key, outbox   ARGV generation   Reply: as that of `key`
+register('invalidate', {'allow-oom'}, function(keys, args)
+  local key, generation = read_key(keys[1]), tonumber(args[1])
+  if not key or key.generation < generation then
+    local lost = not key or key.status == 'lost'
+    write_key(keys[1], lost and 'lost' or 'stale', generation, key and key.void or -1, run_id())
+  end
+  return {call('GET', keys[1]), last_of(keys[2])}
+end)
+
+-- load: write counters into a store that is invalidated.
+-- KEYS key, counters…   ARGV generation, time or '', the text of each counter…   Reply: 1, or 0 with nothing changed
+register('load', {}, function(keys, args)
+  local key = invalidated(keys[1], args[1])
+  if not key then return 0 end
+  local now = clock(args[2])
+  for i = 2, #keys do save(keys[i], args[i + 1], key.generation, now) end
+  return 1
+end)
+
+-- complete: put the store in use. Where counters were lost, those that were not loaded in this generation are void.
+-- KEYS key   ARGV generation, void generation   Reply: 1, or 0 with nothing changed
+register('complete', {'allow-oom'}, function(keys, args)
+  local key, id = invalidated(keys[1], args[1]), run_id()
+  if not key or key.run_id ~= id then return 0 end
+  local void = math.max(key.void, tonumber(args[2]), key.status == 'lost' and key.generation - 1 or -1)
+  write_key(keys[1], 'ok', key.generation, void, id)
+  return 1
+end)
+
+-- Whether an event behind a position tells of one of the counters.
+local function conflict(keys, position)
+  local wanted = {}
+  for i = 3, #keys do wanted[keys[i]:sub(-22)] = true end
+  local entries = call('XRANGE', keys[2], '(' .. position, '+', 'COUNT', CONFLICTS + 1)
+  if #entries > CONFLICTS then return true end
+  for _, entry in ipairs(entries) do
+    local outcome = entry[2][2]:match('^%S*')
+    for digest in outcome:gmatch('|([^:|]+):') do
+      if wanted[digest] then return true end
+    end
+  end
+  return false
+end
+
+-- push: write counters into a store that is in use, between two events; the next generation begins.
+-- One step, so that no event comes between the look at the outbox and the write.
+-- KEYS key, outbox, counters…   ARGV generation, time or '', position up to which rows have the events, void generation, the
+-- text of each counter…   Reply: "ok"; "conflict" or "refused", with nothing changed
+register('push', {}, function(keys, args)
+  local key = enter(keys[1], args[1])
+  if not key then return 'refused' end
+  if #keys > 2 and conflict(keys, args[3]) then return 'conflict' end
+  local now, generation = clock(args[2]), key.generation + 1
+  for i = 3, #keys do save(keys[i], args[i + 2], generation, now) end
+  write_key(keys[1], 'ok', generation, math.max(key.void, tonumber(args[4])), key.run_id)
+  return 'ok'
+end)
