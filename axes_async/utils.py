@@ -1,4 +1,4 @@
-"""What a site's own code calls: lifting lockouts."""
+"""What a site's own code calls to lift lockouts."""
 
 from __future__ import annotations
 
@@ -10,28 +10,36 @@ from axes_async.conf import get_settings
 from axes_async.login.rules import rules_for
 
 
-def reset(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:
+def reset(
+    ip: str | None = None,
+    username: str | None = None,
+    ip_or_username: bool = False,
+    *,
+    reason: str = "",
+    by: str = "",
+) -> int:
     """Remove attempts and lift the lockouts they stand for, in this process; return how many attempts went.
 
     :param ip: only those of this address.
     :param username: only those of this name; with ``ip``, only those of the name from that address.
     :param ip_or_username: with both, those of either.
+    :param reason: why; the row of the reset keeps it.
+    :param by: who asked for it; the row keeps it too.
     :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
-    :raises StoreUnavailable: if the store cannot be reached, unless ``AXES_ON_STORE_FAILURE`` is ``"database"``.
 
-    Without arguments, everything. Writes what the outbox holds first, so that no late row can lock again.
+    Without arguments, everything. The outbox is written to the rows first, so that no late event can lock again.
     """
     from axes_async.tasks.reset import reset as reset_task
 
-    gone: int = reset_task(ip=ip, username=username, ip_or_username=ip_or_username)
+    gone: int = reset_task(ip=ip, username=username, ip_or_username=ip_or_username, reason=reason, by=by)
     return gone
 
 
 def reset_request(request: HttpRequest) -> int:
     """Reset what the lockout rules count of the client behind ``request``; return how many attempts went.
 
-    The name is taken from the form, or else from the query parameter ``username``. Of a client that no rule counts
-    nothing is reset, rather than everything.
+    The name is taken from the form, or else from the query parameter ``username``. If no rule counts the client, nothing
+    is reset.
     """
     client = identify(request, None)
     username = client.username or request.GET.get("username") or None

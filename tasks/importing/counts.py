@@ -1,59 +1,62 @@
-"""What failures of other packages count for here: attempts, and counters under the rules of the settings.
+"""What the failures of other packages count for here: attempts, and counters under the rules of our settings.
 
-Gathered for one portion of rows, and written while the cursor is held.
+They are gathered for one portion of rows, and written in its transaction. The counters become dirty, so a sync writes
+them into the store.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from axes_async.client.keys import attempt_key, keys_of
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter
-from axes_async.counters.state import Life
-from axes_async.ledger import keep, life_of
+from axes_async.counters.state import CounterState
 from axes_async.login.attempt import event_of
 from axes_async.login.rules import counters_of, longest_cooloff
 from axes_async.models import AccessAttempt, AttemptCounter
+from axes_async.stores.database.mode import shared_state
+from axes_async.stores.database.rows import STATE_FIELDS, keep_state, name_client, new_row, state_of
 from axes_async.tasks.importing.sources import MOST_FAILURES, Record
-from axes_async.tasks.projection.projector import ATTEMPT_FIELDS
-from axes_async.tasks.projection.rows import attempt_key, keys_of, new_counter, upsert
+from axes_async.tasks.projection.rows import upsert
 
-COUNTER_FIELDS = (
-    "epoch",
-    "failures",
-    "lifted",
-    "blocked",
-    "limit",
+ATTEMPT_FIELDS = (
+    "attempt_time",
+    "first_attempt_time",
+    "failures_since_start",
     "expires_at",
-    "locked_until",
-    "ends",
-    "updated_at",
+    "path_info",
+    "http_accept",
 )
 
 MOST_COUNTED = 1000
-"""Failures that a counter takes over, or its limit if that is more: django-axes goes on counting while it is locked."""
+"""Failures that a counter has after an import, or its limit if that is more.
+
+django-axes goes on counting while a client is locked, and a reset has to take all of that back.
+"""
 
 
 @dataclass(slots=True)
 class _Share:
-    """What a portion adds to one counter."""
+    """What a portion adds to one counter. Times are in epoch milliseconds."""
 
     counter: Counter
     event: AttemptEvent
+    """Names the client."""
     expires_at: int
-    """The latest end of its failures, in epoch milliseconds; 0 where only a reset ends them."""
+    """The latest end of its failures; 0 where only a reset ends them."""
     last: int
-    """When the last of its failures was made, in epoch milliseconds."""
+    """When the last of its failures was made."""
     failures: int = 0
 
 
-class Tally:
-    """The attempts and the counters of one portion."""
+class Counts:
+    """The attempts and counters of one portion."""
 
     def __init__(self, using: str) -> None:
-        """Count under the settings in force, and write to the database ``using``."""
+        """Count under the settings in force, for the database ``using``."""
         self.using = using
         self.settings = get_settings()
         self.now = now_ms()
@@ -61,14 +64,14 @@ class Tally:
         self.attempts: dict[str, AccessAttempt] = {}
 
     def add(self, record: Record) -> bool:
-        """Add the failures of a record where they still count; return whether they do anywhere."""
+        """Add the failures of a record that have not expired; return whether there are any."""
         event = event_of(Kind.FAILED, new_id(max(0, record.time)), record.client)
         credentials = {"username": record.client.username} if record.client.username else None
         counters = counters_of(self.settings, None, credentials, record.client)
         ends = {counter: _end(record, counter.rule.window_ms) for counter in counters}
         if ends:
             last = 0 if 0 in ends.values() else max(ends.values())
-        else:  # Of a client that no rule counts, the attempt is a row all the same.
+        else:  # No rule counts this client, but its attempt has a row.
             cooloff = longest_cooloff(self.settings)
             last = _end(record, 0 if cooloff is None else round(cooloff.total_seconds() * 1000))
         if 0 < last <= self.now:
@@ -78,12 +81,12 @@ class Tally:
                 share = self.shares.setdefault(counter.digest, _Share(counter, event, end, record.time))
                 share.last = max(share.last, record.time)
                 share.failures += record.failures
-                share.expires_at = 0 if 0 in {share.expires_at, end} else max(share.expires_at, end)
+                share.expires_at = _later(share.expires_at, end)
         self._add_attempt(record, event, last)
         return True
 
     def write(self) -> None:
-        """Write attempts and counters."""
+        """Write attempts and counters. Call it under the writer lock."""
         self._write_attempts()
         self._write_counters()
 
@@ -109,39 +112,34 @@ class Tally:
         upsert(AccessAttempt, list(self.attempts.values()), key="key", fields=ATTEMPT_FIELDS, using=self.using)
 
     def _write_counters(self) -> None:
-        """Count downwards in ``lifted``, as while the store is away: it holds whatever the store has counted since."""
-        now = as_datetime(self.now)
-        rows = {row.digest: row for row in AttemptCounter.objects.using(self.using).filter(digest__in=self.shares)}
-        for digest, share in self.shares.items():
-            row = rows.get(digest)
-            end = as_datetime(share.expires_at) if share.expires_at else None
-            if row is None:
-                row = rows[digest] = new_counter(share.counter, share.event)
-                row.expires_at = end
-            elif row.lifted >= row.failures or (row.expires_at is not None and row.expires_at <= now):
-                keep(Life(), row)  # Nothing of that life counts any more.
-                row.blocked, row.expires_at = 0, end
-            elif row.expires_at is not None:
-                row.expires_at = None if end is None else max(row.expires_at, end)
-            row.limit, row.updated_at = share.counter.rule.limit, now
-            room = max(0, max(MOST_COUNTED, row.limit) - (row.failures - row.lifted))
-            row.lifted -= min(room, share.failures)
-            _lock(row, share, self.now)
-        upsert(AttemptCounter, list(rows.values()), key="digest", fields=COUNTER_FIELDS, using=self.using)
+        if not self.shares:
+            return
+        store, rows = shared_state(self.using), self._locked_rows()
+        for row in rows:
+            share = self.shares[row.digest]
+            state = state_of(row, void=store.void_generation)
+            state.expire(self.now, share.counter.rule)
+            if not state.failures:
+                row.blocked = 0
+            _count(state, share, self.now)
+            limit = state.limit(share.counter.rule, self.now)
+            keep_state(row, state, at=self.now, limit=limit, generation=store.generation)
+            row.dirty = True
+        upsert(AttemptCounter, rows, key="digest", fields=[*STATE_FIELDS, "blocked", "dirty"], using=self.using)
 
+    def _locked_rows(self) -> list[AttemptCounter]:
+        """Return the counters of the portion, locked; those that are missing are made.
 
-def _lock(row: AttemptCounter, share: _Share, now: int) -> None:
-    """Lock the row of a counter with tiers as its failures would have; let the failures of a window end as one."""
-    rule, life = share.counter.rule, life_of(row)
-    if rule.rolling:
-        life.ends = sorted([*life.ends, *[share.expires_at] * min(share.failures, rule.limit)])[-rule.limit :]
-    if rule.tiers and life.standing >= rule.limit:
-        row.limit = rule.limit_at(life.standing, locked=True)
-        life.locked_until = max(life.locked_until, share.last + rule.lockout_ms(row.limit))
-        life.expires_at = max(life.expires_at, life.locked_until + rule.window_ms)
-        if life.locked_until <= now:
-            row.limit = rule.limit_at(life.standing, locked=False)
-    keep(life, row)
+        One statement makes and locks them in the order of their digests, as the steps of the database store do: a
+        deadlock with a login is impossible.
+        """
+        rows = []
+        for digest, share in sorted(self.shares.items()):
+            row = new_row(digest, share.counter.rule.parameters, at=self.now)
+            name_client(row, share.event)
+            rows.append(row)
+        upsert(AttemptCounter, rows, key="digest", fields=["parameters"], using=self.using)
+        return list(AttemptCounter.objects.using(self.using).filter(digest__in=self.shares))
 
 
 def columns(record: Record) -> dict[str, object]:
@@ -156,16 +154,39 @@ def columns(record: Record) -> dict[str, object]:
     }
 
 
-def _end(record: Record, window: int) -> int:
-    """Return when the failures of a record cease to count under a cool-off of ``window`` ms; 0: only by a reset.
+def _count(state: CounterState, share: _Share, now: int) -> None:
+    """Add a share to the state of its counter, and lock the counter as its failures would have locked it."""
+    rule = share.counter.rule
+    added = min(share.failures, max(0, max(MOST_COUNTED, rule.limit) - state.failures))
+    state.expires_at = _later(state.expires_at, share.expires_at) if state.failures else share.expires_at
+    state.since = state.since or now
+    if rule.rolling:
+        state.ends = sorted([*state.ends, *[share.expires_at] * min(added, rule.limit)])[-rule.limit :]
+        state.failures, state.expires_at = len(state.ends), state.ends[-1]
+        return
+    state.failures, state.ends = state.failures + added, []
+    if rule.tiers and state.failures >= rule.limit:
+        reached = rule.limit_at(state.failures, locked=True)
+        state.locked_until = max(state.locked_until, share.last + rule.lockout_ms(reached))
+        state.expires_at = max(state.expires_at, state.locked_until + rule.window_ms)
 
-    Whichever is later, our cool-off or what the other package has noted: nobody is freed by moving over.
+
+def _end(record: Record, window: int) -> int:
+    """Return when the failures of a record expire under a cool-off of ``window`` ms; 0: only by a reset.
+
+    That is the end of our cool-off or the time that the other package has noted, whichever is later: nobody is freed by
+    moving over.
     """
     return max(record.time + window, record.expires_at or 0, 1) if window else 0
 
 
+def _later(one: int, other: int) -> int:
+    """Return the later of two ends, of which 0 is never."""
+    return 0 if 0 in {one, other} else max(one, other)
+
+
 def _join(row: AccessAttempt, other: AccessAttempt) -> None:
-    """Have ``row`` stand for the failures of ``other`` too."""
+    """Add the failures of ``other`` to ``row``, which is of the same client."""
     row.failures_since_start = min(MOST_FAILURES, row.failures_since_start + other.failures_since_start)
     row.first_attempt_time = min(row.first_attempt_time, other.first_attempt_time)
     if row.expires_at is not None:

@@ -1,7 +1,7 @@
-"""What other packages have counted and recorded, carried over into our rows: in portions, each of them exactly once.
+"""Imports what other packages have counted and logged into our rows: in portions, each row exactly once.
 
-How far a table has come is kept in the same transaction as what its rows became, as the drain does it: a run that is
-killed repeats nothing and loses nothing, and a second one finds nothing new.
+The position in a table is kept in the same transaction as what its rows became. So a run that is killed repeats nothing
+and loses nothing, and a second one finds nothing new.
 """
 
 from __future__ import annotations
@@ -14,53 +14,52 @@ from django.db import transaction
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
-from axes_async.cursor import database, held_cursor
-from axes_async.models import AccessFailureLog, AccessLog, DrainCursor
-from axes_async.tasks.importing.counts import Tally, columns
+from axes_async.models import AccessFailureLog, AccessLog, DrainCursor, database
+from axes_async.tasks.importing.counts import Counts, columns
 from axes_async.tasks.importing.sources import Record, Source
 from axes_async.tasks.projection.rows import insert
+from axes_async.tasks.projection.writer_lock import writer_lock
 
 PORTION = 500
-"""Rows per transaction: about 80 ms on PostgreSQL, for which a drain waits."""
+"""Rows per transaction; a drain waits for it."""
 
 
 @dataclass(slots=True)
-class Carried:
+class Totals:
     """What became of a table's rows."""
 
     read: int = 0
     attempts: int = 0
     """Rows whose failures count here now."""
     cooled_off: int = 0
-    """Rows whose failures count no longer; django-axes would delete them at the next login."""
+    """Rows whose failures have expired; django-axes would delete them at the next login."""
     logins: int = 0
     failures: int = 0
     too_old: int = 0
     """Rows of the logs that the next purge would delete."""
 
 
-def left_to_carry(source: Source) -> int:
-    """Return how many rows of ``source`` have yet to be carried over."""
+def rows_left(source: Source) -> int:
+    """Return how many rows of ``source`` were not imported yet."""
     mark = DrainCursor.objects.using(database()).filter(name=source.mark).first()
     return source.count(int(mark.position) if mark is not None else 0)
 
 
-def carry(source: Source, carried: Carried, *, dry_run: bool = False) -> Iterator[int]:
-    """Carry over what is new in ``source`` and add it up in ``carried``; yield how many rows each portion had.
+def import_rows(source: Source, totals: Totals, *, dry_run: bool = False) -> Iterator[int]:
+    """Import what is new in ``source`` and add it to ``totals``; yield the number of rows of each portion.
 
-    With ``dry_run``, each portion is written and rolled back. The store is yet to be told: ``tell.tell_store``.
+    With ``dry_run``, each portion is written and rolled back. Counters are dirty afterwards: call ``sync_store``.
     """
     using, place = database(), 0
     while True:
-        with held_cursor():
+        with writer_lock():
             mark, _ = DrainCursor.objects.using(using).get_or_create(name=source.mark, defaults={"position": "0"})
             records = source.read(max(place, int(mark.position)), PORTION)
             if records:
                 place = records[-1].pk
-                counted = _write(source, records, carried, using)
+                _write(source, records, totals, using)
                 mark.position, mark.moved_at = str(place), as_datetime(now_ms())
-                mark.unmerged = mark.unmerged or counted
-                mark.save(using=using)
+                mark.save(using=using, update_fields=["position", "moved_at"])
             if dry_run:
                 transaction.set_rollback(True, using=using)
         if not records:
@@ -68,28 +67,26 @@ def carry(source: Source, carried: Carried, *, dry_run: bool = False) -> Iterato
         yield len(records)
 
 
-def _write(source: Source, records: Sequence[Record], carried: Carried, using: str) -> bool:
-    """Write what ``records`` become; return whether any counter has changed."""
-    settings, tally = get_settings(), Tally(using)
-    carried.read += len(records)
-    logins = _to_log([record for record in records if record.login], settings.access_log_age, carried)
-    failures = _to_log([record for record in records if record.failure], settings.access_failure_log_age, carried)
-    carried.logins += _write_logins(source, logins, using)
-    carried.failures += _write_failures(source, failures, using)
+def _write(source: Source, records: Sequence[Record], totals: Totals, using: str) -> None:
+    settings, counts = get_settings(), Counts(using)
+    totals.read += len(records)
+    logins = _to_log([record for record in records if record.login], settings.access_log_age, totals)
+    failures = _to_log([record for record in records if record.failure], settings.access_failure_log_age, totals)
+    totals.logins += _write_logins(source, logins, using)
+    totals.failures += _write_failures(source, failures, using)
     for record in records:
         if record.failures:
-            counts = tally.add(record)
-            carried.attempts += counts
-            carried.cooled_off += not counts
-    tally.write()
-    return bool(tally.shares)
+            counting = counts.add(record)
+            totals.attempts += counting
+            totals.cooled_off += not counting
+    counts.write()
 
 
-def _to_log(records: Sequence[Record], age: timedelta | None, carried: Carried) -> list[Record]:
+def _to_log(records: Sequence[Record], age: timedelta | None, totals: Totals) -> list[Record]:
     """Return the records that the next purge would leave."""
     oldest = None if age is None else now_ms() - age.total_seconds() * 1000
     kept = [record for record in records if oldest is None or record.time > oldest]
-    carried.too_old += len(records) - len(kept)
+    totals.too_old += len(records) - len(kept)
     return kept
 
 
@@ -123,7 +120,7 @@ def _write_failures(source: Source, records: Sequence[Record], using: str) -> in
 def _known(
     model: type[AccessLog] | type[AccessFailureLog], source: Source, records: Sequence[Record], using: str
 ) -> set[int]:
-    """Return the keys of the records that are rows of ours, should the mark of how far they are have been lost."""
+    """Return the keys of the records that have a row here already, should our position in the table have been lost."""
     ids = {source.event_id(record.pk): record.pk for record in records}
     rows = model._default_manager.using(using).filter(event_id__in=ids)
     return {ids[event_id] for event_id in rows.values_list("event_id", flat=True)}

@@ -1,7 +1,7 @@
-"""The tables of django-axes and django-defender, read as they are found in the database: neither has to be installed.
+"""Reads the tables of django-axes and django-defender as they are in the database; neither has to be installed.
 
-Which columns there are depends on the version (5 to 8 of django-axes); what one lacks has a default. What becomes of
-their rows is decided in ``carry``.
+Which columns there are depends on the version (5 to 8 of django-axes); missing ones have a default. What the rows
+become is decided in ``importer``.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ Package = Literal["axes", "defender"]
 Kind = Literal["attempts", "logins", "failures", "tries"]
 
 NAMESPACE = UUID("5f0a3c52-6d0e-5b39-9c7b-1d6f3a0c9e84")
-"""Of the ids that rows of other packages have as events: the same for the same row, whenever it is read."""
+"""For the event ids of rows of other packages: a row gets the same id whenever it is read."""
 
 MOST_FAILURES = 2**30
-"""What more failures than these count as: half of what a column holds, so that there is room for others."""
+"""Failures that one row stands for at most: half of what a column holds, so that others can be added."""
 
 MARK = "import:"
-"""What the names begin with under which is kept how far a table has been carried over."""
+"""How the names of cursors begin that say up to where a table was imported."""
 
 UNKNOWN = "<unknown>"
-"""What both packages write for a header that was not sent; we write nothing."""
+"""What both packages write for a header that was not sent; our rows have "" then."""
 
 EXPIRATIONS = "axes_accessattemptexpiration"
 """Where django-axes 8 keeps when an attempt expires, with ``AXES_USE_ATTEMPT_EXPIRATION``."""
@@ -52,13 +52,13 @@ class Record:
     time: int
     """Epoch milliseconds, as every time here."""
     failures: int = 0
-    """Failures that count, unless their cool-off is over."""
+    """Failures that count, unless they have expired."""
     expires_at: int | None = None
-    """Until when they count by the package's own account, where it keeps one."""
+    """When they expire according to the other package, if it notes that."""
     login: bool = False
-    """Whether the row tells of a login."""
+    """Whether the row is of a login."""
     failure: bool = False
-    """Whether the row tells of one failure."""
+    """Whether the row is of one failure."""
     logout_time: int | None = None
     session_hash: str = ""
     locked_out: bool = False
@@ -80,11 +80,11 @@ class Source:
 
     @property
     def mark(self) -> str:
-        """The name under which is kept how far the table has been carried over."""
+        """The name of the cursor that says up to where the table was imported."""
         return MARK + digest_of([("database", self.using), ("table", self.table)])
 
     def event_id(self, pk: int) -> UUID:
-        """Return the id that the row ``pk`` has as an event."""
+        """Return the event id of the row ``pk``."""
         return uuid5(NAMESPACE, f"{self.using}/{self.table}/{pk}")
 
     def count(self, after: int) -> int:
@@ -95,14 +95,14 @@ class Source:
         """Return up to ``count`` rows behind the row ``after``, in the order of their keys."""
         rows = list(self._rows.filter(pk__gt=after).order_by("pk").values(*self._columns)[:count])
         ends = self._expirations([row["id"] for row in rows]) if self.kind == "attempts" else {}
-        settled = self._settled(rows) if self.kind == "tries" else {}
-        return [self._record(row, ends.get(row["id"]), settled) for row in rows]
+        cleared = self._last_logins(rows) if self.kind == "tries" else {}
+        return [self._record(row, ends.get(row["id"]), cleared) for row in rows]
 
-    def _record(self, row: dict[str, Any], end: int | None, settled: dict[tuple[Any, Any], int]) -> Record:
+    def _record(self, row: dict[str, Any], end: int | None, cleared: dict[tuple[Any, Any], int]) -> Record:
         client = _client(row)
         failed = self.kind == "failures" or (self.kind == "tries" and not row["login_valid"])
         failures = min(MOST_FAILURES, max(0, row["failures_since_start"])) if self.kind == "attempts" else 0
-        if self.kind == "tries" and failed and row["id"] > settled.get(_who(client), 0):
+        if self.kind == "tries" and failed and row["id"] > cleared.get(_who(client), 0):
             failures = 1
         return Record(
             pk=row["id"],
@@ -127,8 +127,8 @@ class Source:
         rows = _model(EXPIRATIONS, fields)._default_manager.using(self.using).filter(pk__in=keys)
         return {key: _ms(end) for key, end in rows.values_list("pk", "expires_at")}
 
-    def _settled(self, rows: Iterable[dict[str, Any]]) -> dict[tuple[Any, Any], int]:
-        """Return the last login of each name from each address: it took back the failures before it."""
+    def _last_logins(self, rows: Iterable[dict[str, Any]]) -> dict[tuple[Any, Any], int]:
+        """Return the last login of each name from each address: it cleared the failures before it."""
         names = {row["username"] for row in rows if not row["login_valid"]}
         logins = self._rows.filter(login_valid=True, username__in=names).order_by()
         found: dict[tuple[Any, Any], int] = {}
@@ -198,15 +198,15 @@ def _columns(using: str, table: str) -> set[str]:
 
 
 def _model(table: str, fields: dict[str, models.Field[Any, Any]]) -> type[models.Model]:
-    """Return a model of the table that no app has, and that nothing migrates."""
+    """Return a model of the table; no app has it, and nothing migrates it."""
     meta = type("Meta", (), {"app_label": "axes_async", "apps": Apps(), "managed": False, "db_table": table})
     return type("Row", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
 
 
 def _client(row: dict[str, Any]) -> Client:
-    """Return the client that a row tells of, as a request of it would be counted."""
+    """Return the client of a row, as one of its requests would be counted here."""
     username, address = row["username"], str(row["ip_address"] or "")
-    agent, accept, path = (_sent(row.get(name)) for name in ("user_agent", "http_accept", "path_info"))
+    agent, accept, path = (_header(row.get(name)) for name in ("user_agent", "http_accept", "path_info"))
     parsed = parse_address(address)
     return Client(
         username=None if username is None else row_text(username, tell_apart=True),
@@ -228,7 +228,7 @@ def _who(client: Client) -> tuple[str | None, str | None]:
     return client.canonical["username"], client.canonical["ip_address"]
 
 
-def _sent(value: str | None) -> str:
+def _header(value: str | None) -> str:
     return "" if value is None or value == UNKNOWN else value
 
 
