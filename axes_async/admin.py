@@ -233,7 +233,7 @@ class AccessResetAdmin(ReadOnlyAdmin):
     list_filter = ("reset_time", "scope")
     fieldsets = (
         (None, {"fields": ("reset_time", "scope", "shown_username", "ip_address", "attempts", "counters")}),
-        (_("Operator"), {"fields": ("shown_by", "shown_reason")}),
+        (None, {"fields": ("shown_by", "shown_reason")}),
     )
     shown_by = _shown("by", _("by"))
     shown_reason = _shown("reason", _("reason"))

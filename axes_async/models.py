@@ -264,8 +264,15 @@ class StoreState(models.Model):
 class AccessReset(models.Model):
     """A reset: what it was to reach, who asked for it and why, and how many attempts went."""
 
+    SCOPES = (
+        ("all", _("everything")),
+        ("both", _("all values given")),
+        ("either", _("any value given")),
+        ("rows", _("chosen attempts")),
+    )
+
     reset_time = models.DateTimeField(_("reset time"), db_index=True)
-    scope = models.CharField(_("scope"), max_length=8, help_text=_("all, both, either or rows"))
+    scope = models.CharField(_("scope"), max_length=8, choices=SCOPES)
     username = models.CharField(_("username"), max_length=255, null=True)  # noqa: DJ001
     ip_address = models.GenericIPAddressField(_("IP address"), null=True)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)

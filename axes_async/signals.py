@@ -11,6 +11,6 @@ Arguments: ``request`` (or ``None``), ``username`` and ``ip_address`` of the att
 user_unlocked = Signal()
 """A reset has lifted a lockout. Sent once per lockout, in the process that did the reset: a worker or a command.
 
-Arguments: ``parameters``, the names of the values that the counter is made of, and ``username`` and ``ip_address``. Each
-of the two is ``None`` if it is none of these values, or is not known any more.
+Arguments: ``parameters``, the names of the values that the counter is made of, ``username`` and ``ip_address``. Each of
+the last two is ``None`` if it is none of these values, or is not known any more.
 """

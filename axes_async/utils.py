@@ -38,8 +38,8 @@ def reset(
 def reset_request(request: HttpRequest) -> int:
     """Reset what the lockout rules count of the client behind ``request``; return how many attempts went.
 
-    The name is taken from the form, or else from the query parameter ``username``. If no rule counts the client, nothing
-    is reset.
+    The name is taken from the form, or else from the query parameter ``username``. Nothing is reset
+    if no rule counts the client.
     """
     client = identify(request, None)
     username = client.username or request.GET.get("username") or None

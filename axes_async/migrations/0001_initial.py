@@ -47,7 +47,19 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("reset_time", models.DateTimeField(db_index=True, verbose_name="reset time")),
-                ("scope", models.CharField(help_text="all, both, either or rows", max_length=8, verbose_name="scope")),
+                (
+                    "scope",
+                    models.CharField(
+                        choices=[
+                            ("all", "everything"),
+                            ("both", "all values given"),
+                            ("either", "any value given"),
+                            ("rows", "chosen attempts"),
+                        ],
+                        max_length=8,
+                        verbose_name="scope",
+                    ),
+                ),
                 ("username", models.CharField(max_length=255, null=True, verbose_name="username")),
                 ("ip_address", models.GenericIPAddressField(null=True, verbose_name="IP address")),
                 ("attempts", models.PositiveIntegerField(default=0, verbose_name="attempts")),
