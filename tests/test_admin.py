@@ -1,4 +1,4 @@
-"""The admin: rows to look at and to search, and lockouts that go with the attempts that are deleted."""
+"""The admin: rows to look at and to search, and lockouts that end with the attempts that are deleted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from django.urls import reverse
 from django.utils.html import escape
 
 import axes_async.admin
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset
+from axes_async.utils import reset
 from tests.actions import failure
 from tests.conftest import PASSWORD
 from tests.labels import label
@@ -28,6 +29,7 @@ A, B, C = "203.0.113.7", "198.51.100.8", "192.0.2.9"
 NO_STORE = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
 BACKEND = "tests.site.CountingBackend"
 MODELS = ("accessattempt", "accesslog", "accessfailurelog")
+ALL = (*MODELS, "accessreset")
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -73,7 +75,7 @@ def texts(response: Any) -> list[str]:
 
 def test_the_app_and_its_rows_have_names_that_people_know(operator: Client) -> None:
     page = operator.get("/admin/").content.decode()
-    for name in ("Axes", "Access attempts", "Access logs", "Access failures"):
+    for name in ("Axes", "Access attempts", "Access logs", "Access failures", "Unlocks"):
         assert name in page
     assert apps.get_app_config("axes_async").verbose_name == "Axes"
 
@@ -104,12 +106,44 @@ def test_deleting_many_attempts_lifts_the_lockouts_of_each(operator: Client, loc
     assert [gets_in(post, address) for address in (A, B, C)] == [True, True, False]
 
 
-def test_more_attempts_than_one_event_names_go_as_well(
+def test_more_attempts_than_one_reset_names_go_as_well(
     operator: Client, locked: None, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("axes_async.admin.PORTION", 2)
     assert "Successfully deleted 3 access attempts." in texts(delete(operator, A, B, C))
     assert all(gets_in(post, address) for address in (A, B, C))
+
+
+def test_deletion_says_who_did_it_and_where(operator: Client, locked: None) -> None:
+    delete(operator, A, B)
+    done = AccessReset.objects.get()
+    assert (done.scope, done.attempts, done.by, done.reason) == ("rows", 2, "root", "deleted in the admin")
+
+
+def test_unlocks_are_shown_searched_and_never_changed(operator: Client, locked: None) -> None:
+    reset(ip=A, reason="called the\u202ehelpdesk", by="helen")
+    done = AccessReset.objects.get()
+    page = operator.get(url("changelist", "accessreset"))
+    assert "all values given" in page.content.decode()
+    assert escape(r"called the\u202ehelpdesk") in page.content.decode()
+    for term, found in (("helen", 1), ("helpdesk", 1), (A, 1), ("mallory", 0)):
+        assert operator.get(url("changelist", "accessreset"), {"q": term}).context["cl"].result_count == found
+    assert operator.get(url("change", "accessreset", done.pk)).status_code == 200
+    assert operator.get(url("add", "accessreset")).status_code == 403
+    assert operator.post(url("change", "accessreset", done.pk), {"by": "mallory"}).status_code == 403
+    assert operator.post(url("delete", "accessreset", done.pk), {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize("model", ["accesslog", "accessfailurelog"])
+def test_nobody_can_delete_from_a_log(operator: Client, locked: None, model: str) -> None:
+    row: Any = apps.get_model("axes_async", model).objects.first()
+    assert operator.post(url("delete", model, row.pk), {"post": "yes"}).status_code == 403
+
+
+def test_attempt_made_by_hand_can_be_deleted(operator: Client) -> None:
+    AccessAttempt.objects.create(username="alice", ip_address=A, failures_since_start=3)
+    assert "Successfully deleted 1 access attempt." in texts(delete(operator, A))
+    assert not AccessAttempt.objects.exists()
 
 
 def test_a_failure_not_yet_written_cannot_lock_again_what_was_deleted(
@@ -268,10 +302,13 @@ def test_a_lockout_that_has_ended_is_shown_as_ended(operator: Client, post: Post
         assert not operator.get(url("changelist")).context["cl"].result_list[0].is_locked
 
 
-def test_what_was_counted_without_the_store_is_shown_too(operator: Client, post: Post) -> None:
+def test_what_was_counted_without_the_store_is_shown_too(
+    operator: Client, post: Post, drain: Callable[[], int]
+) -> None:
     with override_settings(CACHES=NO_STORE):
         for _ in range(3):
             post(REMOTE_ADDR=A)
+        drain()
         assert operator.get(url("changelist")).context["cl"].result_list[0].is_locked
 
 
@@ -293,7 +330,7 @@ def test_marks_that_disguise_a_name_are_shown_escaped(
 
 
 def test_a_site_may_leave_the_rows_out_of_its_admin(operator: Client) -> None:
-    models = [apps.get_model("axes_async", model) for model in MODELS]
+    models = [apps.get_model("axes_async", model) for model in ALL]
 
     def read_again(**settings: Any) -> None:
         """Do what a start of the site does with the admin."""
