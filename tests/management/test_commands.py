@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -296,7 +297,7 @@ def test_without_a_store_a_reset_fails_clearly_and_changes_nothing(fail: Fail, g
 
 @pytest.mark.parametrize(
     "command",
-    [["axes_reset"], ["axes_reset", "--dry-run"], ["axes_reset_logs"], ["axes_rebuild"], ["axes_list_attempts"]],
+    [["axes_reset"], ["axes_reset", "--dry-run"], ["axes_reset_logs"], ["axes_sync"], ["axes_list_attempts"]],
     ids=" ".join,
 )
 def test_without_a_database_a_command_says_so_in_a_line(command: list[str]) -> None:
@@ -305,6 +306,52 @@ def test_without_a_database_a_command_says_so_in_a_line(command: list[str]) -> N
 
     with connection.execute_wrapper(away), pytest.raises(CommandError, match="The database cannot be used: no such"):
         run(*command)
+
+
+def test_a_reset_keeps_who_asked_for_it_and_why(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resetting, "getuser", lambda: "helen")
+    fail("alice", A)
+    fail("bob", B)
+    run("axes_reset_ip", A, "--reason", "called the helpdesk")
+    run("axes_reset")
+    done = AccessReset.objects.order_by("pk").values_list("by", "reason", "ip_address", "attempts")
+    assert list(done) == [("helen", "called the helpdesk", A, 1), ("helen", "", None, 1)]
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("No username set in the environment")], ids=str)
+def test_a_user_without_a_name_is_noted_by_number(
+    fail: Fail, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def no_name() -> str:
+        raise error
+
+    monkeypatch.setattr(resetting, "getuser", no_name)
+    fail("alice", A)
+    run("axes_reset")
+    assert AccessReset.objects.get().by == f"uid {os.getuid()}"
+
+
+def test_code_may_say_who_asked_for_a_reset_and_why(fail: Fail) -> None:
+    fail("alice", A)
+    assert reset(ip=A, reason="a support form", by="helen") == 1
+    done = AccessReset.objects.get()
+    assert (done.by, done.reason, done.scope) == ("helen", "a support form", "both")
+
+
+def test_a_reason_that_is_too_long_is_refused(fail: Fail, gets_in: GetsIn) -> None:
+    fail("alice", A)
+    with pytest.raises(CommandError, match="255"):
+        run("axes_reset", "--reason", "x" * 256)
+    assert not gets_in("alice", A)
+
+
+def test_rows_made_by_hand_are_listed_and_reset() -> None:
+    AccessAttempt.objects.create(username="Alice", ip_address=A, failures_since_start=3)
+    AccessAttempt.objects.bulk_create([AccessAttempt(username="bob", ip_address=B, failures_since_start=1)])
+    assert sorted(run("axes_list_attempts").splitlines()) == [f"{B}\tbob\t1", f"{A}\tAlice\t3"]
+    assert run("axes_reset_username", "ALICE") == "1 attempts removed.\n"
+    assert run("axes_reset_ip", B) == "1 attempts removed.\n"
+    assert not AccessAttempt.objects.exists()
 
 
 def test_without_a_broker_a_queued_reset_fails_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
