@@ -16,8 +16,7 @@ from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
 from axes_async.login.attempt import event_of
 from axes_async.login.rules import counters_of, longest_cooloff
-from axes_async.models import AccessAttempt, AttemptCounter
-from axes_async.stores.database.mode import shared_state
+from axes_async.models import AccessAttempt, AttemptCounter, StoreState
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, name_client, new_row, state_of
 from axes_async.tasks.importing.sources import MOST_FAILURES, Record
 from axes_async.tasks.projection.rows import upsert
@@ -114,7 +113,8 @@ class Counts:
     def _write_counters(self) -> None:
         if not self.shares:
             return
-        store, rows = shared_state(self.using), self._locked_rows()
+        store = StoreState.objects.using(self.using).first() or StoreState()  # Resets change it under the writer lock.
+        rows = self._locked_rows()
         for row in rows:
             share = self.shares[row.digest]
             state = state_of(row, void=store.void_generation)
