@@ -1,57 +1,126 @@
-"""Autonomous transactions: what is written in a request stays written, also if the request comes to nothing."""
+"""Autonomous transactions: what a step writes in a request stays written, also if the request is rolled back."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, wraps
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import cache
+from threading import Condition, Thread
+from typing import Any, TypeVar
 
 from django.db import close_old_connections, connections
 
-from axes_async.cursor import database
+from axes_async.errors import StoreBusy, StoreUnavailable
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
+THREADS = 32
+"""Steps of this process that run beside their callers' transactions at one time."""
 
-def apart(step: Callable[P, T]) -> Callable[P, T]:
-    """Have ``step`` on a connection of its own where the caller is in a transaction: that may be rolled back.
+PATIENCE = 3.0
+"""Seconds that a caller waits for its step; the statements of a step have shorter bounds of their own."""
 
-    A failure must be counted also if the request that made it comes to nothing (``ATOMIC_REQUESTS``). The transaction
-    that Django's ``TestCase`` wraps around a test is none of the caller's. On SQLite a second connection could only
-    wait for the first to end, so there the step shares the fate of the caller's transaction.
+IDLE = 10.0
+"""Seconds after which a thread without work ends."""
+
+
+def autonomous(step: Callable[[], T], *, using: str) -> T:
+    """Run ``step`` on a connection of its own if the caller is in a transaction, so that no rollback undoes it.
+
+    A failure must be counted also if the request that made it comes to nothing (``ATOMIC_REQUESTS``). Two cases share
+    the caller's transaction: on SQLite, a second connection could only wait for the first; in a Django ``TestCase``, a
+    second connection would see nothing of the test, and what it wrote would stay.
+
+    :raises StoreUnavailable: if the step could not be run in time. It may be done later.
+    """
+    if not in_transaction(using) or shares_transaction(using):
+        return step()
+    return _pool(os.getpid()).run(step)
+
+
+def in_transaction(using: str) -> bool:
+    """Return whether a step that begins now on the caller's connection would be part of a transaction of the caller.
+
+    The one that Django's ``TestCase`` wraps around a test is none of the caller's.
+    """
+    connection = connections[using]
+    if connection.in_atomic_block:
+        return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    return connection.connection is not None and not connection.get_autocommit()
+
+
+def shares_transaction(using: str) -> bool:
+    """Return whether a step of a caller that is in a transaction has to be part of it."""
+    connection = connections[using]
+    return connection.vendor == "sqlite" or any(getattr(b, "_from_testcase", False) for b in connection.atomic_blocks)
+
+
+class _Pool:
+    """Threads that are started when there is work for them, and end when there is none.
+
+    They are daemons, unlike those of ``ThreadPoolExecutor``: a database that never answers must not keep a process from
+    ending.
     """
 
-    @wraps(step)
-    def run(*args: P.args, **options: P.kwargs) -> T:
-        if not _in_transaction() or shares_transaction():
-            return step(*args, **options)
+    def __init__(self) -> None:
+        self.work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self.changed = Condition()
+        self.threads = self.idle = 0
 
-        def elsewhere() -> T:
-            close_old_connections()
-            try:
-                return step(*args, **options)
-            finally:
-                close_old_connections()  # As at the end of a request, by ``CONN_MAX_AGE``.
+    def run(self, step: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+        with self.changed:
+            self.work.append((future, step))
+            if self.idle >= len(self.work):
+                self.changed.notify()
+            elif self.threads < THREADS:
+                self.threads += 1
+                Thread(target=self._serve, name="axes-async-step", daemon=True).start()
+        try:
+            return future.result(timeout=PATIENCE)
+        except FutureTimeoutError:
+            if future.done():
+                raise  # It is the step that has raised it.
+            if future.cancel():
+                raise StoreBusy("All threads that have a database connection of their own are at work.") from None
+            raise StoreUnavailable(f"The database has not answered for {PATIENCE} s.") from None
 
-        return _elsewhere(os.getpid()).submit(elsewhere).result()
+    def _serve(self) -> None:
+        while (item := self._next()) is not None:
+            _do(*item)
+            del item  # What the step has returned is not to live until the next one.
 
-    return run
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self.changed:
+            self.idle += 1
+            self.changed.wait_for(lambda: self.work, timeout=IDLE)
+            self.idle -= 1
+            if self.work:
+                return self.work.popleft()
+            self.threads -= 1
+        connections.close_all()
+        return None
 
 
-def shares_transaction() -> bool:
-    """Return whether a step that begins now is going to be part of the caller's transaction."""
-    return connections[database()].vendor == "sqlite" and _in_transaction()
-
-
-def _in_transaction() -> bool:
-    blocks = connections[database()].atomic_blocks
-    return not all(getattr(block, "_from_testcase", False) for block in blocks)
+def _do(future: Future[Any], step: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        close_old_connections()
+        try:
+            result = step()
+        finally:
+            close_old_connections()  # As at the end of a request, by ``CONN_MAX_AGE``.
+    except BaseException as error:  # noqa: BLE001  (it is the caller's)
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 @cache
-def _elsewhere(pid: int) -> ThreadPoolExecutor:
-    """Return a thread of this process; a forked one has to start its own."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="axes-async-rows")
+def _pool(pid: int) -> _Pool:
+    """Return the threads of this process; a forked one has to start its own."""
+    return _Pool()

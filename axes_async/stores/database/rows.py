@@ -5,7 +5,7 @@ The database store, the projection, the sync and the importer all use it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from axes_async.client.keys import keys_of
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 STATE_FIELDS = ("failures", "since", "limit", "expires_at", "locked_until", "ends", "changed_at", "generation")
 """The columns that ``keep_state`` sets."""
+
+NAME_FIELDS = ("username_key", "ip_address_key", "user_agent_key", "username", "ip_address")
+"""The columns that ``name_client`` sets."""
+
+TOLD = "~"
+"""No token: stands among the reservations for when a prolonged lockout was told last."""
 
 
 def new_row(digest: str, parameters: tuple[Parameter, ...], *, at: int) -> AttemptCounter:
@@ -69,13 +75,24 @@ def keep_state(row: AttemptCounter, state: CounterState, *, at: int, limit: int,
 
 def reservations_of(row: AttemptCounter, now: int) -> dict[str, int]:
     """Return the open reservations in ``row`` at ``now`` (epoch milliseconds): the end of each lease, by token."""
-    pairs = (item.partition("=") for item in row.reservations.split())
-    return {token: int(end) for token, _, end in pairs if int(end) > now}
+    return {token: end for token, end in _pairs(row) if end > now and token != TOLD}
 
 
-def keep_reservations(row: AttemptCounter, reservations: Mapping[str, int]) -> None:
-    """Have ``row`` hold ``reservations``."""
-    row.reservations = " ".join(f"{token}={end}" for token, end in reservations.items())
+def keep_reservations(row: AttemptCounter, reservations: Mapping[str, int], *, told_at: int = 0) -> None:
+    """Have ``row`` hold ``reservations``, and when an event last told that its lockout was prolonged."""
+    pairs = [*reservations.items(), *([(TOLD, told_at)] if told_at else [])]
+    row.reservations = " ".join(f"{token}={end}" for token, end in pairs)
+
+
+def told_at_of(row: AttemptCounter) -> int:
+    """Return when an event last told that the lockout was prolonged, in epoch milliseconds; 0: never."""
+    return next((time for token, time in _pairs(row) if token == TOLD), 0)
+
+
+def _pairs(row: AttemptCounter) -> Iterator[tuple[str, int]]:
+    for item in row.reservations.split():
+        token, _, time = item.partition("=")
+        yield token, int(time)
 
 
 def saved_of(row: AttemptCounter, now: int, *, void: int = -1) -> SavedCounter:

@@ -1,0 +1,69 @@
+"""What a process has heard of counters from a store that was lost before its events were written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from types import MappingProxyType
+
+from axes_async.clock import as_ms
+from axes_async.counters.rules import Counter, Rule
+from axes_async.counters.state import CounterState
+from axes_async.models import AttemptCounter, StoreState
+
+Known = Mapping[str, tuple[int, int]]
+"""Failures by digest, and when the caller was told of them (epoch milliseconds)."""
+
+NOTHING: Known = MappingProxyType({})
+
+
+def heard_state(
+    counter: Counter, state: CounterState, known: Known, row: AttemptCounter | None, store: StoreState, now: int
+) -> CounterState | None:
+    """Return the state that ``known`` makes of a counter; ``None`` if the row knows as much, or knows better.
+
+    :param state: the state in the row, without what has expired.
+    """
+    failures, at = known.get(counter.digest, (0, 0))
+    if failures <= state.failures or _is_since(store.voided_at, at):
+        return None
+    if row is not None:
+        if _is_since(row.forgiven_at, at):
+            return None
+        if row.failures >= failures and row.expires_at is not None and at < as_ms(row.expires_at):
+            return None  # The row has had these very failures, and they have expired.
+    expires_at = _expiry(counter.rule, failures, at)
+    if 0 < expires_at <= now:
+        return None
+    return _state(counter.rule, replace(state, ends=list(state.ends)), failures, at, expires_at)
+
+
+def _state(rule: Rule, state: CounterState, failures: int, at: int, expires_at: int) -> CounterState:
+    if rule.rolling:
+        # It is not known when each was made: each is taken to be as young as it can be.
+        state.ends = sorted([*state.ends, *[expires_at] * (failures - state.failures)])
+    state.failures, state.expires_at, state.since = failures, expires_at, state.since or at
+    if rule.tiers:
+        state.locked_until = _lock_end(rule, failures, at)
+    return state
+
+
+def _lock_end(rule: Rule, failures: int, at: int) -> int:
+    """Return when the lockout ends that so many failures have just set; 0 if they set none.
+
+    Failures that no row has are of the last moments: a tier that they reach exactly has locked then.
+    """
+    reached = [tier.failures for tier in rule.tiers if tier.failures <= failures]
+    if not reached or (reached[-1] != failures and reached[-1] != rule.tiers[-1].failures):
+        return 0
+    return at + rule.lockout_ms(failures)
+
+
+def _expiry(rule: Rule, failures: int, at: int) -> int:
+    start = _lock_end(rule, failures, at) if rule.tiers else 0
+    return (start or at) + rule.window_ms if rule.window_ms else 0
+
+
+def _is_since(moment: datetime | None, at: int) -> bool:
+    return moment is not None and as_ms(moment) >= at

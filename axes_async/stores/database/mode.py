@@ -1,0 +1,141 @@
+"""Who decides: the one row of ``StoreState``, its locks, and the bounded transactions in which it is looked at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from django.db import Error, connections, transaction
+from django.db.models import F
+
+from axes_async import clock
+from axes_async.models import StoreState
+
+LOCK_MS = 200
+"""Milliseconds that one statement of a step waits for a lock; MySQL counts in seconds, and waits for one."""
+
+STATEMENT_MS = 1000
+"""Milliseconds that one statement of a step may take in all, on PostgreSQL."""
+
+ONE = 1
+"""The primary key of the one row."""
+
+SHARED = {"postgresql": "FOR SHARE", "mysql": "LOCK IN SHARE MODE"}
+
+TIME = {
+    "postgresql": "(EXTRACT(EPOCH FROM statement_timestamp()) * 1000)::bigint",
+    "mysql": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000",
+}
+"""The time at which a statement began, in epoch milliseconds. SQLite has no clock but that of this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseClock:
+    """The time of the database, as a statement that began at ``started`` (``time.monotonic``) has told it."""
+
+    ms: int
+    started: float
+
+    def now(self) -> int:
+        """Return the time now, in epoch milliseconds."""
+        if clock.fixed_ms is not None:
+            return clock.fixed_ms()
+        return self.ms + int((time.monotonic() - self.started) * 1000)
+
+
+@contextmanager
+def step_transaction(using: str) -> Iterator[None]:
+    """Run a step in a transaction in which nothing waits for long and every statement sees what is committed by then.
+
+    Inside a transaction of the caller it is a savepoint, and has the bounds and the isolation of that transaction.
+    """
+    connection = connections[using]
+    begins, vendor = not connection.in_atomic_block, connection.vendor
+    try:
+        with transaction.atomic(using=using):
+            if begins and vendor in SHARED:
+                with connection.cursor() as cursor:
+                    # At REPEATABLE READ, whoever has waited for a lock could only fail.
+                    isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+                    if vendor == "postgresql":
+                        bounds = f"SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL statement_timeout = {STATEMENT_MS}"
+                        cursor.execute(f"{isolation}; {bounds}")
+                    else:
+                        cursor.execute(isolation)
+                        name = "innodb_lock_wait_timeout"
+                        cursor.execute(f"SET @axes_wait = @@SESSION.{name}, SESSION {name} = 1")
+            yield
+    finally:
+        if begins and vendor == "mysql" and connection.connection is not None:
+            with suppress(Error), connection.cursor() as cursor:
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = COALESCE(@axes_wait, 50)")
+
+
+def shared_state(using: str) -> StoreState:
+    """Return the state, locked to the end of the transaction: others may read it, and nobody changes it."""
+    return shared_state_and_clock(using)[0]
+
+
+def shared_state_and_clock(using: str) -> tuple[StoreState, DatabaseClock]:
+    """Return the state, locked as by ``shared_state``, and the time."""
+    if connections[using].vendor not in SHARED:
+        # SQLite has one lock. A write takes it, and only before anything is read: see "SQLITE_BUSY_SNAPSHOT" there.
+        _take_write_lock(using)
+        return _read(using)
+    return _read(using, SHARED[connections[using].vendor])
+
+
+def exclusive_state(using: str) -> StoreState:
+    """Return the state, locked to the end of the transaction: no step is at work, or begins."""
+    if connections[using].vendor not in SHARED:
+        return shared_state(using)
+    return _read(using, "FOR UPDATE")[0]
+
+
+def state_and_clock(using: str) -> tuple[StoreState, DatabaseClock]:
+    """Return the state as it is now, without any lock, and the time."""
+    return _read(using)
+
+
+def let_database_decide(using: str, *, generation: int | None = None) -> None:
+    """Have the database decide from now on, in a short transaction of its own.
+
+    :param generation: only if the store has decided in this generation or an earlier one.
+    """
+    with step_transaction(using):
+        rows = StoreState.objects.using(using).filter(pk=ONE, mode=StoreState.STORE)
+        if generation is not None:
+            rows = rows.filter(generation__lte=generation)
+        rows.update(mode=StoreState.DATABASE)
+
+
+def database_now(using: str) -> int:
+    """Return the time by the database's clock, in epoch milliseconds."""
+    if clock.fixed_ms is not None:
+        return clock.fixed_ms()
+    sql = TIME.get(connections[using].vendor)
+    if sql is None:
+        return clock.now_ms()
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"SELECT {sql}")
+        return int(cursor.fetchone()[0])
+
+
+def _read(using: str, lock: str = "") -> tuple[StoreState, DatabaseClock]:
+    connection = connections[using]
+    table = connection.ops.quote_name(StoreState._meta.db_table)
+    now = TIME.get(connection.vendor)
+    sql = f"SELECT *, {now or 0} AS now_ms FROM {table} WHERE id = {ONE} {lock}"  # noqa: S608  (all of it is ours)
+    while True:
+        started = time.monotonic()
+        for state in StoreState.objects.using(using).raw(sql):
+            ms: int = state.now_ms if now else clock.now_ms()  # type: ignore[attr-defined]
+            return state, DatabaseClock(int(ms), started)
+        StoreState.objects.using(using).bulk_create([StoreState(pk=ONE)], ignore_conflicts=True)
+
+
+def _take_write_lock(using: str) -> None:
+    if not StoreState.objects.using(using).filter(pk=ONE).update(generation=F("generation")):
+        StoreState.objects.using(using).bulk_create([StoreState(pk=ONE)], ignore_conflicts=True)

@@ -1,0 +1,307 @@
+"""The store contract on counter rows: the store of a site without Redis, and what decides while the store cannot.
+
+A step is one transaction. It locks the rows of its counters in the order of their digests and nothing else for itself,
+so strangers do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import Error, IntegrityError, connections
+
+from axes_async.counters.events import AttemptEvent, Kind
+from axes_async.counters.rules import Counter
+from axes_async.errors import StoreReturned, StoreUnavailable
+from axes_async.models import AccessFailureLog, AccessLog, AttemptCounter, OutboxEvent, StoreState, database
+from axes_async.stores.autonomous import autonomous
+from axes_async.stores.contract import OutboxStore
+from axes_async.stores.counting import CountingStore, KeptCounter, Step
+from axes_async.stores.database import mode
+from axes_async.stores.database.heard import NOTHING, Known, heard_state
+from axes_async.stores.database.rows import (
+    NAME_FIELDS,
+    STATE_FIELDS,
+    keep_reservations,
+    keep_state,
+    name_client,
+    new_row,
+    reservations_of,
+    state_of,
+    told_at_of,
+)
+from axes_async.stores.results import StepResult
+
+T = TypeVar("T")
+Rows = dict[str, AttemptCounter]
+
+PATIENCE = 1.0
+"""Seconds in which a step is begun again after a deadlock, or after a lock that could not be had."""
+
+TRIES = 8
+"""How often a step is begun at most."""
+
+NUDGE_EVERY = 1.0
+"""Seconds between two results of this process that ask for a drain."""
+
+PASSING = {"40001", "40P01", "55P03", 1205, 1213, 1020}
+"""Errors that another try may not meet: a deadlock, a lock not to be had, a row that changed. PostgreSQL's, MySQL's."""
+
+
+class _StoreDecides(Exception):
+    """The mode has to be changed before this step."""
+
+
+class _RowsMissing(Exception):
+    """Rows have to be made before others are locked: they would not be locked in the order of their digests."""
+
+
+class DatabaseStore(CountingStore):
+    """The contract on the rows of the database.
+
+    :param replaces: the store whose ``generation`` this process knows, which decides unless it cannot.
+    :param standalone: no other store ever decides.
+    :param nudge_always: every event asks for a drain.
+
+    Without ``replaces``, and not ``standalone``, it stands in for a cache store, which has no generations.
+    """
+
+    has_outbox = False
+
+    def __init__(
+        self, *, replaces: OutboxStore | None = None, standalone: bool = False, nudge_always: bool = False
+    ) -> None:
+        self.replaces, self.standalone, self.nudge_always = replaces, standalone, nudge_always
+        self._nudged_at = float("-inf")
+
+    def reserve(
+        self,
+        token: str,
+        counters: Sequence[Counter],
+        event: AttemptEvent | None,
+        *,
+        lease: int,
+        extend: bool,
+        known: Known = NOTHING,
+    ) -> StepResult:
+        """Do ``Store.reserve``.
+
+        :param known: failures that the caller has heard of, by digest, and when (epoch milliseconds). The larger of row
+            and known counts, unless a reset came later.
+        """
+
+        def action(step: Step) -> StepResult:
+            return step.reserve(token, counters, event, lease=lease, extend=extend)
+
+        return self._step(counters, action, create=counters if lease else (), event=event, known=known)
+
+    def record(self, event: AttemptEvent) -> StepResult:
+        def work(using: str) -> StepResult:
+            with mode.step_transaction(using):
+                done = event if event.at else event.applied((), at=mode.database_now(using))
+                return self._deliver(StepResult(event=done), using, twice=True)
+
+        return self._run(work)
+
+    def probe(self) -> None:
+        def work(using: str) -> None:
+            with mode.step_transaction(using):
+                mode.shared_state(using)
+
+        self._run(work)
+
+    def _step(
+        self,
+        counters: Sequence[Counter],
+        action: Callable[[Step], StepResult],
+        *,
+        create: Sequence[Counter] = (),
+        event: AttemptEvent | None = None,
+        settles: bool = False,
+        known: Known = NOTHING,
+    ) -> StepResult:
+        made = partial(new_rows, create, event)
+
+        def work(using: str) -> StepResult:
+            with mode.step_transaction(using):
+                state, clock = mode.shared_state_and_clock(using)
+                rows = self._lock(using, counters, made(clock.now()), state)
+                # Asked for when the rows are held: a drain that wrote this event held them too.
+                applied = event is not None and settles and was_applied(using, event)
+                if not applied:
+                    self._check_generation(state)
+                step = self._begin(counters, rows, state, clock.now(), applied=applied, known=known)
+                result = action(step)
+                if not applied and self._must_decide(state) and (step.touched or event is not None):
+                    raise _StoreDecides
+                self._save(using, step, rows, state, event)
+                return self._deliver(result, using)
+
+        return self._run(work, made)
+
+    def _read(self, counters: Sequence[Counter]) -> Step:
+        def work(using: str) -> Step:
+            state, clock = mode.state_and_clock(using)
+            self._check_generation(state)
+            rows = AttemptCounter.objects.using(using).filter(digest__in=[counter.digest for counter in counters])
+            found = {row.digest: row for row in rows}
+            return self._begin(counters, found, state, clock.now())
+
+        return self._run(work)
+
+    def _check_generation(self, state: StoreState) -> None:
+        """Raise ``StoreReturned`` if the store decides, and this process has not heard of that yet."""
+        if self._must_decide(state) and self.replaces is not None and state.generation > self.replaces.generation:
+            raise StoreReturned(state.generation)
+
+    def _must_decide(self, state: StoreState) -> bool:
+        """Return whether the store decides, as far as the database knows."""
+        return self.replaces is not None and not self.standalone and state.mode == StoreState.STORE
+
+    def _lock(self, using: str, counters: Sequence[Counter], made: Rows, state: StoreState) -> Rows:
+        """Lock the rows of ``counters``, and make those of ``made`` that are missing."""
+        digests = {counter.digest for counter in counters}
+        query = AttemptCounter.objects.using(using).select_for_update().filter(digest__in=digests).order_by("digest")
+        rows = {row.digest: row for row in query}
+        missing = made.keys() - rows.keys()
+        if not missing:
+            return rows
+        if rows and connections[using].vendor != "sqlite":
+            raise _RowsMissing
+        _make(using, [made[digest] for digest in missing])
+        return {row.digest: row for row in query.all()}
+
+    def _begin(
+        self,
+        counters: Sequence[Counter],
+        rows: Rows,
+        state: StoreState,
+        now: int,
+        *,
+        applied: bool = False,
+        known: Known = NOTHING,
+    ) -> Step:
+        kept = {}
+        for counter in counters:
+            row = rows.get(counter.digest)
+            if row is not None and row.generation <= state.void_generation:
+                row.failures = row.blocked = 0
+            kept[counter.digest] = KeptCounter() if row is None else _kept_of(row, now)
+        step = Step(counters, kept, now, applied=applied)
+        for counter in counters if known else ():
+            one = kept[counter.digest]
+            one.heard = heard_state(counter, one.state, known, rows.get(counter.digest), state, now)
+        return step
+
+    def _save(self, using: str, step: Step, rows: Rows, state: StoreState, event: AttemptEvent | None) -> None:
+        for digest in sorted(step.touched & rows.keys()):
+            row, kept = rows[digest], step.kept[digest]
+            fields = ["reservations", "blocked"]
+            keep_reservations(row, kept.reservations, told_at=kept.told_at)
+            row.blocked = kept.blocked
+            if digest in step.changed:
+                keep_state(row, kept.state, at=step.now, limit=step.changed[digest], generation=state.generation)
+                fields += STATE_FIELDS
+                if event is not None and not any(getattr(row, name) for name in NAME_FIELDS):
+                    name_client(row, event)
+                    fields += NAME_FIELDS
+            if not self.standalone and not row.dirty:
+                row.dirty = True
+                fields.append("dirty")
+            row.save(using=using, update_fields=fields)
+
+    def _deliver(self, result: StepResult, using: str, *, twice: bool = False) -> StepResult:
+        """Append the event to the outbox table.
+
+        :param twice: the event may be there already.
+        """
+        if (event := result.event) is None:
+            return result
+        row = OutboxEvent(event_id=UUID(event.id), wire=event.wire())
+        if twice:
+            OutboxEvent.objects.using(using).bulk_create([row], ignore_conflicts=True)
+        else:
+            row.save(using=using, force_insert=True)
+        return replace(result, event=None, nudge=self._is_nudge_due())
+
+    def _is_nudge_due(self) -> bool:
+        now = time.monotonic()
+        if not self.nudge_always and now - self._nudged_at < NUDGE_EVERY:
+            return False
+        self._nudged_at = now
+        return True
+
+    def _run(self, work: Callable[[str], T], made: Callable[[int], Rows] | None = None) -> T:
+        """Do ``work`` apart from a transaction of the caller; raises ``StoreUnavailable`` for every database error."""
+        using = database()
+        try:
+            return autonomous(lambda: self._persist(work, using, made), using=using)
+        except Error as error:
+            raise StoreUnavailable(f"The database: {type(error).__name__}: {error}") from error
+
+    def _persist(self, work: Callable[[str], T], using: str, made: Callable[[int], Rows] | None) -> T:
+        """Do ``work``, and again after what may pass."""
+        give_up = time.monotonic() + PATIENCE
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return work(using)
+            except _StoreDecides:
+                known = self.replaces.generation if self.replaces is not None else None
+                mode.let_database_decide(using, generation=known)
+            except _RowsMissing:
+                if made is not None:
+                    _make(using, list(made(mode.database_now(using)).values()))
+            except Error as error:
+                is_late = not tries_left or time.monotonic() > give_up
+                if is_late or not _may_pass(error, using, first=tries_left == TRIES - 1):
+                    raise
+        raise StoreUnavailable("The database has changed its mind too often.")
+
+
+def _make(using: str, rows: list[AttemptCounter]) -> None:
+    rows.sort(key=lambda row: row.digest)
+    AttemptCounter.objects.using(using).bulk_create(rows, ignore_conflicts=True)
+
+
+def new_rows(counters: Sequence[Counter], event: AttemptEvent | None, now: int) -> Rows:
+    """Return unsaved rows of ``counters``; ``event`` tells whose they are."""
+    rows = {}
+    for counter in counters:
+        row = rows[counter.digest] = new_row(counter.digest, counter.rule.parameters, at=now)
+        if event is not None:
+            name_client(row, event)
+    return rows
+
+
+def was_applied(using: str, event: AttemptEvent) -> bool:
+    """Return whether ``event`` has a row: in the outbox table, or in its log."""
+    log = AccessFailureLog if event.kind is Kind.FAILED else AccessLog
+    ids = [model.objects.using(using).filter(event_id=UUID(event.id)).order_by() for model in (OutboxEvent, log)]
+    first, second = (one.values_list("event_id") for one in ids)
+    return bool(first.union(second, all=True))
+
+
+def _kept_of(row: AttemptCounter, now: int) -> KeptCounter:
+    return KeptCounter(
+        state=state_of(row), reservations=reservations_of(row, now), blocked=row.blocked, told_at=told_at_of(row)
+    )
+
+
+def _may_pass(error: Error, using: str, *, first: bool) -> bool:
+    """Return whether another try may go well; a connection that was lost gets one."""
+    connection = connections[using]
+    if connection.in_atomic_block:
+        return False
+    connection.close_if_unusable_or_obsolete()
+    if isinstance(error, IntegrityError):  # Somebody has applied the event at the same time.
+        return first
+    if connection.connection is None:
+        return first
+    cause = error.__cause__
+    codes = {getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None), error.args[0] if error.args else None}
+    return bool(codes & PASSING)
