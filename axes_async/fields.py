@@ -25,11 +25,9 @@ class DigestField(CharField):
         return known and known.replace("varchar", "character varying") if connection.vendor == "postgresql" else known
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        """Return the column's type and collation; that of MySQL compares bytes, and takes one for each character."""
-        parameters = super().db_parameters(connection)
-        if connection.vendor == "mysql":
-            return {**parameters, "collation": "ascii_bin"}
-        return parameters
+        """Return the column's type and collation: one that compares bytes, as a language's own is several times slower."""
+        collation = {"mysql": "ascii_bin", "postgresql": "C"}.get(connection.vendor)
+        return {**super().db_parameters(connection), **({"collation": collation} if collation else {})}
 
 
 class ComputedDigestField(DigestField):

@@ -18,8 +18,8 @@ from django.utils.translation import gettext_lazy as _
 
 from axes_async.client.keys import attempt_key_of, ip_address_key, user_agent_key, username_key
 from axes_async.clock import as_ms, now_ms
-from axes_async.counters.events import new_id
-from axes_async.counters.rules import DIGEST_LENGTH
+from axes_async.counters.events import new_id, parameter_bits, parameters_of
+from axes_async.counters.rules import DIGEST_LENGTH, PARAMETERS, Parameter
 from axes_async.fields import ComputedDigestField, DigestField
 from axes_async.text import printable
 
@@ -32,8 +32,8 @@ def new_event_id() -> UUID:
 class AccessBase(models.Model):
     """Who tried, from where, and when."""
 
-    username = models.CharField(_("username"), max_length=255, null=True, db_index=True)  # noqa: DJ001
-    ip_address = models.GenericIPAddressField(_("IP address"), null=True, db_index=True)
+    username = models.CharField(_("username"), max_length=255, null=True)  # noqa: DJ001
+    ip_address = models.GenericIPAddressField(_("IP address"), null=True)
     user_agent = models.CharField(_("user agent"), max_length=255, default="", blank=True)
     http_accept = models.CharField(_("HTTP accept"), max_length=255, default="", blank=True)
     path_info = models.CharField(_("path"), max_length=255, default="", blank=True)
@@ -68,7 +68,7 @@ class AccessAttempt(AccessBase):
     user_agent_key = ComputedDigestField(max_length=DIGEST_LENGTH, editable=False)
     first_attempt_time = models.DateTimeField(_("first attempt time"), default=timezone.now)
     failures_since_start = models.PositiveIntegerField(_("failed logins"))
-    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True, db_index=True)
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
 
     class Meta(AccessBase.Meta):
         """Shown as “Access attempts”."""
@@ -76,6 +76,9 @@ class AccessAttempt(AccessBase):
         verbose_name = _("access attempt")
         verbose_name_plural = _("access attempts")
         constraints = (models.UniqueConstraint(fields=("key",), name="axes_async_one_per_client"),)
+        indexes = (
+            models.Index(fields=("expires_at",), name="axes_async_attempt_expiry", condition=~Q(expires_at=None)),
+        )
 
     def __str__(self) -> str:
         """Begin as django-axes does; then name the client and its failures."""
@@ -122,7 +125,7 @@ class AccessLog(AccessBase):
 
         verbose_name = _("access log")
         verbose_name_plural = _("access logs")
-        indexes = (models.Index(fields=("session_hash",), name="axes_async_log_session"),)
+        indexes = (models.Index(fields=("session_hash",), name="axes_async_log_session", condition=~Q(session_hash="")),)
 
     def __str__(self) -> str:
         """Name the user and the time."""
@@ -178,6 +181,11 @@ class CounterQuerySet(models.QuerySet["AttemptCounter"]):
         )
 
 
+def kinds_with(parameter: Parameter) -> list[int]:
+    """Return ``AttemptCounter.parameters`` of each kind of rule that has ``parameter``."""
+    return [bits for bits in range(1, 1 << len(PARAMETERS)) if parameter in parameters_of(bits)]
+
+
 class AttemptCounter(models.Model):
     """A counter: how many failures of one rule and one client count now.
 
@@ -215,16 +223,29 @@ class AttemptCounter(models.Model):
     objects = CounterQuerySet.as_manager()
 
     class Meta:
-        """Found by a value under rules of one kind: a million counters of other kinds may share that value."""
+        """Indexes of some rows alone: each is one more page to write for every new counter. MySQL makes them full."""
 
         indexes = (
-            models.Index(fields=("parameters", "username_key"), name="axes_async_by_username"),
-            models.Index(fields=("parameters", "ip_address_key"), name="axes_async_by_address"),
-            models.Index(fields=("parameters", "user_agent_key"), name="axes_async_by_agent"),
+            # Under rules of one kind: a million counters of other kinds may share the value.
             models.Index(
-                fields=("expires_at",), name="axes_async_counter_expiry", condition=~models.Q(expires_at=None)
+                fields=("parameters", "username_key"),
+                name="axes_async_by_username",
+                condition=Q(parameters__in=kinds_with("username")),
             ),
-            models.Index(fields=("digest",), name="axes_async_dirty", condition=models.Q(dirty=True)),
+            models.Index(
+                fields=("parameters", "ip_address_key"),
+                name="axes_async_by_address",
+                condition=Q(parameters__in=kinds_with("ip_address")),
+            ),
+            # A counter of an agent and something else is found by the other value.
+            models.Index(
+                fields=("user_agent_key",),
+                name="axes_async_by_agent",
+                condition=Q(parameters=parameter_bits(("user_agent",))),
+            ),
+            models.Index(fields=("expires_at",), name="axes_async_counter_expiry", condition=~Q(expires_at=None)),
+            models.Index(fields=("dirty", "digest"), name="axes_async_dirty", condition=Q(dirty=True)),
+            models.Index(fields=("failures",), name="axes_async_empty", condition=Q(failures=0)),
         )
 
     def __str__(self) -> str:

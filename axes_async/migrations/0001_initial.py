@@ -15,8 +15,8 @@ class Migration(migrations.Migration):
             name="AccessFailureLog",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("username", models.CharField(db_index=True, max_length=255, null=True, verbose_name="username")),
-                ("ip_address", models.GenericIPAddressField(db_index=True, null=True, verbose_name="IP address")),
+                ("username", models.CharField(max_length=255, null=True, verbose_name="username")),
+                ("ip_address", models.GenericIPAddressField(null=True, verbose_name="IP address")),
                 ("user_agent", models.CharField(blank=True, default="", max_length=255, verbose_name="user agent")),
                 ("http_accept", models.CharField(blank=True, default="", max_length=255, verbose_name="HTTP accept")),
                 ("path_info", models.CharField(blank=True, default="", max_length=255, verbose_name="path")),
@@ -112,8 +112,8 @@ class Migration(migrations.Migration):
             name="AccessAttempt",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("username", models.CharField(db_index=True, max_length=255, null=True, verbose_name="username")),
-                ("ip_address", models.GenericIPAddressField(db_index=True, null=True, verbose_name="IP address")),
+                ("username", models.CharField(max_length=255, null=True, verbose_name="username")),
+                ("ip_address", models.GenericIPAddressField(null=True, verbose_name="IP address")),
                 ("user_agent", models.CharField(blank=True, default="", max_length=255, verbose_name="user agent")),
                 ("http_accept", models.CharField(blank=True, default="", max_length=255, verbose_name="HTTP accept")),
                 ("path_info", models.CharField(blank=True, default="", max_length=255, verbose_name="path")),
@@ -130,13 +130,20 @@ class Migration(migrations.Migration):
                     models.DateTimeField(default=django.utils.timezone.now, verbose_name="first attempt time"),
                 ),
                 ("failures_since_start", models.PositiveIntegerField(verbose_name="failed logins")),
-                ("expires_at", models.DateTimeField(blank=True, db_index=True, null=True, verbose_name="expires at")),
+                ("expires_at", models.DateTimeField(blank=True, null=True, verbose_name="expires at")),
             ],
             options={
                 "verbose_name": "access attempt",
                 "verbose_name_plural": "access attempts",
                 "ordering": ("-attempt_time", "-id"),
                 "abstract": False,
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("expires_at", None), _negated=True),
+                        fields=["expires_at"],
+                        name="axes_async_attempt_expiry",
+                    )
+                ],
                 "constraints": [models.UniqueConstraint(fields=("key",), name="axes_async_one_per_client")],
             },
         ),
@@ -144,8 +151,8 @@ class Migration(migrations.Migration):
             name="AccessLog",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("username", models.CharField(db_index=True, max_length=255, null=True, verbose_name="username")),
-                ("ip_address", models.GenericIPAddressField(db_index=True, null=True, verbose_name="IP address")),
+                ("username", models.CharField(max_length=255, null=True, verbose_name="username")),
+                ("ip_address", models.GenericIPAddressField(null=True, verbose_name="IP address")),
                 ("user_agent", models.CharField(blank=True, default="", max_length=255, verbose_name="user agent")),
                 ("http_accept", models.CharField(blank=True, default="", max_length=255, verbose_name="HTTP accept")),
                 ("path_info", models.CharField(blank=True, default="", max_length=255, verbose_name="path")),
@@ -165,7 +172,13 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "access logs",
                 "ordering": ("-attempt_time", "-id"),
                 "abstract": False,
-                "indexes": [models.Index(fields=["session_hash"], name="axes_async_log_session")],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("session_hash", ""), _negated=True),
+                        fields=["session_hash"],
+                        name="axes_async_log_session",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
@@ -223,15 +236,28 @@ class Migration(migrations.Migration):
             ],
             options={
                 "indexes": [
-                    models.Index(fields=["parameters", "username_key"], name="axes_async_by_username"),
-                    models.Index(fields=["parameters", "ip_address_key"], name="axes_async_by_address"),
-                    models.Index(fields=["parameters", "user_agent_key"], name="axes_async_by_agent"),
+                    models.Index(
+                        condition=models.Q(("parameters__in", [2, 3, 6, 7])),
+                        fields=["parameters", "username_key"],
+                        name="axes_async_by_username",
+                    ),
+                    models.Index(
+                        condition=models.Q(("parameters__in", [1, 3, 5, 7])),
+                        fields=["parameters", "ip_address_key"],
+                        name="axes_async_by_address",
+                    ),
+                    models.Index(
+                        condition=models.Q(("parameters", 4)), fields=["user_agent_key"], name="axes_async_by_agent"
+                    ),
                     models.Index(
                         condition=models.Q(("expires_at", None), _negated=True),
                         fields=["expires_at"],
                         name="axes_async_counter_expiry",
                     ),
-                    models.Index(condition=models.Q(("dirty", True)), fields=["digest"], name="axes_async_dirty"),
+                    models.Index(
+                        condition=models.Q(("dirty", True)), fields=["dirty", "digest"], name="axes_async_dirty"
+                    ),
+                    models.Index(condition=models.Q(("failures", 0)), fields=["failures"], name="axes_async_empty"),
                 ],
             },
         ),
