@@ -140,7 +140,8 @@ class TestTold:
     @pytest.mark.parametrize("language", LANGUAGES)
     def test_rows_and_their_fields_have_names_in_every_language(self, language: str) -> None:
         with override(language.replace("_", "-").lower()):
-            for name in ("accessattempt", "accesslog", "accessfailurelog"):
+            times = dict.fromkeys(("accessattempt", "accesslog", "accessfailurelog"), "attempt_time")
+            for name, time in {**times, "accessreset": "reset_time"}.items():
                 model = apps.get_model("axes_async", name)
-                shown = [model._meta.verbose_name, model._meta.get_field("attempt_time").verbose_name]
+                shown = [model._meta.verbose_name, model._meta.get_field(time).verbose_name]
                 assert not {str(text) for text in shown} & set(catalogue(language))
