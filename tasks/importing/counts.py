@@ -6,7 +6,10 @@ them into the store.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from django.db import connections
 
 from axes_async.client.keys import attempt_key, keys_of
 from axes_async.clock import as_datetime, now_ms
@@ -19,7 +22,6 @@ from axes_async.login.rules import counters_of, longest_cooloff
 from axes_async.models import AccessAttempt, AttemptCounter, StoreState
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, name_client, new_row, state_of
 from axes_async.tasks.importing.sources import MOST_FAILURES, Record
-from axes_async.tasks.projection.rows import upsert
 
 ATTEMPT_FIELDS = (
     "attempt_time",
@@ -108,7 +110,7 @@ class Counts:
         for known in AccessAttempt.objects.using(self.using).filter(key__in=self.attempts):
             if known.expires_at is None or known.expires_at > now:
                 _join(self.attempts[known.key], known)
-        upsert(AccessAttempt, list(self.attempts.values()), key="key", fields=ATTEMPT_FIELDS, using=self.using)
+        self._upsert(list(self.attempts.values()), "key", ATTEMPT_FIELDS)
 
     def _write_counters(self) -> None:
         if not self.shares:
@@ -125,7 +127,7 @@ class Counts:
             limit = state.limit(share.counter.rule, self.now)
             keep_state(row, state, at=self.now, limit=limit, generation=store.generation)
             row.dirty = True
-        upsert(AttemptCounter, rows, key="digest", fields=[*STATE_FIELDS, "blocked", "dirty"], using=self.using)
+        self._upsert(rows, "digest", [*STATE_FIELDS, "blocked", "dirty"])
 
     def _locked_rows(self) -> list[AttemptCounter]:
         """Return the counters of the portion, locked; those that are missing are made.
@@ -138,8 +140,16 @@ class Counts:
             row = new_row(digest, share.counter.rule.parameters, at=self.now)
             name_client(row, share.event)
             rows.append(row)
-        upsert(AttemptCounter, rows, key="digest", fields=["parameters"], using=self.using)
+        self._upsert(rows, "digest", ["parameters"])
         return list(AttemptCounter.objects.using(self.using).filter(digest__in=self.shares))
+
+    def _upsert(self, rows: Sequence[AccessAttempt | AttemptCounter], key: str, fields: Iterable[str]) -> None:
+        """Insert ``rows``, or where one with the same ``key`` is there, set its ``fields``."""
+        if rows:
+            named = connections[self.using].features.supports_update_conflicts_with_target
+            type(rows[0])._default_manager.using(self.using).bulk_create(
+                rows, update_conflicts=True, unique_fields=[key] if named else None, update_fields=fields
+            )
 
 
 def columns(record: Record) -> dict[str, object]:

@@ -17,7 +17,6 @@ from axes_async.conf import get_settings
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor, database
 from axes_async.tasks.importing.counts import Counts, columns
 from axes_async.tasks.importing.sources import Record, Source
-from axes_async.tasks.projection.rows import insert
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 PORTION = 500
@@ -102,7 +101,7 @@ def _write_logins(source: Source, records: Sequence[Record], using: str) -> int:
         for record in records
         if record.pk not in known
     ]
-    insert(AccessLog, rows, using=using)
+    AccessLog.objects.using(using).bulk_create(rows)
     return len(rows)
 
 
@@ -113,7 +112,7 @@ def _write_failures(source: Source, records: Sequence[Record], using: str) -> in
         for record in records
         if record.pk not in known
     ]
-    insert(AccessFailureLog, rows, using=using)
+    AccessFailureLog.objects.using(using).bulk_create(rows)
     return len(rows)
 
 
