@@ -14,6 +14,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CHECKED := build/check
+# Each run of the tests adds how much passed to this file, and on which database.
+TESTED := build/tested.txt
+export AXES_TESTED := $(CURDIR)/$(TESTED)
 # Two processes share the tests by their files, each with servers of its own.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -27,8 +30,10 @@ run: $(VENV)/installed-example
 	@$(BIN)/python -m example_project.run
 
 test: $(VENV)/installed-dev
+	@rm -f $(TESTED)
 	$(PYTEST) -m "not long" $(ARGS)
 	AXES_TEST_DATABASE=sqlite $(PYTEST) -m database $(ARGS)
+	@$(BIN)/python -m tests.summary
 
 test-mariadb: $(VENV)/installed-dev
 	AXES_TEST_DATABASE=mysql $(PYTEST) -m database $(ARGS)

@@ -8,8 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,11 @@ import pytest
 import requests
 
 from tests import servers
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parent.parent
 COOLOFF = 8
 PASSWORD = "demo-password-1"
-
-
-def until(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
-    """Return what ``condition`` returns as soon as it is true; fail after ``seconds``."""
-    give_up = time.monotonic() + seconds
-    while True:
-        result = condition()
-        if result or time.monotonic() > give_up:
-            assert result, f"still not so after {seconds} seconds"
-            return result
-        time.sleep(0.05)
 
 
 class Site:
@@ -45,13 +34,13 @@ class Site:
     def is_up(self) -> bool:
         assert self.process.poll() is None, "the site has stopped"
         try:
-            return requests.get(self.url, timeout=5).ok
+            return requests.get(self.url, timeout=PATIENCE).ok
         except requests.ConnectionError:
             return False
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=PATIENCE)
 
     def manage(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -69,12 +58,14 @@ class Site:
         return [row["fields"] for row in json.loads(self.manage("dumpdata", f"axes_async.{model}"))]
 
     def api(self, password: str, username: str = "demo") -> requests.Response:
-        return requests.post(f"{self.url}/api/login/", json={"username": username, "password": password}, timeout=10)
+        return requests.post(
+            f"{self.url}/api/login/", json={"username": username, "password": password}, timeout=PATIENCE
+        )
 
     def form(self, session: requests.Session, password: str) -> requests.Response:
-        page = session.get(f"{self.url}/login/", timeout=10)
+        page = session.get(f"{self.url}/login/", timeout=PATIENCE)
         fields = {"username": "demo", "password": password, "csrfmiddlewaretoken": token_in(page.text)}
-        return session.post(f"{self.url}/login/", data=fields, timeout=10)
+        return session.post(f"{self.url}/login/", data=fields, timeout=PATIENCE)
 
 
 def token_in(page: str) -> str:
@@ -86,11 +77,11 @@ def token_in(page: str) -> str:
 @pytest.fixture(params=["sqlite", "postgres"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """Return the example site, running on each database in turn."""
-    port = servers.free_port()
+    port = servers.Port()
     environment = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "DATABASE_URL"}}
     environment |= {
         "VAR_DIR": str(tmp_path),
-        "PORT": str(port),
+        "PORT": str(port.number),
         "DJANGO_SETTINGS_MODULE": "example_project.settings",
         "AXES_COOLOFF_SECONDS": str(COOLOFF),
         "AXES_DRAIN_EVERY": "1",
@@ -98,15 +89,17 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     }
     if request.param == "postgres":
         database = servers.postgres()
-        name = f"site{port}"
-        servers.create_database(name)
+        name = f"site{port.number}"
+        servers.postgres_server().create_database(name)
         environment["DATABASE_URL"] = f"postgresql://{database['USER']}@{database['HOST'].replace('/', '%2F')}/{name}"
-    site = Site(environment, port)
+    port.lend()
+    site = Site(environment, port.number)
     try:
-        until(site.is_up, seconds=60)
+        until(site.is_up, what="the site is up")
         yield site
     finally:
         site.stop()
+        port.close()
 
 
 @pytest.mark.timeout(240)
@@ -133,7 +126,9 @@ def test_a_guesser_is_locked_out_recorded_reset_and_let_in_after_the_cool_off(si
     welcome = site.form(browser, PASSWORD)
     assert welcome.ok
     assert "demo" in welcome.text
-    assert browser.post(f"{site.url}/logout/", data={"csrfmiddlewaretoken": token_in(welcome.text)}, timeout=10).ok
+    assert browser.post(
+        f"{site.url}/logout/", data={"csrfmiddlewaretoken": token_in(welcome.text)}, timeout=PATIENCE
+    ).ok
     log = until(lambda: [row for row in site.rows("accesslog") if row["logout_time"]])[0]
     assert (log["username"], log["ip_address"]) == ("demo", "127.0.0.1")
     assert log["logout_time"] > log["attempt_time"]

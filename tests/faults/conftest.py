@@ -1,4 +1,4 @@
-"""Servers to break, processes to kill, and breakers that know nothing of the test before."""
+"""Servers to break, processes to kill, and what became of the passwords that they were given."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connection
 
-from axes_async.delivery import publisher as outbox
-from axes_async.delivery.circuit_breaker import Breaker
-from axes_async.ledger import database_name
 from axes_async.stores.factory import get_failover, get_store
 from axes_async.stores.failover import FailoverStore
 from axes_async.stores.redis.store import RedisStore
-from axes_async.tasks import drain as drain_module
-from tests.conftest import WARMTH
 from tests.faults.machines import Postgres, Valkey
+from tests.waiting import PATIENCE
 
-REST = 0.2
-"""Seconds between two looks at a store that is away, in these tests."""
+RETRY = 0.05
+"""Seconds between two probes of a store that is away, in these tests."""
 
 TIMEOUT = 0.3
 """Seconds to wait for an answer of the store: more than a machine that is busy with something else takes for one."""
@@ -34,7 +32,7 @@ class Actor:
     """A process of ``tests.faults.actor``."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        """Start it, and wait until it listens."""
+        """Start it; ``ready`` waits until it listens."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.actor"],
             env=environment,
@@ -42,7 +40,10 @@ class Actor:
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    def ready(self) -> Actor:
         assert self.answer() == "ready"
+        return self
 
     def send(self, name: str, **arguments: Any) -> None:
         """Give it a command, and do not wait."""
@@ -54,7 +55,11 @@ class Actor:
         """Return its answer; ``None`` if it has ended."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        return json.loads(line) if line.endswith("\n") else None
+        if not line.endswith("\n"):
+            return None
+        told = json.loads(line)
+        assert "error" not in told, told["error"]
+        return told["answer"]
 
     def ask(self, name: str, **arguments: Any) -> Any:
         """Give it a command, and return the answer."""
@@ -68,30 +73,59 @@ class Actor:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE)
+
+
+class Notes:
+    """What the hashers of all processes of a test have noted."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the notes in ``folder``."""
+        self.folder = folder
+
+    def seen(self) -> list[tuple[str, str, str]]:
+        """Return each password that a hasher was given: "wrong" or "right", the address, the username."""
+        lines = [line for file in self.folder.glob("seen-*") for line in file.read_text().splitlines()]
+        return [(kind, address, username) for kind, address, username in map(str.split, lines)]
+
+    def guesses(self) -> Counter[str]:
+        """Return how many wrong passwords were looked at, by address."""
+        return Counter(address for kind, address, _ in self.seen() if kind == "wrong")
+
+    def stop(self) -> None:
+        """End the loops of all processes."""
+        (self.folder / "stop").touch()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Notes:
+    """Return what the processes of this test note."""
+    return Notes(tmp_path)
 
 
 @pytest.fixture
 def own_valkey(settings: Any) -> Iterator[Valkey]:
-    """Return a Valkey that holds the counters of this test, complete for an empty table."""
+    """Return a Valkey that holds the counters of this test; they are not complete before a sync."""
     server = Valkey()
-    server.client.set(WARMTH, f"warm:{database_name()}")
-    settings.AXES_STORE_REST, settings.AXES_STORE_TIMEOUT = REST, TIMEOUT
+    settings.AXES_STORE_RETRY_INTERVAL, settings.AXES_STORE_TIMEOUT = RETRY, TIMEOUT
     settings.CACHES = {
         **settings.CACHES,
         "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": f"{server.url}/0"},
     }
     yield server
     get_failover().is_away = False  # So that its watcher ends.
-    get_store().client.close()  # type: ignore[attr-defined]
+    get_store().close()
     server.stop()
 
 
 @pytest.fixture
-def own_store(own_valkey: Valkey) -> RedisStore:
-    """Return the store on it."""
+def own_store(own_valkey: Valkey, transactional_db: None) -> RedisStore:
+    """Return the store on it, complete for empty tables."""
+    from axes_async.tasks.sync import sync_store
+
     store = get_store()
     assert isinstance(store, RedisStore)
+    assert sync_store(store)
     return store
 
 
@@ -101,37 +135,39 @@ def failover(own_store: RedisStore) -> FailoverStore:
     return get_failover()
 
 
-@pytest.fixture(autouse=True)
-def _breakers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start each test with every breaker closed."""
-    monkeypatch.setattr(outbox, "_broker", Breaker(rest=5.0))
-    monkeypatch.setattr(drain_module, "_database", Breaker(rest=0.01, longest=0.05))
-
-
-def environment(database: dict[str, Any], valkey: str, broker: str, **settings: Any) -> dict[str, str]:
+def environment(
+    folder: Path, database: dict[str, Any], valkey: str, broker: str, settings: dict[str, Any]
+) -> dict[str, str]:
     """Return the environment of a process of the site on the servers named."""
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
         "AXES_TEST_DATABASE": "sqlite",
         "AXES_TEST_REDIS_URL": valkey,
+        "AXES_FAULTS_FOLDER": str(folder),
         "AXES_FAULTS_DATABASE": json.dumps(database),
         "AXES_FAULTS_VALKEY": f"{valkey}/0",
         "AXES_FAULTS_BROKER": broker,
-        "AXES_FAULTS_SETTINGS": json.dumps(settings),
+        "AXES_FAULTS_SETTINGS": json.dumps(
+            {"AXES_STORE_RETRY_INTERVAL": RETRY, "AXES_STORE_TIMEOUT": TIMEOUT, **settings}
+        ),
     }
 
 
+def database_of_test() -> dict[str, Any]:
+    """Return a ``DATABASES`` entry for the database of this very test."""
+    known = connection.settings_dict
+    return {name: known[name] for name in ("ENGINE", "NAME", "USER", "HOST", "PORT")}
+
+
 @pytest.fixture
-def start_actor(own_valkey: Valkey, transactional_db: None) -> Iterator[Callable[..., Actor]]:
+def start_actor(own_valkey: Valkey, transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Actor]]:
     """Return a function that starts a process on the test's own Valkey and the test's database."""
     started: list[Actor] = []
 
     def start(database: dict[str, Any] | None = None, broker: str = "", **settings: Any) -> Actor:
-        if database is None:
-            known = connection.settings_dict
-            database = {name: known[name] for name in ("ENGINE", "NAME", "USER", "HOST", "PORT")}
-        actor = Actor(environment(database, own_valkey.url, broker or f"{own_valkey.url}/1", **settings))
+        known = database or database_of_test()
+        actor = Actor(environment(tmp_path, known, own_valkey.url, broker or f"{own_valkey.url}/1", settings))
         started.append(actor)
         return actor
 
@@ -149,6 +185,6 @@ def _postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def own_postgres(_postgres: Postgres) -> Iterator[Postgres]:
-    """Return a PostgreSQL that no other test needs, with empty tables."""
+    """Return a PostgreSQL that no other test needs."""
     yield _postgres
     _postgres.thaw()

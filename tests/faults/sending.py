@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address
-from typing import Any
 
 import redis
 
 from axes_async.clock import now_ms
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter, Parameter, Rule, counters_for
-from axes_async.stores.redis.server import STEPS, script
 from axes_async.stores.redis.store import RedisStore
+from tests.waiting import PATIENCE
 
 LEASE = 30_000
 BY_ADDRESS: Rule = Rule(parameters=("ip_address",), limit=3, cooloff=3600.0)
@@ -37,61 +36,49 @@ def event(kind: Kind, username: str, ip_address: str) -> AttemptEvent:
     )
 
 
-class Piped:
-    """A client that sends steps in portions and waits for no answer in between; what they answer is not looked at."""
-
-    def __init__(self, client: Any, size: int = 2000) -> None:
-        """Send to the server of ``client``, with more patience than a login has."""
-        known = client.connection_pool.connection_kwargs
-        patient = redis.Redis(host=known["host"], port=known["port"], db=known.get("db", 0), socket_timeout=60)
-        self.pipe, self.size = patient.pipeline(transaction=False), size
-        for name in STEPS:
-            patient.script_load(script(name)[0])
-
-    def evalsha(self, *args: Any) -> bytes:
-        """Send later."""
-        self.pipe.evalsha(*args)
-        if len(self.pipe) >= self.size:
-            self.flush()
-        return b"0|0|0|0"
-
-    def flush(self) -> None:
-        """Send what has gathered; raises what any step met."""
-        self.pipe.execute()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.pipe.connection_pool.disconnect()
+PORTION = 2000
+"""Steps that are sent before the answer to the first of them is read."""
 
 
 @contextmanager
 def piped(store: RedisStore) -> Iterator[None]:
-    """Have the steps of ``store`` sent in portions."""
-    patient, line = store.client, getattr(store, "line", None)
-    hurried = Piped(patient)
-    store.client = hurried
-    if line is not None:
-        store.line = None
+    """Have the steps of ``store`` sent in portions, over a patient connection; see that each of them is done."""
+    store.peek(counters("192.0.2.250", "nobody"))  # So that it knows the generation, and the server our functions.
+    known = store.client.connection_pool.connection_kwargs
+    patient = redis.Redis(host=known["host"], port=known["port"], db=known.get("db", 0), socket_timeout=PATIENCE)
+    connection = patient.connection_pool.get_connection()
+    waiting: list[bytes] = []
+
+    def flush() -> None:
+        connection.send_packed_command([b"".join(waiting)])
+        for _ in waiting:
+            reply = connection.read_response()
+            assert reply[:1].isdigit(), reply
+        waiting.clear()
+
+    def call(command: bytes) -> bytes:
+        waiting.append(command)
+        if len(waiting) >= PORTION:
+            flush()
+        return b"0|0|0|0|0|0"
+
+    store.call = call  # type: ignore[method-assign]
     try:
         yield
-        hurried.flush()
+        flush()
     finally:
-        hurried.close()
-        store.client = patient
-        if line is not None:
-            store.line = line
+        del store.call
+        patient.connection_pool.release(connection)
+        patient.close()
 
 
-def fail_all(store: RedisStore, clients: Iterable[tuple[str, str]], rules: Sequence[Rule] = (BY_ADDRESS,)) -> int:
-    """Count a failure for each username and address, in order; return how many."""
-    sent = 0
+def fail_all(store: RedisStore, clients: Iterable[tuple[str, str]], rules: Sequence[Rule] = (BY_ADDRESS,)) -> None:
+    """Count a failure for each username and address, in order."""
     with piped(store):
         for username, ip_address in clients:
             failed = event(Kind.FAILED, username, ip_address)
             of_it = counters(ip_address, username, rules)
-            store.fail(failed.id[-16:], of_it, (), failed, now=now_ms(), lease=LEASE, extend=False)
-            sent += 1
-    return sent
+            store.fail(failed.id[-16:], of_it, (), failed, lease=LEASE, extend=False)
 
 
 def turn_away(store: RedisStore, username: str, ip_address: str, times: int) -> None:
@@ -100,4 +87,4 @@ def turn_away(store: RedisStore, username: str, ip_address: str, times: int) -> 
     with piped(store):
         for _ in range(times):
             blocked = event(Kind.BLOCKED, username, ip_address)
-            store.reserve(blocked.id[-16:], of_it, blocked, now=now_ms(), lease=LEASE, extend=False)
+            store.reserve(blocked.id[-16:], of_it, blocked, lease=LEASE, extend=False)

@@ -18,7 +18,7 @@ from django.test import override_settings
 from tests import servers
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend
-from tests.test_end_to_end import until
+from tests.waiting import PATIENCE, until
 from tests.ways_in.story import back_by, follow
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -27,20 +27,20 @@ pytestmark = [pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 def url() -> Iterator[str]:
     """Return the address of the test site, served by uvicorn in a thread."""
-    port = servers.free_port()
-    config = uvicorn.Config(get_asgi_application(), port=port, lifespan="off", ws="none", log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=10)
-    assert not thread.is_alive()
+    with servers.bound() as listener:
+        config = uvicorn.Config(get_asgi_application(), lifespan="off", ws="none", log_level="warning")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        until(lambda: server.started, what="uvicorn is up")
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(timeout=PATIENCE)
+        assert not thread.is_alive()
 
 
 def guess(url: str, password: str) -> Any:
-    answer = requests.post(f"{url}/async-sign-in/", data={"username": "alice", "password": password}, timeout=20)
+    answer = requests.post(f"{url}/async-sign-in/", data={"username": "alice", "password": password}, timeout=PATIENCE)
     return Answer(answer)
 
 

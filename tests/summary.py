@@ -1,0 +1,44 @@
+"""What a test run says at its end: skips of one reason on one line, and how much passed on which database.
+
+``python -m tests.summary`` prints what the runs have noted whose ``AXES_TESTED`` named the same file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+TESTED = "AXES_TESTED"
+"""The environment variable that names a file; each test run adds a line to it: passed, failed, database."""
+
+DATABASES = {"postgres": "PostgreSQL", "sqlite": "SQLite", "mysql": "MariaDB"}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell the skips, and note the figures."""
+    stats = terminalreporter.stats
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in stats.get("skipped", ()))
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"{count} skipped: {reason}")
+    if name := os.environ.get(TESTED):
+        passed, failed = len(stats.get("passed", ())), len(stats.get("failed", ())) + len(stats.get("error", ()))
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with Path(name).open("a", encoding="utf-8") as file:
+            file.write(f"{passed} {failed} {DATABASES[settings.DATABASE]}\n")
+
+
+def main() -> None:
+    """Print what passed on which database."""
+    passed: Counter[str] = Counter()
+    for line in Path(os.environ[TESTED]).read_text(encoding="utf-8").splitlines():
+        count, _, database = line.split()
+        passed[database] += int(count)
+    print(", ".join(f"{count} passed on {database}" for database, count in passed.items()))
+
+
+if __name__ == "__main__":
+    main()
