@@ -220,6 +220,9 @@ class Step:
 class CountingStore(Store):
     """A store that counts in Python."""
 
+    has_all_reservations = True
+    """Whether no reservation is kept elsewhere, so that a step ``again`` was done if none is left here."""
+
     @abstractmethod
     def _step(
         self,
@@ -266,6 +269,8 @@ class CountingStore(Store):
         extend: bool,
         again: bool = False,
     ) -> StepResult:
+        again = again and self.has_all_reservations
+
         def action(step: Step) -> StepResult:
             return step.fail(token, counters, release, event, extend=extend, again=again)
 
@@ -282,6 +287,8 @@ class CountingStore(Store):
         always: bool,
         again: bool = False,
     ) -> StepResult:
+        again = again and self.has_all_reservations
+
         def action(step: Step) -> StepResult:
             return step.succeed(token, counters, clear, event, always=always, again=again)
 

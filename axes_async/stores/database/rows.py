@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from axes_async.client.keys import keys_of
 from axes_async.clock import as_datetime, as_ms
@@ -24,7 +25,7 @@ STATE_FIELDS = ("failures", "since", "limit", "expires_at", "locked_until", "end
 NAME_FIELDS = ("username_key", "ip_address_key", "user_agent_key", "username", "ip_address")
 """The columns that ``name_client`` sets."""
 
-TOLD = "~"
+TOLD = ""
 """No token: stands among the reservations for when a prolonged lockout was told last."""
 
 
@@ -70,7 +71,7 @@ def keep_state(row: AttemptCounter, state: CounterState, *, at: int, limit: int,
     row.since = as_datetime(state.since) if state.since else None
     row.expires_at = as_datetime(state.expires_at) if state.expires_at else None
     row.locked_until = as_datetime(state.locked_until) if state.locked_until else None
-    row.changed_at = max(row.changed_at, as_datetime(at)) if row.changed_at else as_datetime(at)
+    row.changed_at = max(row.changed_at, as_datetime(at))
 
 
 def reservations_of(row: AttemptCounter, now: int) -> dict[str, int]:
@@ -81,7 +82,7 @@ def reservations_of(row: AttemptCounter, now: int) -> dict[str, int]:
 def keep_reservations(row: AttemptCounter, reservations: Mapping[str, int], *, told_at: int = 0) -> None:
     """Have ``row`` hold ``reservations``, and when an event last told that its lockout was prolonged."""
     pairs = [*reservations.items(), *([(TOLD, told_at)] if told_at else [])]
-    row.reservations = " ".join(f"{token}={end}" for token, end in pairs)
+    row.reservations = " ".join(f"{quote(token, safe='')}={end}" for token, end in pairs)
 
 
 def told_at_of(row: AttemptCounter) -> int:
@@ -92,7 +93,7 @@ def told_at_of(row: AttemptCounter) -> int:
 def _pairs(row: AttemptCounter) -> Iterator[tuple[str, int]]:
     for item in row.reservations.split():
         token, _, time = item.partition("=")
-        yield token, int(time)
+        yield unquote(token), int(time)
 
 
 def saved_of(row: AttemptCounter, now: int, *, void: int = -1) -> SavedCounter:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import Error, IntegrityError, connections
+from django.db import Error, IntegrityError, InterfaceError, OperationalError, connections
 
 from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.counters.rules import Counter
@@ -77,6 +77,7 @@ class DatabaseStore(CountingStore):
         self, *, replaces: OutboxStore | None = None, standalone: bool = False, nudge_always: bool = False
     ) -> None:
         self.replaces, self.standalone, self.nudge_always = replaces, standalone, nudge_always
+        self.has_all_reservations = standalone
         self._nudged_at = float("-inf")
 
     def reserve(
@@ -293,15 +294,14 @@ def _kept_of(row: AttemptCounter, now: int) -> KeptCounter:
 
 
 def _may_pass(error: Error, using: str, *, first: bool) -> bool:
-    """Return whether another try may go well; a connection that was lost gets one."""
+    """Return whether another try may go well."""
     connection = connections[using]
     if connection.in_atomic_block:
         return False
-    connection.close_if_unusable_or_obsolete()
-    if isinstance(error, IntegrityError):  # Somebody has applied the event at the same time.
-        return first
-    if connection.connection is None:
-        return first
+    if connection.connection is not None and not connection.is_usable():
+        connection.close()
+    if first and isinstance(error, OperationalError | InterfaceError | IntegrityError):
+        return True  # A connection that was lost meanwhile, or an event that somebody has applied at the same time.
     cause = error.__cause__
     codes = {getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None), error.args[0] if error.args else None}
     return bool(codes & PASSING)
