@@ -28,11 +28,15 @@ def port_from(name: str, default: int) -> int:
     return port
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def hold_port() -> socket.socket:
+    """A socket on a port that nobody uses, for a server that is about to be started.
+
+    While it is open, Linux gives that port to no other program. Elsewhere the server could not listen there either.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((HOST, 0))
+    return held
 
 
 def claim_port(port: int, name: str) -> None:

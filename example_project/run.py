@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -25,7 +26,8 @@ from redis.retry import Retry
 
 from . import env
 from .paths import REDIS_URL_FILE, ROOT, VAR_DIR
-from .processes import HOST, StartError, claim_port, free_port, hold_lock, port_from, write_holder
+from .processes import HOST, StartError, claim_port, hold_lock, hold_port, port_from, write_holder
+from .ready import announce
 
 
 def main() -> int:
@@ -44,27 +46,38 @@ def start(lock: TextIO) -> int:
     claim_port(port, "PORT")
     os.environ["PORT"] = str(port)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
-    choose_store()
-    try:
-        prepare_database()
-        print(f"The site is at http://{HOST}:{port}/ - stop it with Ctrl-C.", flush=True)
-        return run_procfile(lock)
-    finally:
-        REDIS_URL_FILE.unlink(missing_ok=True)
+    with choose_store():
+        try:
+            prepare_database()
+            print(f"The site starts at http://{HOST}:{port}/ - stop it with Ctrl-C.", flush=True)
+            announce(f"http://{HOST}:{port}/")
+            return run_procfile(lock)
+        finally:
+            REDIS_URL_FILE.unlink(missing_ok=True)
 
 
-def choose_store() -> None:
-    """Say in the environment which store the site has: the one `REDIS_URL` names, or a Valkey to be started."""
+def choose_store() -> AbstractContextManager[object]:
+    """Say in the environment which store the site has: the one `REDIS_URL` names, or a Valkey to be started.
+
+    While what is returned is open, no other program gets the port of that Valkey.
+    """
     REDIS_URL_FILE.unlink(missing_ok=True)
     if env.text("REDIS_URL", ""):
         os.environ.pop("VALKEY_PORT", None)
         require_answer(env.redis_url("REDIS_URL", default=""))
-        return
-    port = port_from("VALKEY_PORT", default=free_port())
-    claim_port(port, "VALKEY_PORT")
+        return nullcontext()
+    if env.text("VALKEY_PORT", ""):
+        port, held = port_from("VALKEY_PORT", default=6379), None
+        claim_port(port, "VALKEY_PORT")
+    else:
+        held = hold_port()
+        port = held.getsockname()[1]
+        if sys.platform != "linux":
+            held.close()
     os.environ["VALKEY_PORT"] = str(port)
     os.environ["REDIS_URL"] = f"redis://{HOST}:{port}/0"
     REDIS_URL_FILE.write_text(os.environ["REDIS_URL"] + "\n")
+    return held or nullcontext()
 
 
 def require_answer(url: str) -> None:

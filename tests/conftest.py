@@ -26,7 +26,7 @@ from axes_async.stores.redis.server import SCRIPTS, script
 from axes_async.stores.redis.store import RedisStore
 from tests import servers, system
 from tests.site import CountingBackend
-from tests.summary import pytest_terminal_summary as pytest_terminal_summary
+from tests.summary import pytest_terminal_summary  # noqa: F401  (a hook)
 from tests.topologies import Cluster
 
 PASSWORD = "correct horse battery staple"
