@@ -19,7 +19,9 @@ class AxesAsyncConfig(AppConfig):
         """Connect what has to be there before the first request."""
         from axes_async import receivers
         from axes_async.checks import project as checks
+        from axes_async.stores import factory
 
+        factory.note_databases()
         checks.register_all()
         receivers.connect()
         # Settings that take their beat schedule from axes_async.tasks import that package before models can be.

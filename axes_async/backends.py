@@ -1,4 +1,4 @@
-"""The way in through ``django.contrib.auth``: a backend that reserves a place before any other sees the password."""
+"""The way in through ``django.contrib.auth``: a backend that makes a reservation before any other sees the password."""
 
 from __future__ import annotations
 

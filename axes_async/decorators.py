@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from axes_async import guard
 from axes_async.login.responses import alockout_response, lockout_response
-from axes_async.login.state import Attempt, end_block, state_of
+from axes_async.login.state import end_block, open_block, state_of
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -22,27 +22,25 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 def axes_dispatch(view: View) -> View:
     """Keep locked out clients from a view, sync or async; on a method that is a dispatch, use ``method_decorator``.
 
-    A request that may change something holds a place while the view runs, which the auth signals sent in it settle;
-    one that may not (``GET``) is only looked at, and is no attempt.
+    A request that may change something holds a reservation while the view runs; the auth signals sent in it settle
+    that. One that may not (``GET``) is only looked at, and is no attempt.
     """
     if _is_async(view):
 
         @wraps(view)
         async def aguarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             state, attempt = state_of(request), None
-            try:  # A client that goes away while its place is reserved must not leave it behind.
+            try:
                 if request.method in SAFE_METHODS:
                     await sync_to_async(guard.look)(request)
                 else:
-                    attempt = _begun(await guard.areserve(request, None))
+                    attempt = await guard.areserve(request, None)
+                    open_block(attempt)
                 if state.denied:
                     return await alockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
             finally:
-                if end_block(state, attempt):
-                    await guard.arelease(state)
-                elif attempt is not None:
-                    state.turns.back()
+                await guard.arelease(end_block(state, attempt))
 
         return cast("View", aguarded)
 
@@ -53,19 +51,13 @@ def axes_dispatch(view: View) -> View:
             if request.method in SAFE_METHODS:
                 guard.look(request)
             else:
-                attempt = _begun(guard.reserve(request, None))
+                attempt = guard.reserve(request, None)
+                open_block(attempt)
             return lockout_response(request, state) if state.denied else view(request, *args, **kwargs)
         finally:
-            if end_block(state, attempt):
-                guard.release(state)
+            guard.release(end_block(state, attempt))
 
     return cast("View", guarded)
-
-
-def _begun(attempt: Attempt | None) -> Attempt | None:
-    if attempt is not None:
-        attempt.blocks += 1
-    return attempt
 
 
 def _is_async(view: Callable[..., Any]) -> bool:

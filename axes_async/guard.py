@@ -14,17 +14,17 @@ from typing import Self
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
-from axes_async.client.exemptions import Treatment, treatment_of
+from axes_async.client.exemptions import Exemption, exemption_of
 from axes_async.client.identity import Client
-from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.conf.rules import Credentials
+from axes_async.delivery import publisher
 from axes_async.errors import AttemptDenied, StoreUnavailable
 from axes_async.login.attempt import client_behind, mark_locked
 from axes_async.login.reservation import REFUSED, arelease, areserve, release, reserve
 from axes_async.login.rules import counters_of
 from axes_async.login.settlement import fail, log_out, succeed
-from axes_async.login.state import Attempt, AxesState, end_block, enter_block, is_detached, leave, state_of
+from axes_async.login.state import Attempt, AxesState, end_block, enter_block, is_detached, leave, open_block, state_of
 from axes_async.stores.factory import get_failover
 
 __all__ = ["arelease", "areserve", "attempt", "fail", "log_out", "look", "release", "reserve", "succeed"]
@@ -40,40 +40,40 @@ def look(request: HttpRequest, credentials: Credentials = None) -> AxesState:
         client = client_behind(request, credentials)
         counters = counters_of(settings, request, credentials, client)
         held = state.attempt
-        treatment = held.treatment if held is not None else treatment_of(settings, request, credentials, client)
-        if treatment is Treatment.REFUSED:
+        exemption = held.exemption if held is not None else exemption_of(settings, request, credentials, client)
+        if exemption is Exemption.REFUSED:
             state.client = client
             mark_locked(state, (), REFUSED, request)
-        if treatment is not Treatment.GUARDED:
+        if exemption is not Exemption.NONE:
             return state
         try:
-            outcome = get_failover().peek(counters, now=now_ms())
+            result = get_failover().peek(counters)
         except StoreUnavailable as error:
             log.error("Lockout not checked, the store is unavailable (%s).", error)
+            publisher.nudge_for_sync()
             state.unavailable = True
         else:
-            if outcome.locked_until:
+            if result.locked_until:
                 state.client = client
-                mark_locked(state, counters, outcome, request)
+                mark_locked(state, counters, result, request)
     return state
 
 
 class attempt:  # noqa: N801  (used as a context manager, which are named in lower case)
     """Protect a password check of one's own: ``with guard.attempt(request, credentials):``, or ``async with``.
 
-    Inside the block the attempt holds its place. Django's ``user_login_failed`` and ``user_logged_in`` signals settle
-    it; a module that sends none calls ``failed()`` or ``logged_in(username)``, or their async twins
-    ``afailed()`` and ``alogged_in(username)``. Whatever is left open at the end of the
-    block, also by an exception, is given back and counts as nothing. A block within another one shares its place.
+    Inside the block the attempt holds a reservation. Django's ``user_login_failed`` and ``user_logged_in`` signals
+    settle it. Code that sends none calls ``failed()`` or ``logged_in(username)``, or their async twins ``afailed()``
+    and ``alogged_in(username)``. Whatever is left open at the end of the block, also by an exception, is released and
+    counts as nothing. A block within another one shares its reservation.
 
     :param request: the request, or ``None``.
     :param credentials: what is being tried; the name under the user model's ``USERNAME_FIELD`` or ``username``.
-    :raises AttemptDenied: on entering, if the client is locked out or no place came free. It is a
+    :raises AttemptDenied: on entering, if the client is locked out, or other attempts left no room. It is a
         ``PermissionDenied``; uncaught, ``AxesMiddleware`` answers with the lockout response.
     """
 
     def __init__(self, request: HttpRequest | None, credentials: Credentials) -> None:
-        """Keep what is needed on entering."""
         self.request = request
         self.credentials = credentials
         self._reserved: Attempt | None = None
@@ -82,12 +82,12 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
 
     def failed(self) -> None:
         """Count a failure, unless a signal has settled the attempt already."""
-        if self._reserved is None or not self._reserved.told:
+        if self._reserved is None or not self._reserved.recorded:
             fail(self.request, self.credentials)
 
     def logged_in(self, username: object) -> None:
         """Record a login of ``username``, unless a signal has settled the attempt already."""
-        if self._reserved is None or not self._reserved.told:
+        if self._reserved is None or not self._reserved.recorded:
             succeed(self.request, username)
 
     async def afailed(self) -> None:
@@ -111,9 +111,8 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give back what is still open."""
-        if self._ended():
-            release(state_of(self.request))
+        """Release what is still open."""
+        release(self._ended())
         self._close_block()
 
     async def __aenter__(self) -> Self:
@@ -121,7 +120,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         self._open_block()
         try:
             reserved = await areserve(self.request, self.credentials)
-        except BaseException:  # A client that went away, too: its place may have come all the same.
+        except BaseException:
             await self.__aexit__(None, None, None)
             raise
         return self._entered(reserved)
@@ -129,15 +128,12 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give back what is still open."""
-        if self._ended():
-            await arelease(state_of(self.request))
-        else:
-            state_of(self.request).turns.back()
+        """Release what is still open."""
+        await arelease(self._ended())
         self._close_block()
 
     def _open_block(self) -> None:
-        """Without a request, have the block stand for one: at its end, a place can be given back."""
+        """Without a request, let the block stand for one: at its end, a reservation can be released."""
         if self.request is None and is_detached():
             _, self._block = enter_block()
         held = state_of(self.request).attempt
@@ -153,13 +149,14 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         if reserved is not None and reserved.denied:
             self._close_block()
             raise AttemptDenied("This client may not try a password now.")
-        if reserved is not None:
-            reserved.blocks += 1
+        open_block(reserved)
         return self
 
-    def _ended(self) -> bool:
-        """Note the end of the block; return whether no block around it shares its place."""
+    def _ended(self) -> list[Attempt]:
+        """Note the end of the block; return the attempts that it has to release."""
         reserved = self._reserved
         if reserved is not None and reserved.blocks > 1 and reserved.client != self._around:
-            reserved.told = False  # Of this block's client; that of the block around it has yet to be told of.
-        return end_block(state_of(self.request), reserved)
+            reserved.recorded = False  # This block's client was; that of the block around it is yet to be.
+        state = state_of(self.request)
+        ended = end_block(state, reserved)
+        return ended if self._block is None else state.attempts

@@ -11,12 +11,11 @@ from django.http.response import HttpResponseBase
 
 from axes_async import guard
 from axes_async.client.identity import identify
-from axes_async.clock import now_ms
 from axes_async.conf import get_settings
+from axes_async.login.attempt import mark_locked_by_site
 from axes_async.login.responses import lockout_message, lockout_response
-from axes_async.login.rules import may_be_permanent, rules_for
+from axes_async.login.rules import longest_lockout, may_be_permanent
 from axes_async.login.state import AxesState
-from axes_async.stores.results import PERMANENT
 
 Credentials = Mapping[str, Any] | None
 
@@ -51,8 +50,8 @@ def get_cool_off(request: HttpRequest | None = None) -> timedelta | None:
 
     With tiers it is that of the first one.
     """
-    lengths = [rule.lockout_ms(rule.limit) for rule in rules_for(get_settings(), request, None)]
-    return timedelta(milliseconds=max(lengths)) if lengths and all(lengths) else None
+    lasts = longest_lockout(get_settings(), request)
+    return timedelta(milliseconds=lasts) if lasts else None
 
 
 def get_lockout_message() -> str:
@@ -69,8 +68,6 @@ def get_lockout_response(
     """
     state = guard.look(request, credentials)
     if not state.denied:
-        cooloff, client = get_cool_off(request), identify(request, credentials)
-        until = PERMANENT if cooloff is None else now_ms() + round(cooloff.total_seconds() * 1000)
-        length = None if cooloff is None else cooloff.total_seconds()
-        state = AxesState(client=client, locked_out=True, locked_until=until, cooloff=length)
+        state = AxesState()
+        mark_locked_by_site(state, request, identify(request, credentials))
     return lockout_response(request, state, original_response)

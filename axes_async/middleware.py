@@ -1,4 +1,4 @@
-"""The way out: what attempts of a request left open is given back, and a denied one gets the lockout response."""
+"""The way out: what attempts of a request left open is released, and a denied one gets the lockout response."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from axes_async import guard
 from axes_async.conf import get_settings
 from axes_async.login import state
+from axes_async.login.attempt import client_behind, mark_locked_by_site
 from axes_async.login.responses import alockout_response, lockout_response
 
 Response = HttpResponseBase
@@ -50,8 +51,8 @@ class AxesMiddleware:
             response = cast("Response", self.get_response(request))
         finally:
             state.leave(token)
-            guard.release(current)
-        return response if _stands(response, current) else lockout_response(request, current, response)
+            guard.release(current.attempts)
+        return response if _stands(request, response, current) else lockout_response(request, current, response)
 
     async def _serve_async(self, request: HttpRequest) -> Response:
         if not get_settings().enabled:
@@ -61,10 +62,12 @@ class AxesMiddleware:
             response = await cast("Awaitable[Response]", self.get_response(request))
         finally:
             state.leave(token)
-            await guard.arelease(current)
-        return response if _stands(response, current) else await alockout_response(request, current, response)
+            await guard.arelease(current.attempts)
+        return response if _stands(request, response, current) else await alockout_response(request, current, response)
 
 
-def _stands(response: Response, current: state.AxesState) -> bool:
+def _stands(request: HttpRequest, response: Response, current: state.AxesState) -> bool:
     """Return whether a view's response is the last word: nothing was denied, or it is the lockout response already."""
+    if not current.denied and state.is_flagged(request):  # By the view: nobody here has denied anything.
+        mark_locked_by_site(current, request, client_behind(request, None))
     return not current.denied or response is current.answer

@@ -13,7 +13,6 @@ from django.http import HttpRequest
 
 from axes_async import guard
 from axes_async.conf import get_settings
-from axes_async.login.state import state_of
 
 LOGIN_ID = "_axes_login"
 """Session key under which a login's id waits for the logout; the session's own key may change in between."""
@@ -30,10 +29,7 @@ def on_login_failed(
     sender: Any, credentials: Mapping[str, Any] | None = None, request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
     """Count a failure."""
-    try:
-        guard.fail(request, credentials)
-    finally:
-        state_of(request).turns.end()
+    guard.fail(request, credentials)
 
 
 def on_logged_in(sender: Any, user: AbstractBaseUser, request: HttpRequest | None = None, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -16,23 +16,25 @@ from django.db import connection
 from django.test import Client
 from django.utils import translation
 
-from axes_async import heard
+from axes_async import clock
 from axes_async.client import exemptions
-from axes_async.ledger import database_name
-from axes_async.login.state import _current
-from axes_async.stores.contract import Store
-from axes_async.stores.factory import get_failover, get_store
-from axes_async.stores.redis.server import SCRIPTS, script
+from axes_async.delivery import publisher
+from axes_async.login.state import _attempt, _current
+from axes_async.models import StoreState
+from axes_async.stores import factory
+from axes_async.stores.contract import OutboxStore, Store
+from axes_async.stores.factory import get_store
 from axes_async.stores.redis.store import RedisStore
 from tests import servers, system
 from tests.site import CountingBackend
-from tests.summary import pytest_terminal_summary  # noqa: F401  (a hook)
-from tests.topologies import Cluster
+
+if TYPE_CHECKING:
+    from tests.topologies import Cluster
 
 PASSWORD = "correct horse battery staple"
 
-
-WARMTH = "{axes}:warmth"
+REFUSED = "redis://127.0.0.1:1/0"
+"""A place where nobody listens."""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -41,29 +43,34 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(system.NO_MARIADB)
 
 
-@pytest.fixture(scope="session")
-def _known_scripts() -> None:
-    """Have the Valkey know our scripts: one that knows none is taken for a server that was restarted, and is cold."""
-    with redis.Redis.from_url(servers.valkey_url()) as client:
-        for name in SCRIPTS:
-            client.script_load(script(name)[0])
+def complete(store: Store, generation: int = 1) -> None:
+    """Have a store that knows nothing of our database decide, as after a sync of an empty table."""
+    if isinstance(store, OutboxStore):
+        store.invalidate(generation)
+        store.complete(generation, 0)
+        store.generation = generation
 
 
 @pytest.fixture(autouse=True)
-def _empty_servers(_known_scripts: None) -> Iterator[None]:
-    """Give each test a Valkey with no counter in it, complete for an empty table, and an empty local cache."""
+def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test a Valkey with no counter in it that is complete for an empty table, and the clock of this host."""
+    if request.node.get_closest_marker("django_db") or {"db", "transactional_db"} & {*request.fixturenames}:
+        request.getfixturevalue("_django_db_helper")
+        StoreState.objects.update_or_create(pk=1, defaults={"generation": 1, "mode": StoreState.STORE})
+    monkeypatch.setattr(clock, "fixed_ms", clock.now_ms)
     with redis.Redis.from_url(servers.valkey_url()) as client:
-        client.flushall()
-        client.set(WARMTH, f"warm:{database_name()}")
+        client.flushdb()
     caches["memory"].clear()
-    if get_failover.cache_info().currsize:
-        get_failover().heard = heard.Heard()
+    complete(get_store())
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
     exemptions._refusals.clear()
+    publisher._syncs.succeeded()
     _current.set(None)  # What a test did outside of any request is not to be the next one's.
+    _attempt.set(None)
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
     CountingBackend.seconds = 0.0
+    factory.forget()
 
 
 @pytest.fixture
@@ -90,6 +97,8 @@ def redis_store() -> RedisStore:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Return a cluster of two nodes, with whatever the test before has left on it."""
+    from tests.topologies import Cluster
+
     topology = Cluster()
     yield topology
     topology.stop()
@@ -141,24 +150,18 @@ def drain() -> Callable[[], int]:
     return drain
 
 
-@pytest.fixture(params=["redis", "memory", "rows"])
-def any_store(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Have the counters on Valkey, in a local cache, or in the rows because the store is away; return which."""
-    monkeypatch.setitem(current_app.conf, "task_always_eager", request.param == "memory")
-    if request.param == "memory":
+@pytest.fixture(params=["redis", "memory", "database", "away"])
+def any_store(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have the counters on Valkey, in a local cache, or in the database, also because the store is away; return which."""
+    which: str = request.param
+    monkeypatch.setitem(current_app.conf, "task_always_eager", which == "memory")
+    if which == "memory":
         settings.AXES_CACHE = "memory"
-    if request.param != "rows":
-        yield request.param
-        return
-    location = f"redis://127.0.0.1:{servers.free_port()}/0"
-    settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": location}}
-    settings.AXES_STORE_REST = 0.02
-    monkeypatch.setattr(heard, "GRACE", 0)  # There is nobody else who could tell anything.
-    failover = get_failover()
-    yield request.param
-    failover.is_away = False
-    if failover._watcher is not None:
-        failover._watcher.join(10)
+    elif which == "database":
+        settings.AXES_STORE = "database"
+    elif which == "away":
+        settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": REFUSED}}
+    return which
 
 
 @pytest.fixture(scope="session", autouse=True)

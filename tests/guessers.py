@@ -23,7 +23,7 @@ def main(threads: int, memcached: str = "") -> None:
     from django.test import Client, override_settings
 
     from axes_async.stores.factory import get_store
-    from axes_async.stores.redis.store import RedisStore
+    from tests.conftest import complete
     from tests.site import CountingBackend
 
     call_command("migrate", verbosity=0)
@@ -32,9 +32,7 @@ def main(threads: int, memcached: str = "") -> None:
         backend = "django.core.cache.backends.memcached.PyMemcacheCache"
         options["CACHES"] = {"default": {"BACKEND": backend, "LOCATION": memcached}}
     else:
-        store = get_store()
-        assert isinstance(store, RedisStore)
-        store.client.set(store.warmth_key, f"warm:{store.database}")
+        complete(get_store())
     CountingBackend.seconds = 0.05
     start = Barrier(threads)
 

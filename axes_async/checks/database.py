@@ -14,8 +14,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import CharField, TextField
 
 from axes_async.conf import get_settings
-from axes_async.cursor import database
 from axes_async.fields import DigestField
+from axes_async.models import database
 
 CHARACTER_SET = "utf8mb4"
 """The one of MySQL and MariaDB that has all characters; their ``utf8`` has those of up to three bytes."""

@@ -1,6 +1,6 @@
 """Who is exempt, and who is refused, whatever the counters say.
 
-Settings and a client come in, a ``Treatment`` comes out; ``reservation`` and ``guard`` carry it out.
+Settings and a client come in, an ``Exemption`` comes out; ``login`` carries it out.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ REMEMBERED = 10_000
 """Refused clients whose attempts are counted; beyond that, the one that was seen first is forgotten."""
 
 
-class Treatment(Enum):
-    """How an attempt is treated."""
+class Exemption(Enum):
+    """What an attempt is exempt from."""
 
-    GUARDED = auto()
-    """As its counters say."""
-    UNGUARDED = auto()
+    NONE = auto()
+    """Nothing: its counters decide."""
+    LOCKOUT = auto()
     """It is counted and recorded, and never turned away: the rule of ``AXES_ONLY_ADMIN_SITE`` outside of the admin."""
-    EXEMPT = auto()
+    ALL = auto()
     """It is never turned away, and its failure is neither counted nor recorded."""
     REFUSED = auto()
-    """It is turned away, and counts nowhere: the password is not looked at."""
+    """The opposite of exempt. It is turned away and counts nowhere: the password is not looked at."""
 
 
-def treatment_of(
+def exemption_of(
     settings: AxesSettings, request: HttpRequest | None, credentials: Mapping[str, Any] | None, client: Client
-) -> Treatment:
-    """Return how an attempt of ``client`` is to be treated: refused before exempt, both only where it is guarded."""
-    if settings.treats_all_alike:
-        return Treatment.GUARDED
+) -> Exemption:
+    """Return what an attempt of ``client`` is exempt from; one that is refused is exempt from nothing."""
+    if settings.exempts_nobody:
+        return Exemption.NONE
     if settings.only_admin_site and not is_for_admin(request):
-        return Treatment.UNGUARDED
+        return Exemption.LOCKOUT
     address = None if client.ip_address is None else parse_address(client.ip_address)
     listed = address in settings.ip_whitelist
     if address in settings.ip_blacklist or (settings.only_whitelist and not listed):
-        return Treatment.REFUSED
+        return Exemption.REFUSED
     if listed and (settings.never_lockout_whitelist or settings.only_whitelist):
-        return Treatment.EXEMPT
+        return Exemption.ALL
     if settings.never_lockout_get and request is not None and request.method == "GET":
-        return Treatment.EXEMPT
+        return Exemption.ALL
     if settings.whitelist_callable is not None and settings.whitelist_callable(request, credentials):
-        return Treatment.EXEMPT
-    return Treatment.GUARDED
+        return Exemption.ALL
+    return Exemption.NONE
 
 
 def is_for_admin(request: HttpRequest | None) -> bool:

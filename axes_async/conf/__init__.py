@@ -126,27 +126,32 @@ class AxesSettings:
     """How long ``AccessReset`` rows are kept."""
     access_failure_log_per_user_limit: int | None = None
     """How many ``AccessFailureLog`` rows of one username are kept, the latest; ``None`` for all."""
+    store: Literal["cache", "database"] = "cache"
+    """Where logins are counted: on the server of ``cache`` or ``redis_client``, or in the database alone."""
+    test_store: Literal["database", "cache"] = "database"
+    """What takes the store's place while Django's test runner has replaced the databases: ``"database"`` counts in the
+    test's own transaction, ``"cache"`` keeps the store that ``store`` names, under keys of the test database."""
     cache: str = "default"
     """Alias in ``CACHES`` whose server holds counters and outbox."""
     redis_client: Callable[[], Any] | None = None
     """Returns a redis-py compatible client to use in place of the one built from the cache's ``LOCATION``."""
     reserve_wait: float = 1.0
-    """Seconds an attempt waits at most for other attempts of the same client to be settled."""
+    """Seconds an attempt waits at most while open reservations of the same client leave no room."""
     reserve_lease: float = 30.0
     """Seconds after which a reservation that was never settled is given back."""
     store_timeout: float = 0.07
     """Seconds to wait for the store's connection, and for its answer."""
     on_store_failure: Literal["database", "deny", "allow"] = "database"
-    """What happens to logins while the store is away: decided and written in SQL, refused, or let through unguarded."""
-    store_rest: float = 1.0
-    """Seconds between two looks at a store that is away; logins do not wait for it meanwhile."""
+    """Who decides on logins while the store cannot: the database, or nobody, so that all are denied or allowed."""
+    store_retry_interval: float = 1.0
+    """Seconds between two probes of a store that is away; logins do not wait for it meanwhile."""
     outbox_max: int = 1_000_000
     """Events the outbox holds at most; what comes after that is counted, not kept."""
     celery_queue: str | None = None
     """Celery queue for our messages; ``None`` for the project's default queue."""
 
     @property
-    def treats_all_alike(self) -> bool:
+    def exempts_nobody(self) -> bool:
         """Whether nobody is exempt or refused."""
         return not (
             self.whitelist_callable is not None
@@ -224,13 +229,15 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "access_failure_log_age": readers.age,
     "access_reset_age": readers.age,
     "access_failure_log_per_user_limit": partial(readers.optional_integer, least=1, most=readers.MOST),
+    "store": partial(readers.choice, choices=("cache", "database")),
+    "test_store": partial(readers.choice, choices=("database", "cache")),
     "cache": readers.text,
     "redis_client": readers.optional_dotted,
     "reserve_wait": partial(readers.seconds, positive=False),
     "reserve_lease": partial(readers.seconds, positive=True),
     "store_timeout": partial(readers.seconds, positive=True),
     "on_store_failure": readers.on_store_failure,
-    "store_rest": partial(readers.seconds, positive=True),
+    "store_retry_interval": partial(readers.seconds, positive=True),
     "outbox_max": partial(readers.integer, least=1),
     "celery_queue": readers.optional_text,
 }

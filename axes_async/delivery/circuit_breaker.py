@@ -1,42 +1,41 @@
-"""A circuit breaker: after a fault, the faulty thing is left alone for a while."""
+"""A circuit breaker: what fails is not tried for a while."""
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 
 
-class Breaker:
-    """Open for ``rest`` seconds after a fault; then one caller may probe while the others still stay away.
+class CircuitBreaker:
+    """Opens at a failure, for ``retry_interval`` seconds; then one caller tries, and the others still stay away.
 
-    Each further fault doubles the rest, up to ``longest`` seconds. No lock: a race costs at worst one probe more.
+    Each further failure doubles the interval, up to ``longest`` seconds. No lock: a race costs at worst one try more.
     """
 
-    def __init__(self, rest: float, *, longest: float | None = None) -> None:
-        """Start closed."""
-        self.rest, self.longest = rest, longest or rest
-        self._resting = rest
-        self._closed_again_at = 0.0
+    def __init__(self, retry_interval: float, *, longest: float | None = None) -> None:
+        self.retry_interval, self.longest = retry_interval, longest or retry_interval
+        self._interval = retry_interval
+        self._opens_until = 0.0
 
     def allows(self) -> bool:
-        """Return whether to try now; a caller that is told so when the rest is over is the one that probes."""
-        if not self._closed_again_at:
+        """Return whether to try now; of the callers after an interval, one is told so."""
+        if not self._opens_until:
             return True
-        now = time.monotonic()
-        if now < self._closed_again_at:
+        now = monotonic()
+        if now < self._opens_until:
             return False
-        self._closed_again_at = now + self._resting
+        self._opens_until = now + self._interval
         return True
 
     def succeeded(self) -> None:
         """Close it."""
-        self._closed_again_at, self._resting = 0.0, self.rest
+        self._opens_until, self._interval = 0.0, self.retry_interval
 
     def failed(self) -> None:
         """Open it from now on."""
-        self._closed_again_at = time.monotonic() + self._resting
-        self._resting = min(2 * self._resting, self.longest)
+        self._opens_until = monotonic() + self._interval
+        self._interval = min(2 * self._interval, self.longest)
 
     @property
     def is_open(self) -> bool:
-        """Whether it is left alone now."""
-        return time.monotonic() < self._closed_again_at
+        """Whether nobody is to try now."""
+        return monotonic() < self._opens_until

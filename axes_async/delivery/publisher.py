@@ -1,7 +1,7 @@
 """How events leave a web process: the bounded nudge, and the delivery of events that no outbox holds.
 
-Tasks are named, never imported: a web process needs none of the worker's code. The one exception is a site without a
-broker, where there is no worker to do the writing.
+Tasks are sent by name: a web process needs none of the worker's code. It runs a task itself only where there is no
+worker: without a broker, with ``task_always_eager``, and in a site's tests.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from kombu.exceptions import LimitExceeded
 
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent
-from axes_async.delivery.circuit_breaker import Breaker
-from axes_async.stores.results import Outcome
+from axes_async.delivery.circuit_breaker import CircuitBreaker
+from axes_async.errors import StoreUnavailable
+from axes_async.stores import factory
+from axes_async.stores.results import StepResult
 
 log = logging.getLogger(__name__)
 
@@ -36,32 +38,43 @@ PUBLISHERS = 10
 DRAIN_EXPIRES = 60
 """Seconds after which a nudge that no worker took is worth nothing: beat has drained since."""
 
-_broker = Breaker(rest=5.0)
+SYNC_PAUSE = 1.0
+"""Seconds between two nudges of a process because its store cannot decide."""
+
+_broker = CircuitBreaker(retry_interval=5.0)
+_syncs = CircuitBreaker(retry_interval=SYNC_PAUSE)
 
 
-def follow_up(outcome: Outcome) -> None:
+def follow_up(result: StepResult) -> None:
     """Do what a step of the store leaves to do: nudge the worker, or deliver the event. Never raises."""
-    if outcome.nudge:
+    if result.nudge:
         nudge()
-    if outcome.event is not None:
-        deliver(outcome.event)
+    if result.event is not None:
+        deliver(result.event)
 
 
 def nudge() -> None:
-    """Tell a worker that there is something to drain; a nudge that gets lost is made good by beat."""
-    if _app().conf.task_always_eager:
+    """Tell a worker that there is something to drain, or to sync. One that gets lost is made good by beat."""
+    if _runs_here():
         _run_here(DRAIN)
     else:
         publish(DRAIN, expires=DRAIN_EXPIRES)
 
 
+def nudge_for_sync() -> None:
+    """Nudge, but at most once a second: the store cannot decide, and a sync may mend that."""
+    if _syncs.allows():
+        _syncs.failed()  # It is the store that has failed.
+        nudge()
+
+
 def deliver(event: AttemptEvent) -> None:
     """Have an event written that no outbox holds: by a worker, else in this process, else as an ERROR log line."""
-    wire = [event.body(), event.outcome()]
-    if not _app().conf.task_always_eager and has_broker() and publish(WRITE, wire):
+    wire = event.wire()
+    if not _runs_here() and publish(WRITE, wire):
         return
     if not _run_here(WRITE, wire):
-        log.error("Event not written, neither by a worker nor here: %s %s", event.line(), event.outcome())
+        log.error("Event not written, neither by a worker nor here: %s", event.line())
 
 
 def has_broker() -> bool:
@@ -76,7 +89,7 @@ def publish(name: str, *args: Any, expires: float | None = None, countdown: floa
     :param expires: seconds after which it is not worth running any more.
     :param countdown: seconds before which it is not to run.
 
-    After a failure the broker is left alone for a few seconds.
+    After a failure, nothing is sent for a few seconds.
     """
     if not _broker.allows():
         return False
@@ -139,12 +152,16 @@ def bounded_connection(timeout: float = PUBLISH_TIMEOUT) -> Any:
     return app.connection_for_write(connect_timeout=timeout, transport_options=options)
 
 
+def _runs_here() -> bool:
+    return bool(_app().conf.task_always_eager) or not has_broker() or factory.is_eager()
+
+
 def _run_here(name: str, *args: Any) -> bool:
     """Run a task of ours in this process; return whether it went through."""
     import_module("axes_async.tasks")
     try:
         _app().tasks[name].run(*args)
-    except (DatabaseError, InterfaceError):
+    except (DatabaseError, InterfaceError, StoreUnavailable):
         log.exception("%s did not go through in this process.", name)
         return False
     return True

@@ -7,9 +7,8 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from axes_async.client.exemptions import Treatment, treatment_of
+from axes_async.client.exemptions import Exemption, exemption_of
 from axes_async.client.identity import identify
-from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.counters.rules import Counter
 from axes_async.errors import StoreUnavailable
@@ -39,10 +38,10 @@ class AxesProxyHandler:
         """Return whether the client is locked out, or refused; raises ``StoreUnavailable`` where that is not known."""
         settings = get_settings()
         if settings.enabled:
-            treatment = treatment_of(settings, request, credentials, identify(request, credentials))
-            if treatment is not Treatment.GUARDED:
-                return treatment is Treatment.REFUSED
-        return bool(get_failover().peek(_counters(request, credentials), now=now_ms()).locked_until)
+            exemption = exemption_of(settings, request, credentials, identify(request, credentials))
+            if exemption is not Exemption.NONE:
+                return exemption is Exemption.REFUSED
+        return bool(get_failover().peek(_counters(request, credentials)).locked_until)
 
     @staticmethod
     def get_failures(request: HttpRequest, credentials: Credentials = None) -> int:
@@ -50,8 +49,8 @@ class AxesProxyHandler:
 
         Raises ``StoreUnavailable`` where that cannot be known.
         """
-        states = get_failover().states(_counters(request, credentials), now=now_ms())
-        return max((state.standing for state in states), default=0)
+        states = get_failover().states(_counters(request, credentials))
+        return max((state.failures for state in states), default=0)
 
     @staticmethod
     def reset_attempts(

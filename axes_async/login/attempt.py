@@ -15,8 +15,9 @@ from axes_async.conf import get_settings
 from axes_async.conf.rules import Credentials
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter
+from axes_async.login.rules import longest_lockout
 from axes_async.login.state import Attempt, AxesState, flag, state_of
-from axes_async.stores.results import Outcome
+from axes_async.stores.results import PERMANENT, StepResult
 
 
 def client_behind(request: HttpRequest | None, credentials: Credentials) -> Client:
@@ -46,7 +47,7 @@ def credentials_of_user(username: object) -> dict[str, str | None]:
 
 
 def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
-    """Return an attempt of now that holds nothing yet."""
+    """Return an attempt that begins now, and holds no reservation yet."""
     return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
 
 
@@ -71,11 +72,19 @@ def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Cou
 
 
 def mark_locked(
-    state: AxesState, counters: Iterable[Counter], outcome: Outcome, request: HttpRequest | None = None
+    state: AxesState, counters: Iterable[Counter], result: StepResult, request: HttpRequest | None = None
 ) -> None:
     """Note in the state of a request that its client is locked out."""
-    state.locked_out, state.locked_until, state.failure_limit = True, outcome.locked_until, outcome.limit
-    rules = [counter.rule for counter in counters if counter.rule.tiers or counter.rule.limit == outcome.limit]
-    lasts = max((rule.lockout_ms(outcome.limit) for rule in rules), default=0)
-    state.cooloff = lasts / 1000 if lasts and outcome.locked_until > 0 else None
+    state.locked_out, state.locked_until, state.failure_limit = True, result.locked_until, result.limit
+    rules = [counter.rule for counter in counters if counter.rule.tiers or counter.rule.limit == result.limit]
+    lasts = max((rule.lockout_ms(result.limit) for rule in rules), default=0)
+    state.cooloff = lasts / 1000 if lasts and result.locked_until > 0 else None
     flag(request, locked_out=True)
+
+
+def mark_locked_by_site(state: AxesState, request: HttpRequest | None, client: Client | None) -> None:
+    """Note that a client is to be told that it is locked out, as if a failure of now had set the lockout."""
+    lasts = longest_lockout(get_settings(), request)
+    state.client, state.locked_out = client, True
+    state.locked_until = now_ms() + lasts if lasts else PERMANENT
+    state.cooloff = lasts / 1000 if lasts else None

@@ -19,49 +19,52 @@ from axes_async.text import printable
 log = logging.getLogger("axes_async.audit")
 
 
-class Occasion(NamedTuple):
-    """An event, and all that a record of it may name."""
+class LogContext(NamedTuple):
+    """All that a log record of an event may name."""
 
     client: Client
     event_id: str
     request: HttpRequest | None
     counters: Iterable[Counter] = ()
 
+    def __str__(self) -> str:
+        return client_str(self.client, self.request, self.counters)
 
-def login_failed(occasion: Occasion) -> None:
-    """Tell of a password that was wrong."""
+
+def login_failed(context: LogContext) -> None:
+    """Log that a password was wrong."""
     if log.isEnabledFor(logging.WARNING):
-        _tell(logging.WARNING, "authn_login_fail", "Login failed", occasion)
+        _write(logging.WARNING, "authn_login_fail", "Login failed", context)
 
 
-def locked_out(occasion: Occasion) -> None:
-    """Tell that a failure has set a lockout."""
+def locked_out(context: LogContext) -> None:
+    """Log that a failure has set a lockout."""
     if log.isEnabledFor(logging.WARNING):
-        _tell(logging.WARNING, "authn_login_lock", "Locked out after repeated failures", occasion, "maxretries")
+        _write(logging.WARNING, "authn_login_lock", "Locked out after repeated failures", context, "maxretries")
 
 
-def turned_away(occasion: Occasion, *, limit: int, repeats: int) -> None:
-    """Tell that a lockout has turned ``repeats`` attempts away by now, this one the last of them."""
+def turned_away(context: LogContext, *, limit: int, repeats: int) -> None:
+    """Log that a lockout has turned ``repeats`` attempts away by now, this one the last of them."""
     text = "Turned away while locked out"
     if log.isEnabledFor(logging.WARNING):
-        _tell(logging.WARNING, "authn_login_fail_max", text, occasion, str(limit), repeats=repeats)
+        _write(logging.WARNING, "authn_login_fail_max", text, context, str(limit), repeats=repeats)
 
 
-def logged_in(occasion: Occasion, *, retries: int) -> None:
-    """Tell of a login, and of the failures of the name that stood against it."""
+def logged_in(context: LogContext, *, retries: int) -> None:
+    """Log a login, and the failures that counted against the name before it."""
     if not log.isEnabledFor(logging.INFO):
         return
     if retries:
         text = "Logged in after failures"
-        _tell(logging.INFO, "authn_login_successafterfail", text, occasion, str(retries), retries=retries)
+        _write(logging.INFO, "authn_login_successafterfail", text, context, str(retries), retries=retries)
     else:
-        _tell(logging.INFO, "authn_login_success", "Logged in", occasion)
+        _write(logging.INFO, "authn_login_success", "Logged in", context)
 
 
-def logged_out(occasion: Occasion) -> None:
-    """Tell of a logout."""
+def logged_out(context: LogContext) -> None:
+    """Log a logout."""
     if log.isEnabledFor(logging.INFO):
-        _tell(logging.INFO, "session_expired", "Logged out", occasion, "logout")
+        _write(logging.INFO, "session_expired", "Logged out", context, "logout")
 
 
 def fields_of(client: Client) -> dict[str, str | None]:
@@ -74,11 +77,11 @@ def fields_of(client: Client) -> dict[str, str | None]:
     }
 
 
-def _tell(level: int, term: str, text: str, occasion: Occasion, *details: str, **more: int) -> None:
+def _write(level: int, term: str, text: str, context: LogContext, *details: str, **more: int) -> None:
     """Log ``text``, with the event as OWASP writes it, ``term:username,details``, and its parts beside it."""
-    client, event_id, request, counters = occasion
-    fields = fields_of(client)
+    fields = fields_of(context.client)
     said = ",".join([fields["username"] or "", *details])
     event = f"{term}:{said}" if said else term
-    extra = {"event": event, "event_id": event_id, **fields, **more}
-    log.log(level, "%s: %s.", text, client_str(client, request, counters), extra=extra)
+    log.log(
+        level, "%s: %s.", text, str(context), extra={"event": event, "event_id": context.event_id, **fields, **more}
+    )

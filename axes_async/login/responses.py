@@ -32,7 +32,7 @@ def lockout_response(
     ``AXES_HTTP_RESPONSE_CODE`` (429 by default), and ``Retry-After`` holds the seconds that remain (RFC 9110, 10.2.3);
     it is missing where only a reset helps.
 
-    A busy client gets 429, and 503 where the store could not be asked. Never stored by a cache (RFC 6585, 4).
+    A busy client gets 429, or 503 where the store could not be asked. Never stored by a cache (RFC 6585, 4).
     """
     state = state or state_of(request)
     state.answer = _locked_out(request, state, response) if state.locked_out else _turned_away(request, state, response)

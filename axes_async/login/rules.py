@@ -1,6 +1,6 @@
 """Which rules an attempt is counted under: the settings, asked for this request and these credentials.
 
-What a rule is, and which counters it makes, is told in ``policy``; what the settings may be, in ``rule_readers``.
+What a rule is, and which counters it makes, is in ``counters.rules``; what the settings may be, in ``conf.rules``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ def rules_for(settings: AxesSettings, request: HttpRequest | None, credentials: 
     """
     fixed = _fixed(settings)
     return _asked(settings, request, credentials) if fixed is None else fixed
+
+
+def longest_lockout(settings: AxesSettings, request: HttpRequest | None) -> int:
+    """Return how long the longest of all lockouts lasts that a failure may set now, in milliseconds.
+
+    0: until a reset. With tiers, the first one counts.
+    """
+    lengths = [rule.lockout_ms(rule.limit) for rule in rules_for(settings, request, None)]
+    return max(lengths) if lengths and all(lengths) else 0
 
 
 def longest_cooloff(settings: AxesSettings) -> timedelta | None:

@@ -1,20 +1,22 @@
 """What is known of the attempts in one request: ``request.axes``.
 
-One typed object, the same for sync and async code. It decides nothing; the guard writes it, the ways out read it.
+One typed object, the same for sync and async code. It decides nothing; the login path writes it, the ways out read it.
 """
 
 from __future__ import annotations
 
+from asyncio import Task
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from axes_async.client.exemptions import Treatment
+from axes_async.client.exemptions import Exemption
 from axes_async.client.identity import Client
 from axes_async.counters.rules import Counter
-from axes_async.login.attempt_lock import Turns
 from axes_async.stores.results import Verdict
 
 
@@ -28,7 +30,7 @@ class Attempt:
     counters: tuple[Counter, ...]
     own: tuple[Counter, ...]
     """Those of ``counters`` that the client belongs to; the others are of names that were tried before."""
-    treatment: Treatment = Treatment.GUARDED
+    exemption: Exemption = Exemption.NONE
     """Whether the counters decide, or who the client is does."""
     informed: bool = False
     """Whether the credentials were known when that was decided."""
@@ -37,13 +39,15 @@ class Attempt:
     clearable: tuple[Counter, ...] = ()
     """Those of ``counters`` that a success may clear: named by credentials, not by whatever a form happened to hold."""
     reserved: bool = False
-    """Whether places are held, or may be: by this verdict, or by one before the attempt was widened."""
+    """Whether reservations are held, or may be: by this verdict, or by one before the attempt was widened."""
     settled: bool = False
-    """Whether it was counted, recorded or given back."""
-    told: bool = False
+    """Whether it was counted, recorded or released."""
+    recorded: bool = False
     """Whether it was counted or recorded."""
     blocks: int = 0
-    """Blocks of code, one within the other, that share its places; they are given back at the end of the outermost."""
+    """Blocks of code, one within the other, that share its reservations, which are released with the outermost."""
+    task: Task[Any] | None = None
+    """The task that tries the password now, in async code."""
 
     @property
     def token(self) -> str:
@@ -60,6 +64,14 @@ class Attempt:
         """Whether the password may be looked at, and has not been yet."""
         return self.verdict is Verdict.ALLOWED and not self.settled
 
+    def is_shared_with(self, task: Task[Any] | None) -> bool:
+        """Return whether ``task`` may try a password on these reservations: no other task is trying one on them."""
+        return self.open and (self.task is None or self.task is task or self.task.done())
+
+
+_attempt: ContextVar[Attempt | None] = ContextVar("axes_async_attempt", default=None)
+"""The latest attempt of this thread or task. Tasks that try passwords side by side for one request have one each."""
+
 
 @dataclass(slots=True, eq=False)
 class AxesState:
@@ -68,13 +80,13 @@ class AxesState:
     client: Client | None = None
     """The client as it was seen last."""
     origin: Client | None = None
-    """The client of the first attempt: others of the same request come from the same place."""
-    attempt: Attempt | None = None
-    """The latest attempt."""
+    """The client of the first attempt: others of the same request come from the same address."""
+    attempts: list[Attempt] = field(default_factory=list)
+    """The latest attempt of each thread or task, and all that are not settled yet."""
     locked_out: bool = False
     """Whether the client is locked out: the attempt met a lockout, or set one."""
     busy: bool = False
-    """Whether the attempt was turned away because others of the same client were still being looked at."""
+    """Whether the attempt was turned away because open reservations of the same client left no room."""
     unavailable: bool = False
     """Whether the attempt was turned away because the store could not be asked."""
     locked_until: int = 0
@@ -85,10 +97,16 @@ class AxesState:
     """How long reaching it locks, in seconds; ``None`` if only a reset ends the lockout."""
     answer: HttpResponseBase | None = None
     """The lockout response, once it was made."""
-    turns: Turns = field(default_factory=Turns)
-    """Which of the request's tasks may try a password now."""
     detached: bool = False
-    """Whether there is no request at whose end a reservation could be given back."""
+    """Whether there is no request at whose end a reservation could be released."""
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest attempt: of this thread or task, or else of the request."""
+        mine = _attempt.get()
+        if mine is not None and mine in self.attempts:
+            return mine
+        return self.attempts[-1] if self.attempts else None
 
     @property
     def denied(self) -> bool:
@@ -100,12 +118,42 @@ class AxesState:
         """The name tried last, as rows keep it."""
         return self.client.username if self.client else None
 
+    def add(self, attempt: Attempt) -> None:
+        """Make ``attempt`` the latest one of this thread or task."""
+        for each in [*self.attempts]:
+            if each.settled or self.detached:
+                self.drop(each)
+        self.attempts.append(attempt)
+        _attempt.set(attempt)
 
-def end_block(state: AxesState, attempt: Attempt | None) -> bool:
-    """Note the end of a block that shared the places of ``attempt``; return whether none around it shares any."""
+    def drop(self, attempt: Attempt) -> None:
+        """Forget ``attempt``: it holds nothing, and nothing will settle it."""
+        with suppress(ValueError):  # Another thread of the request may have been faster.
+            self.attempts.remove(attempt)
+
+    def clear(self) -> None:
+        """Forget what the attempt before met."""
+        self.locked_out = self.busy = self.unavailable = False
+        self.locked_until, self.failure_limit, self.cooloff = 0, 0, None
+
+
+def own_attempt(state: AxesState) -> Attempt | None:
+    """Return the latest attempt of this thread or task alone; of the block around it, where it has made none."""
+    mine = _attempt.get()
+    return mine if mine is not None and mine in state.attempts else None
+
+
+def open_block(attempt: Attempt | None) -> None:
+    """Let a block of code share ``attempt``, with whatever task in it tries a password first."""
+    if attempt is not None:
+        attempt.blocks, attempt.task = attempt.blocks + 1, None
+
+
+def end_block(state: AxesState, attempt: Attempt | None) -> list[Attempt]:
+    """Note the end of a block that shared ``attempt``; return the attempts that no block around it shares."""
     if attempt is not None:
         attempt.blocks -= 1
-    return state.attempt is None or not state.attempt.blocks
+    return [each for each in {attempt, own_attempt(state)} if each is not None and not each.blocks]
 
 
 _current: ContextVar[AxesState | None] = ContextVar("axes_async_state", default=None)
@@ -126,6 +174,11 @@ def flag(request: HttpRequest | None, *, locked_out: bool) -> None:
     if request is not None:
         request = getattr(request, "_request", request)
         request.axes_locked_out = locked_out  # type: ignore[union-attr]
+
+
+def is_flagged(request: HttpRequest) -> bool:
+    """Return whether ``request.axes_locked_out`` is set: a view may do that, too."""
+    return bool(getattr(request, "axes_locked_out", False))
 
 
 def enter_block() -> tuple[AxesState, Token[AxesState | None]]:

@@ -1,11 +1,15 @@
-"""The store that the settings ask for, built when first needed and kept for the life of the process."""
+"""The store that the settings ask for, built when first needed and kept while settings and database stay the same."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import dataclass
+from hashlib import sha256
 from inspect import iscoroutinefunction
+from threading import RLock
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -13,9 +17,9 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.db import connections
 
 from axes_async.conf import AxesSettings, get_settings
-from axes_async.ledger import Ledger, database_name
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.contract import Store
 from axes_async.stores.failover import FailoverStore
@@ -27,37 +31,128 @@ log = logging.getLogger(__name__)
 CLIENT_OPTIONS = ("username", "password", "db", "ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """``OPTIONS`` of a Redis cache that our own client takes over, in Django's spelling or django-redis' capitals."""
 
+_names: dict[str, object] = {}
+"""The ``NAME`` of each database when the apps were ready."""
 
-@cache
+
 def get_store() -> Store:
-    """Return the store on ``AXES_REDIS_CLIENT``, or else on the cache ``AXES_CACHE``.
+    """Return the store that the settings name; in a site's tests, the one that ``AXES_TEST_STORE`` does.
 
-    Raises ``ImproperlyConfigured`` when there is no such cache, or a Redis cache names no server.
+    Raises ``ImproperlyConfigured`` if there is no such cache, or if a Redis cache names no server.
     """
-    settings = get_settings()
+    return _stores.current().store
+
+
+def get_failover() -> FailoverStore:
+    """Return the store for logins: that of ``get_store``, and what decides while it cannot."""
+    return _stores.current().failover
+
+
+def note_databases() -> None:
+    """Note the names that the databases have outside of a test run; called once the apps are ready."""
+    _names.update({alias: _name(alias) for alias in connections.settings})
+
+
+def is_test_run() -> bool:
+    """Return whether this process runs a site's tests: Django has set up for them, or has replaced our database."""
+    return _tests_are_set_up() or _name(_alias()) != _names.get(_alias(), _name(_alias()))
+
+
+def is_eager() -> bool:
+    """Return whether the store is that of a site's tests, where rows are written at once, in the test's transaction."""
+    return get_settings().test_store == "database" and is_test_run()
+
+
+def database_name() -> str:
+    """Return a short name for the database of our rows, the same in every process that uses it."""
+    options = connections.settings[_alias()]
+    parts = [str(options.get(name) or "") for name in ("ENGINE", "HOST", "PORT", "NAME")]
+    return sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def forget() -> None:
+    """Close the stores; the next call builds new ones."""
+    _stores.forget()
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """The stores, and what they were built for: another process, database or test run needs others."""
+
+    made_for: tuple[object, ...]
+    store: Store
+    failover: FailoverStore
+
+
+class _Stores:
+    """The stores of this process."""
+
+    def __init__(self) -> None:
+        self._built: _Built | None = None
+        self._lock = RLock()
+
+    def current(self) -> _Built:
+        """Return the stores for the settings and the database of now."""
+        built, wanted = self._built, (get_settings(), os.getpid(), _name(_alias()), _tests_are_set_up())
+        if built is not None and built.made_for == wanted:
+            return built
+        with self._lock:
+            if self._built is None or self._built.made_for != wanted:
+                self.forget()
+                store = _store(get_settings())
+                self._built = _Built(wanted, store, _failover(store, get_settings()))
+            return self._built
+
+    def forget(self) -> None:
+        """Close the stores, unless they are those of the process that this one was forked from."""
+        with self._lock:
+            if self._built is not None and self._built.made_for[1] == os.getpid():
+                self._built.failover.close()
+            self._built = None
+
+
+_stores = _Stores()
+
+
+def _failover(store: Store, settings: AxesSettings) -> FailoverStore:
+    from axes_async.stores.database.store import DatabaseStore
+
+    fallback, is_database = None, isinstance(store, DatabaseStore)
+    if settings.on_store_failure == "database" and not is_database:
+        fallback = DatabaseStore(replaces=store if isinstance(store, RedisStore) else None)
+    return FailoverStore(
+        store,
+        fallback,
+        on_failure=settings.on_store_failure,
+        retry_interval=settings.store_retry_interval,
+        timeout=settings.store_timeout,
+        probes=not is_database,
+    )
+
+
+def _store(settings: AxesSettings) -> Store:
+    if settings.store == "database" or is_eager():
+        from axes_async.stores.database.store import DatabaseStore
+
+        return DatabaseStore(standalone=True, nudge_always=is_eager())
     config = django_settings.CACHES.get(settings.cache)
     if config is None:
         raise ImproperlyConfigured(f"AXES_CACHE is {settings.cache!r}; CACHES has {', '.join(django_settings.CACHES)}.")
-    prefix = config.get("KEY_PREFIX")
-    namespace = f"axes:{prefix}" if prefix else "axes"
-    if settings.redis_client is not None:
-        return _redis_store(_given(settings.redis_client), namespace, settings, ours=False)
-    if not is_redis(config):
+    if settings.redis_client is None and not is_redis(config):
         shared = not isinstance(caches[settings.cache], LocMemCache)
-        return CacheStore(lambda: caches[settings.cache], shared=shared)
+        return CacheStore(lambda: caches[settings.cache], shared=shared, namespace=f"axes:{database_name()}")
+    prefix = config.get("KEY_PREFIX")
+    namespace = f"axes:{prefix}:{database_name()}" if prefix else f"axes:{database_name()}"
+    client = _client(settings, config) if settings.redis_client is None else _given(settings.redis_client)
+    return RedisStore(client, namespace=namespace, outbox_max=settings.outbox_max)
+
+
+def _client(settings: AxesSettings, config: Mapping[str, Any]) -> Any:
     url = primary_of(settings.cache, config)
     try:
-        client = build_client(url, _options(config), timeout=settings.store_timeout)
+        return build_client(url, _options(config), timeout=settings.store_timeout)
     except (ValueError, TypeError) as error:
         raise ImproperlyConfigured(f"CACHES[{settings.cache!r}] cannot be used as the store: {error}") from error
-    return _redis_store(client, namespace, settings, ours=True)
-
-
-@cache
-def get_failover() -> FailoverStore:
-    """Return the store for logins: the one of ``get_store``, and what takes its place while it is away."""
-    settings = get_settings()
-    return FailoverStore(get_store(), on_failure=settings.on_store_failure, rest=settings.store_rest)
 
 
 def _given(make: Callable[..., Any]) -> Any:
@@ -80,17 +175,6 @@ def _checked(client: Any) -> Any:
     return client
 
 
-def _redis_store(client: Any, namespace: str, settings: AxesSettings, *, ours: bool) -> RedisStore:
-    return RedisStore(
-        client,
-        namespace=namespace,
-        outbox_max=settings.outbox_max,
-        database=database_name(),
-        rows=Ledger(),
-        ours=ours,
-    )
-
-
 def is_redis(config: Mapping[str, Any]) -> bool:
     """Return whether an entry of ``CACHES`` is backed by Redis or Valkey: Django's own backend, or one named so."""
     backend = config.get("BACKEND", "").lower()
@@ -111,12 +195,24 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in CLIENT_OPTIONS if name in given}
 
 
+def _alias() -> str:
+    from axes_async.models import database
+
+    return database()
+
+
+def _name(alias: str) -> object:
+    return connections.settings[alias].get("NAME")
+
+
+def _tests_are_set_up() -> bool:
+    utils = sys.modules.get("django.test.utils")
+    return utils is not None and hasattr(utils._TestState, "saved_data")
+
+
 def _forget(*, setting: str, **kwargs: object) -> None:
     if setting == "CACHES" or setting.startswith("AXES_"):
-        if get_store.cache_info().currsize and isinstance(store := get_store(), RedisStore):
-            store.close()
-        get_store.cache_clear()
-        get_failover.cache_clear()
+        forget()
 
 
 setting_changed.connect(_forget, dispatch_uid="axes_async.store")
