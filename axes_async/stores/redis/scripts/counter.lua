@@ -7,70 +7,64 @@
 -- r<token>  when the lease of that reservation ends
 --
 -- All times are epoch milliseconds. In a table of a counter, `gone` has the fields to delete, `open` is the number of
--- other reservations, `mine` the field of the caller's, `until_` the end of the last one of all.
+-- other reservations, `mine` the field of the caller's, `until_` the end of the last of them.
 
-local R = ('r'):byte()
+local FIELDS = {'n', 'f', 's', 'u', 'l', 'w', 'b', 't'}
+local NUMBERS = {f = true, u = true, l = true, b = true, t = true}
+local TEXTS = {n = true, s = true, w = true}
 
-local function times(text)
-  local all = {}
-  for time in text:gmatch('%d+') do all[#all + 1] = tonumber(time) end
-  return all
-end
-
--- Count nothing any more. The fields are still there: `count` and `load` write over the four, `gone` has the others.
+-- Count nothing any more. The reservations stay.
 local function clear(c)
-  local gone = c.gone
-  if c.l > 0 then gone[#gone + 1] = 'l' end
-  if c.b > 0 then gone[#gone + 1] = 'b' end
-  if c.t > 0 then gone[#gone + 1] = 't' end
-  if c.w then gone[#gone + 1] = 'w' end
-  c.f, c.s, c.u, c.l, c.b, c.t, c.w = 0, 0, 0, 0, 0, 0, nil
+  for _, field in ipairs(FIELDS) do c.gone[#c.gone + 1] = field end
+  c.cleared = true
+  c.f, c.s, c.u, c.l, c.b, c.t, c.w = 0, '0', 0, 0, 0, 0, nil
 end
 
 -- Drop failures that have expired one by one.
 local function roll(c, now)
-  if not c.w then  -- The rule became a rolling one after these failures were counted.
-    c.w = {}
-    for n = 1, c.f do c.w[n] = c.u > 0 and c.u or now + c.rule.window end
-  end
   local left = {}
-  for _, time in ipairs(c.w) do
-    if time > now then left[#left + 1] = time end
+  if c.w then
+    for time in c.w:gmatch('%d+') do
+      time = tonumber(time)
+      if time > now then left[#left + 1] = time end
+    end
+  else  -- The rule became a rolling one after these failures were counted.
+    for n = 1, c.f do left[n] = c.u > 0 and c.u or now + c.rule.window end
   end
   c.w, c.f = left, #left
   if c.f == 0 then clear(c) end
 end
 
 -- Read a counter, without what has expired or is void.
-local function read(name, rule, token, now, void)
-  local gone, open, until_, mine = {}, 0, 0, nil
-  local c = {name = name, rule = rule, gone = gone, n = 0, f = 0, s = 0, u = 0, l = 0, b = 0, t = 0}
+local function read(name, rule, token, now, key)
+  local c = {name = name, rule = rule, gone = {}, open = 0, until_ = 0, mine = nil, cleared = false,
+             n = '0', f = 0, s = '0', u = 0, l = 0, b = 0, t = 0, w = nil}
   local raw = call('HGETALL', name)
   for i = 1, #raw, 2 do
     local field, value = raw[i], raw[i + 1]
-    if field:byte() == R then
+    if NUMBERS[field] then c[field] = tonumber(value)
+    elseif TEXTS[field] then c[field] = value
+    elseif field == token then c.mine = field
+    else
       value = tonumber(value)
-      if field == token then mine = field
-      elseif value > now then
-        open = open + 1
-        if value > until_ then until_ = value end
-      else gone[#gone + 1] = field end
-    elseif field == 'w' then c.w = times(value)
-    else c[field] = tonumber(value) end
+      if value > now then
+        c.open = c.open + 1
+        if value > c.until_ then c.until_ = value end
+      else c.gone[#c.gone + 1] = field end
+    end
   end
-  c.open, c.until_, c.mine = open, until_, mine
   if c.f > 0 then
-    if c.n <= void or (c.u > 0 and c.u <= now) then clear(c)
+    if (c.u > 0 and c.u <= now) or (c.n ~= key.text and tonumber(c.n) <= key.void) then clear(c)
     elseif c.w or rule.rolling then roll(c, now) end
   end
   c.limit = rule.tiers and limit_at(rule, c.f, now < c.l) or rule.limit
   return c
 end
 
-local function read_all(keys, args, first_key, first_rule, now, void)
+local function read_all(keys, args, first_key, first_rule, now, key)
   local all, token = {}, 'r' .. args[3]
   for i = first_key, #keys do
-    all[#all + 1] = read(keys[i], rule_of(args[first_rule + i - first_key]), token, now, void)
+    all[#all + 1] = read(keys[i], rule_of(args[first_rule + i - first_key]), token, now, key)
   end
   return all
 end
@@ -102,7 +96,7 @@ end
 
 -- Count a failure on a counter that is not locked; return whether that locked it.
 local function count(c, now, generation)
-  local name, rule, first, persisted = c.name, c.rule, c.s == 0, c.f > 0 and c.u == 0
+  local name, rule, first, persisted = c.name, c.rule, c.s == '0', c.f > 0 and c.u == 0
   c.f = c.f + 1
   c.u = rule.window > 0 and now + rule.window or 0
   if rule.rolling then
@@ -120,13 +114,13 @@ local function count(c, now, generation)
     if rule.tiers then lock(c, now) end
     if c.b > 0 then c.gone[#c.gone + 1] = 'b' end
   end
+  if c.cleared then drop(name, c.gone) end
   if first then
-    c.s = now
     call('HSET', name, 'n', generation, 'f', c.f, 's', now, 'u', c.u)
   else
     call('HSET', name, 'f', c.f, 'u', c.u)
   end
-  if #c.gone > 0 then drop(name, c.gone) end
+  if not c.cleared and #c.gone > 0 then drop(name, c.gone) end  -- Last, or the key may go with its last field.
   if locks and rule.tiers then call('HSET', name, 'l', c.l) end
   if c.w then call('HSET', name, 'w', table.concat(c.w, ',')) end
   if c.u > 0 or not persisted then keep(c, now) end
@@ -155,7 +149,7 @@ end
 local COUNTED, CLEARED, LOCKED, PROLONGED = 1, 2, 4, 8
 
 local function change(c, flags, ends)
-  local text = '|' .. c.name:sub(-22) .. c.rule.bits .. flags .. ':' .. c.limit .. ':' .. c.u
+  local text = '|' .. c.name:sub(-22) .. c.rule.changes[flags] .. c.limit .. ':' .. c.u
   if ends then return text .. ':' .. c.l .. ':' .. ends end
   if c.l > 0 then return text .. ':' .. c.l end
   return text

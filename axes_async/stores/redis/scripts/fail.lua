@@ -10,7 +10,7 @@ register('fail', {}, function(keys, args)
   if not key then return refusal end
   local now, flags = clock(args[2]), args[7]
   local extend, again = flags:sub(1, 1) == '1', flags:sub(2, 2) == '1'
-  local all = read_all(keys, args, FIRST_KEY, FIRST_RULE, now, key.void)
+  local all = read_all(keys, args, FIRST_KEY, FIRST_RULE, now, key)
   local counting, newly, nudge, changes = #all - tonumber(flags:sub(3)), 0, 0, ''
   if not again or any_mine(all) then
     for n, c in ipairs(all) do

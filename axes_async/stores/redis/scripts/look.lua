@@ -4,7 +4,7 @@
 register('peek', {'no-writes'}, function(keys, args)
   local key, refusal = enter(keys[1], args[1])
   if not key then return refusal end
-  local all = read_all(keys, args, FIRST_KEY, FIRST_RULE, clock(args[2]), key.void)
+  local all = read_all(keys, args, FIRST_KEY, FIRST_RULE, clock(args[2]), key)
   local longest, limit = lockouts(all, #all)
   return answer(longest == 0 and ALLOWED or LOCKED_OUT, longest, limit, 0, 0, 0, all, #all)
 end)
@@ -14,7 +14,7 @@ register('states', {'no-writes'}, function(keys, args)
   local key, refusal = enter(keys[1], args[1])
   if not key then return refusal end
   local texts = {}
-  for n, c in ipairs(read_all(keys, args, FIRST_KEY, FIRST_RULE, clock(args[2]), key.void)) do
+  for n, c in ipairs(read_all(keys, args, FIRST_KEY, FIRST_RULE, clock(args[2]), key)) do
     texts[n] = c.f .. ':' .. c.s .. ':' .. c.u .. ':' .. c.l .. ':' .. table.concat(c.w or {}, ',')
   end
   return table.concat(texts, '|')

@@ -36,7 +36,7 @@ register('reserve', {}, function(keys, args)
   local key, refusal = enter(keys[1], args[1])
   if not key then return refusal end
   local now, lease = clock(args[2]), tonumber(args[4])
-  local all, first, busy = read_all(keys, args, FIRST_KEY, FIRST_RULE, now, key.void), nil, false
+  local all, first, busy = read_all(keys, args, FIRST_KEY, FIRST_RULE, now, key), nil, false
   for _, c in ipairs(all) do
     if c.limit > 0 then
       if c.f >= c.limit then first = first or c

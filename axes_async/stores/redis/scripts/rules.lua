@@ -9,7 +9,8 @@ local function rule_of(text)
   local rule = rules[text]
   if rule then return rule end
   local limit, window, bits, kind = text:match('^(%d+):(%d+):(%d+):?(.*)$')
-  rule = {limit = tonumber(limit), window = tonumber(window), bits = ':' .. bits .. ':', rolling = kind == 'r'}
+  rule = {limit = tonumber(limit), window = tonumber(window), rolling = kind == 'r', changes = {}}
+  for flags = 0, 15 do rule.changes[flags] = ':' .. bits .. ':' .. flags .. ':' end
   for failures, lasts in kind:gmatch('(%d+)/(%d+)') do
     rule.tiers = rule.tiers or {}
     table.insert(rule.tiers, {failures = tonumber(failures), lasts = tonumber(lasts)})

@@ -12,7 +12,9 @@ local FIRST_KEY, FIRST_RULE = 5, 8
 local ALLOWED, LOCKED_OUT, BUSY = 0, 1, 2
 
 local function answer(verdict, longest, limit, newly, nudge, repeats, all, number)
-  local text = verdict .. '|' .. longest .. '|' .. limit .. '|' .. newly .. '|' .. nudge .. '|' .. repeats
+  local text
+  if verdict + newly + nudge == 0 then text = '0|0|0|0|0|0'  -- As most are.
+  else text = verdict .. '|' .. longest .. '|' .. limit .. '|' .. newly .. '|' .. nudge .. '|' .. repeats end
   for n = 1, number do text = text .. '|' .. all[n].f end
   return text
 end

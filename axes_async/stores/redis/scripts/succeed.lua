@@ -5,13 +5,11 @@
 -- nothing was cleared; '1' or '0', whether this step may have been done already, which it was if no reservation is left; then
 -- '1' or '0' for each counter, whether to clear it.
 
-local FIELDS = {'n', 'f', 's', 'u', 'l', 'w', 'b', 't'}
-
 register('succeed', {}, function(keys, args)
   local key, refusal = enter(keys[1], args[1])
   if not key then return refusal end
   local now, flags = clock(args[2]), args[7]
-  local all = read_all(keys, args, FIRST_KEY, FIRST_RULE, now, key.void)
+  local all = read_all(keys, args, FIRST_KEY, FIRST_RULE, now, key)
   local nudge, changes, before = 0, '', {}
   for n, c in ipairs(all) do before[n] = {f = c.f} end
   if flags:sub(2, 2) == '0' or any_mine(all) then
@@ -21,8 +19,7 @@ register('succeed', {}, function(keys, args)
         clear(c)
         c.limit = limit_at(c.rule, 0, false)
         changes = changes .. change(c, CLEARED)
-        drop(c.name, FIELDS)
-        if c.until_ > now then call('PEXPIRE', c.name, c.until_ - now) end
+        if c.open > 0 then keep(c, now) end
       end
       drop(c.name, c.gone)
     end

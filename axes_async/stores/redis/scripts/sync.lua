@@ -10,7 +10,7 @@ local function save(name, text, generation, now)
   local c = {name = name, f = tonumber(f), u = tonumber(u), until_ = 0}
   local raw, known = call('HGETALL', name), false
   for i = 1, #raw, 2 do
-    if raw[i]:byte() == R then c.until_ = math.max(c.until_, tonumber(raw[i + 1])) else known = true end
+    if NUMBERS[raw[i]] or TEXTS[raw[i]] then known = true else c.until_ = math.max(c.until_, tonumber(raw[i + 1])) end
   end
   local fields = {}
   local function set(field, value) fields[#fields + 1] = field; fields[#fields + 1] = value end
@@ -24,7 +24,7 @@ local function save(name, text, generation, now)
     if b ~= '0' then set('b', b) end
     if w ~= '' then set('w', w) end
   end
-  if known then call('HDEL', name, 'n', 'f', 's', 'u', 'l', 'w', 'b', 't') end
+  if known then call('HDEL', name, unpack(FIELDS)) end
   for from = 1, #fields, 2000 do
     call('HSET', name, unpack(fields, from, math.min(from + 1999, #fields)))
   end

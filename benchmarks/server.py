@@ -1,0 +1,131 @@
+"""What a login costs the Redis or Valkey server. It does one thing at a time, so this is the ceiling of a site.
+
+Failed logins with two plain counters each (the address; the address with the username): a ``reserve`` and a ``fail``.
+Microseconds per call are the server's own (``INFO commandstats``). Logins a second are those for which one core of it has the
+time (``INFO cpu``, network and parsing included). Both with few counters in the store, and with very many.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import redis
+from django.conf import settings
+
+from axes_async.counters.events import Kind
+from axes_async.stores.redis.server import build_client
+from axes_async.stores.redis.store import RedisStore
+from benchmarks import load, servers
+from benchmarks.figures import heading, row, spread, verdict
+
+TARGET = 40
+"""Microseconds of the server's that a call may take."""
+
+LEASE, LIMIT = 30_000, 1_000_000
+"""So high a limit that every login counts."""
+
+BATCH = 200
+"""Logins that are sent before their replies are read."""
+
+WIDTHS = (12, 24, 24, 36)
+
+
+class Recorder(RedisStore):
+    """Keeps the commands of its steps, and sends none."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self.commands: list[bytes] = []
+
+    def call(self, command: bytes) -> Any:
+        self.commands.append(command)
+        return b"0|0|0|0|0|0"
+
+
+def commands(recorder: Recorder, numbers: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
+    """Return the commands of a failed login of each of the clients ``numbers``: reserving, and failing."""
+    recorder.commands = []
+    for number in numbers:
+        address, username = load.address(number), load.username(number)
+        counters = load.counters(address, username, rules=load.BY_ADDRESS_AND_PAIR, limit=LIMIT)
+        event = load.event(Kind.FAILED, address, username)
+        recorder.reserve(event.id[:16], counters, event, lease=LEASE, extend=False)
+        recorder.fail(event.id[:16], counters, (), event, lease=LEASE, extend=False)
+    return recorder.commands[::2], recorder.commands[1::2]
+
+
+def play(connection: Any, sent: Sequence[bytes]) -> None:
+    """Send commands at once and read their replies."""
+    connection.send_packed_command((b"".join(sent),), check_health=False)
+    for _ in sent:
+        connection.read_response()
+
+
+def microseconds(client: redis.Redis, connection: Any, sent: Sequence[bytes]) -> float:
+    """Return how long the server worked at each of ``sent``, by its own count."""
+    client.config_resetstat()
+    play(connection, sent)
+    return float(client.info("commandstats")["cmdstat_fcall"]["usec_per_call"])
+
+
+def cpu(client: redis.Redis) -> float:
+    """Return the seconds that the server's main thread has worked so far."""
+    told = client.info("cpu")
+    return float(told["used_cpu_user_main_thread"]) + float(told["used_cpu_sys_main_thread"])
+
+
+def measure(store: RedisStore, recorder: Recorder, connection: Any, known: int, rounds: int) -> dict[str, list[float]]:
+    """Measure logins of clients that have counters already, spread over all of them."""
+    figures: dict[str, list[float]] = {"reserve": [], "fail": [], "logins": []}
+    for turn in range(rounds):
+        numbers = [(turn * 7919 + place * 104729) % known for place in range(BATCH * 2)]
+        reserves, fails = commands(recorder, numbers[:BATCH])
+        figures["reserve"].append(microseconds(store.client, connection, reserves))
+        figures["fail"].append(microseconds(store.client, connection, fails))
+        reserves, fails = commands(recorder, numbers[BATCH:])
+        pairs = [part for pair in zip(reserves, fails, strict=True) for part in pair]
+        before = cpu(store.client)
+        play(connection, pairs)
+        figures["logins"].append(BATCH / (cpu(store.client) - before))
+        store.trim(store.key().last)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counters", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    settings.configure()  # Those of axes_async are read for the normal form of an address.
+    heading("benchmarks.server", "The server's part of a failed login with two plain counters")
+    print(f"Cores: {servers.on_cores(apart=True)}\n")
+    client = build_client(servers.redis_url(), {}, timeout=60)
+    client.flushall()
+    store, recorder = RedisStore(client), Recorder(client)
+    store.invalidate(1)
+    store.complete(1, 0)
+    recorder.generation = 1
+    connection = client.connection_pool.make_connection()
+    connection.connect()
+    store.reserve("first", load.counters("192.0.2.1", "first"), None, lease=0, extend=False)  # Loads the functions.
+    row("counters", "reserve, µs", "fail, µs", "logins/s of one core", widths=WIDTHS)
+    made = 0
+    for wanted in options.counters:
+        while made < wanted // 2:
+            portion = range(made, min(made + BATCH, wanted // 2))
+            play(connection, commands(recorder, portion)[1])
+            made = portion.stop
+            store.trim(store.key().last)
+        found = measure(store, recorder, connection, made, options.rounds)
+        logins = spread(found["logins"]).replace(".00", "")
+        target = verdict(median(found["fail"]), at_most=TARGET)
+        row(f"{wanted:,}", spread(found["reserve"]), spread(found["fail"]), logins, target, widths=WIDTHS)
+    connection.disconnect()
+    client.close()
+
+
+if __name__ == "__main__":
+    main()
