@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from axes_async.stores.factory import get_failover, get_store
+from axes_async.stores.factory import forget, get_failover, get_store
 from axes_async.stores.failover import FailoverStore
 from axes_async.stores.redis.store import RedisStore
+from tests.conftest import complete
 from tests.faults.machines import Postgres, Valkey
 from tests.waiting import PATIENCE
 
@@ -113,19 +114,16 @@ def own_valkey(settings: Any) -> Iterator[Valkey]:
         "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": f"{server.url}/0"},
     }
     yield server
-    get_failover().is_away = False  # So that its watcher ends.
-    get_store().close()
+    forget()
     server.stop()
 
 
 @pytest.fixture
 def own_store(own_valkey: Valkey, transactional_db: None) -> RedisStore:
     """Return the store on it, complete for empty tables."""
-    from axes_async.tasks.sync import sync_store
-
     store = get_store()
     assert isinstance(store, RedisStore)
-    assert sync_store(store)
+    complete(store)
     return store
 
 
