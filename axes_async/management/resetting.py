@@ -14,6 +14,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from kombu.exceptions import KombuError
 
+from axes_async.client.normalize import ROW_LENGTH
 from axes_async.conf import get_settings
 from axes_async.delivery import publisher
 from axes_async.errors import AxesError
@@ -39,9 +40,11 @@ class ResetCommand(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         wanted = list(self.wanted(options))
         noted = {"reason": options["reason"], "by": operator()}
+        if len(options["reason"]) > ROW_LENGTH:
+            raise CommandError(f"--reason has {len(options['reason'])} characters; it takes {ROW_LENGTH}.")
         try:
             for arguments in wanted:
-                check_arguments(**arguments, **noted)
+                check_arguments(**arguments)
             if options["queue"] and not options["dry_run"]:
                 self._queue({**arguments, **noted} for arguments in wanted)
                 return
