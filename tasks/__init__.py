@@ -4,7 +4,7 @@ from importlib import import_module
 
 from django.apps import apps
 
-MODULES = ("drain", "expire", "purge", "rebuild", "reset", "write")
+MODULES = ("drain", "expire", "purge", "reset", "sync", "write")
 
 
 def load() -> None:

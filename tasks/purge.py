@@ -6,18 +6,18 @@ Attempts are not looked at here: they are no log but what counts now, and go by 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 from celery import shared_task
-from django.db.models import Count, Model, Q, QuerySet
+from django.db.models import Count, Model, QuerySet, Window
+from django.db.models.functions import RowNumber
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
-from axes_async.cursor import database
-from axes_async.models import AccessFailureLog, AccessLog, AccessReset
-from axes_async.tasks.projection.rows import delete_portions
+from axes_async.models import AccessFailureLog, AccessLog, AccessReset, database
+from axes_async.tasks.projection.rows import delete_portions, portions
+from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ PORTION = 1000
 """Rows per transaction: about 20 ms on PostgreSQL, for which a drain waits."""
 
 NAMES = 500
-"""Usernames that are looked at in one go."""
+"""Usernames whose rows are looked for in one go. No index leads to them: every new row would have to write it."""
 
 Row = TypeVar("Row", bound=Model)
 
@@ -64,31 +64,17 @@ def delete_over_limit(limit: int) -> int:
     """Delete all but the latest ``limit`` ``AccessFailureLog`` rows of each username; return how many went."""
     gone = 0
     rows = AccessFailureLog.objects.using(database())
-    for username in _names_over(rows, limit):
-        theirs = rows.filter(username=username).order_by("-attempt_time", "-pk")
-        first_over = theirs.values_list("attempt_time", "pk")[limit : limit + 1].first()
-        if first_over is not None:
-            gone += delete_portions(theirs.filter(_up_to(*first_over)), "attempt_time", PORTION)
+    counted = rows.exclude(username=None).order_by().values_list("username").annotate(number=Count("pk"))
+    names = counted.filter(number__gt=limit).values_list("username", flat=True)
+    for some in portions(names.iterator(chunk_size=NAMES), NAMES):
+        place = Window(RowNumber(), partition_by="username", order_by=("-attempt_time", "-pk"))
+        over = rows.filter(username__in=some).annotate(place=place).filter(place__gt=limit).order_by()
+        for keys in portions(over.values_list("pk", flat=True).iterator(chunk_size=PORTION), PORTION):
+            with writer_lock():
+                gone += rows.filter(pk__in=keys).order_by().delete()[0]
     return gone
-
-
-def _names_over(rows: QuerySet[AccessFailureLog], limit: int) -> Iterator[str]:
-    """Return the usernames that have more than ``limit`` rows, in their order."""
-    last = None
-    while True:
-        behind = rows.exclude(username=None) if last is None else rows.filter(username__gt=last)
-        counted = behind.order_by("username").values_list("username").annotate(number=Count("pk"))
-        names = [name for name, _ in counted.filter(number__gt=limit)[:NAMES]]
-        yield from names
-        if len(names) < NAMES:
-            return
-        last = names[-1]
 
 
 def _older(model: type[Row], field: str, age: timedelta) -> QuerySet[Row]:
     limit = as_datetime(now_ms()) - age
     return model._default_manager.using(database()).filter(**{f"{field}__lte": limit})
-
-
-def _up_to(time: datetime, pk: int) -> Q:
-    return Q(attempt_time__lt=time) | Q(attempt_time=time, pk__lte=pk)

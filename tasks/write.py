@@ -1,29 +1,32 @@
-"""The way of an event that no outbox holds: from a cache that is no Redis, one message each, as well as it goes."""
+"""Write one event that came as a Celery message. Cache stores have no outbox, so this is the best they can do."""
 
 from __future__ import annotations
 
-from uuid import UUID
+import logging
 
 from celery import shared_task
 
+from axes_async.clock import as_ms
 from axes_async.counters.events import AttemptEvent
-from axes_async.cursor import database, held_cursor
-from axes_async.delivery import publisher as outbox
-from axes_async.models import AccessFailureLog, AccessLog
-from axes_async.stores.factory import get_store
-from axes_async.tasks.projection.projector import Fold
+from axes_async.delivery import publisher
+from axes_async.models import StoreState, database
+from axes_async.tasks.drain import write as write_entries
+from axes_async.tasks.projection.projector import Entry
+from axes_async.tasks.projection.writer_lock import writer_lock
+
+log = logging.getLogger(__name__)
 
 
-@shared_task(name=outbox.WRITE, ignore_result=True)
-def write(wire: list[str]) -> None:
-    """Write one event, given as its wire form ``[body, outcome]``; one that is written already is left alone."""
-    event = AttemptEvent.parse(*wire)
-    with held_cursor():
-        using = database()
-        if not _is_written(event, using):
-            Fold(get_store(), using).apply([event])
-
-
-def _is_written(event: AttemptEvent, using: str) -> bool:
-    event_id = UUID(event.id)
-    return any(model.objects.using(using).filter(event_id=event_id).exists() for model in (AccessFailureLog, AccessLog))
+@shared_task(name=publisher.WRITE, ignore_result=True)
+def write(wire: str) -> None:
+    """Write one event, given in its wire form; one that is written already is left alone."""
+    try:
+        event = AttemptEvent.parse(wire)
+    except ValueError as error:
+        log.error("A message holds no event (%s): %s", error, ascii(wire))
+        return
+    using = database()
+    with writer_lock():
+        state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
+        is_void = state.voided_at is not None and event.time <= as_ms(state.voided_at)
+        write_entries([Entry(event, -1 if is_void else state.generation)], None, using)

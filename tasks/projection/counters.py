@@ -1,80 +1,218 @@
-"""What the row of a counter says once an event has told how the counter stands.
+"""The counters of a batch of events: what the store did to each is done to its row.
 
-Events may come late or twice, and a row may know what was lifted meanwhile: of both, the row has what holds now.
+The rows are locked in the order of their digests, as in the steps of the database store, so the two never wait for each
+other in a circle.
 """
 
 from __future__ import annotations
 
-from axes_async.clock import as_datetime
-from axes_async.counters.events import AttemptEvent, CounterState, parameter_bits
-from axes_async.ledger import ends_of, ends_text
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from django.db.models import Q
+
+from axes_async.clock import as_datetime, as_ms
+from axes_async.counters.events import AttemptEvent, CounterChange, Kind, parameter_bits, parameters_of
+from axes_async.counters.rules import PARAMETERS, Parameter
+from axes_async.counters.state import CounterState, ends_text
 from axes_async.models import AttemptCounter
-from axes_async.tasks.projection.rows import keys_of
+from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, state_of
+from axes_async.tasks.projection.rows import Columns
 
-COUNTER_FIELDS = ("epoch", "failures", "lifted", "limit", "expires_at", "locked_until", "ends", "updated_at")
-"""What ``upsert`` sets where there is a row already."""
+KEYS = tuple(f"{name}_key" for name in PARAMETERS)
+NAMES = ("digest", "parameters", *KEYS, "username", "ip_address", *STATE_FIELDS, "blocked")
+CONSTANT = ("reservations", "void_generation", "dirty")
+"""What a new row has its default in."""
+
+CHANGED = (*STATE_FIELDS, "blocked")
+"""What a replay sets."""
+
+WRITTEN = attrgetter(*NAMES, *CONSTANT)
+
+ClientKeys = Mapping[Parameter, str]
+Group = tuple[int, tuple[str, ...]]
+"""A counter's parameters, as bits, and the key of each."""
 
 
-def counter_row(
-    event: AttemptEvent,
-    state: CounterState,
-    before: AttemptCounter | None,
-    alone: list[tuple[int, CounterState]],
-) -> AttemptCounter:
-    """Return the row of a counter. Of one life, the store knows the failures, and the row what was lifted.
+class Told(NamedTuple):
+    """What one event tells of one counter."""
 
-    :param alone: the times and states from which it follows when each failure ends, where each does so alone.
-    """
-    if before is not None and before.epoch not in {0, state.epoch}:
-        before = None
-    keys = keys_of(event)
-    row = AttemptCounter(
-        digest=state.digest,
-        parameters=parameter_bits(state.parameters),
-        **{f"{name}_key": keys[name] for name in state.parameters},
-        username=event.username if "username" in state.parameters else None,
-        ip_address=event.ip_address if "ip_address" in state.parameters else None,
-        epoch=state.epoch,
-        failures=state.failures,
-        lifted=state.lifted,
-        limit=state.limit,
-        expires_at=as_datetime(state.expires_at) if state.expires_at else None,
-        locked_until=as_datetime(state.locked_until) if state.locked_until else None,
-        updated_at=as_datetime(event.time),
+    change: CounterChange
+    event: AttemptEvent
+    generation: int
+    keys: ClientKeys
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What came of it."""
+
+    void: dict[str, int] = field(default_factory=dict)
+    """Up to which generation events count nothing, by digest, where a reset has set that."""
+    cleared: set[Group] = field(default_factory=set)
+    """Counters that a login has cleared."""
+    locked: dict[Group, datetime | None] = field(default_factory=dict)
+    """When the counters expire that are locked."""
+
+
+def replay(told: Mapping[str, Sequence[Told]], using: str, *, void: int) -> Replayed:
+    """Change the rows of counters as ``told``, by digest; events up to the generation ``void`` change nothing."""
+    result = Replayed()
+    columns, rows = Columns(AttemptCounter, (*NAMES, *CONSTANT), using), AttemptCounter.objects.using(using)
+    digests = sorted(told)
+    if columns.takes_copies:
+        new = [_new_row(told[digest], result, void) for digest in digests]
+        inserted = columns.insert_or_lock(new, key="digest")
+        digests = [digest for digest in digests if digest not in inserted]
+    else:
+        blank = [WRITTEN(_blank(told[digest][0])) for digest in digests]
+        columns.upsert(blank, key="digest", fields=["parameters"])
+        rows = rows.select_for_update()  # MySQL shows what is committed by now only to those who lock.
+    if digests:
+        changed = [
+            WRITTEN(row) for row in rows.filter(digest__in=digests) if _replay_onto(row, told[row.digest], result, void)
+        ]
+        columns.upsert(changed, key="digest", fields=CHANGED)
+    _forget_empty([digest for digest, all_of_it in told.items() if any(one.change.cleared for one in all_of_it)], using)
+    return result
+
+
+def counting(using: str, *, void: int) -> Any:
+    """Return the counters that count anything, expired ones among them."""
+    return AttemptCounter.objects.using(using).filter(failures__gt=0, generation__gt=void)
+
+
+def group_of(row: Any) -> Group:
+    """Return the group of a counter's row."""
+    return row.parameters, keys_under(row.parameters, row)
+
+
+def keys_under(bits: int, row: Any) -> tuple[str, ...]:
+    """Return the keys of an attempt or a counter that a counter with these parameters is made of."""
+    return tuple(getattr(row, f"{name}_key") for name in parameters_of(bits))
+
+
+def _new_row(told: Sequence[Told], result: Replayed, void: int) -> tuple[Any, ...]:
+    """Return the values of a row that was not there before."""
+    first, state = told[0], CounterState()
+    after = _After()
+    for one in told:
+        if one.generation > void:
+            after.replay(state, one)
+    bits, keys = parameter_bits(first.change.parameters), first.keys
+    named = first.change.parameters
+    values = (
+        first.change.digest,
+        bits,
+        *[keys[name] if name in named else "" for name in PARAMETERS],
+        first.event.username if "username" in named else None,
+        first.event.ip_address if "ip_address" in named else None,
+        state.failures,
+        as_datetime(state.since) if state.since else None,
+        after.limit,
+        as_datetime(state.expires_at) if state.expires_at else None,
+        as_datetime(state.locked_until) if state.locked_until else None,
+        ends_text(state.ends),
+        as_datetime(after.changed_at or first.event.time),
+        after.generation,
+        after.blocked,
+        "",
+        -1,
+        False,
     )
-    if before is not None:
-        row.lifted, row.failures = before.lifted, max(before.failures, row.failures)
-        if before.locked_until is not None and (row.locked_until is None or row.locked_until < before.locked_until):
-            row.locked_until = before.locked_until
-        if row.expires_at is not None and (before.expires_at is None or before.expires_at > row.expires_at):
-            row.expires_at = before.expires_at
-    if state.ends:
-        ends = ends_after(before, [told for told in alone if told[1].epoch == state.epoch])
-        locked = 0 < row.limit <= min(len(ends), row.failures - row.lifted)
-        row.ends, row.locked_until = ends_text(ends), as_datetime(ends[-row.limit]) if locked else None
+    after.note(result, state, bits, [keys[name] for name in named])
+    return values
+
+
+def _replay_onto(row: AttemptCounter, told: Sequence[Told], result: Replayed, void: int) -> bool:
+    """Change a row; return whether anything was changed."""
+    if row.void_generation >= 0:
+        result.void[row.digest] = row.void_generation
+    counts = [one for one in told if one.generation > max(void, row.void_generation)]
+    if not counts:
+        return False
+    if row.generation <= void:
+        row.failures = row.blocked = 0
+    state = state_of(row)
+    after = _After(as_ms(row.changed_at), row.limit, row.blocked, row.generation)
+    for one in counts:
+        after.replay(state, one)
+    keep_state(row, state, at=after.changed_at, limit=after.limit, generation=after.generation)
+    row.generation, row.blocked = after.generation, after.blocked
+    after.note(result, state, row.parameters, keys_under(row.parameters, row))
+    return True
+
+
+@dataclass(slots=True)
+class _After:
+    """What a row has beside its state, after the changes so far."""
+
+    changed_at: int = 0
+    limit: int = 0
+    blocked: int = 0
+    generation: int = 0
+    cleared: bool = False
+
+    def replay(self, state: CounterState, told: Told) -> None:
+        """Apply one change."""
+        change, at, since = told.change, told.event.time, state.since
+        late = at < self.changed_at
+        state.replay(change, at, late=late)
+        if state.since != since:
+            self.generation = told.generation
+        if not late:
+            self.limit, self.changed_at = change.limit, at
+        if change.counted or change.cleared:
+            self.blocked = 0
+        elif told.event.kind is Kind.BLOCKED:
+            self.blocked = max(self.blocked, told.event.repeats)
+        self.cleared = self.cleared or change.cleared
+
+    def note(self, result: Replayed, state: CounterState, bits: int, keys: Sequence[str]) -> None:
+        """Note what attempts have to follow."""
+        if self.cleared:
+            result.cleared.add((bits, tuple(keys)))
+        if 0 < self.limit <= state.failures:
+            result.locked[bits, tuple(keys)] = as_datetime(state.expires_at) if state.expires_at else None
+
+
+def _blank(told: Told) -> AttemptCounter:
+    """Return the unsaved row of a counter that counts nothing."""
+    row = new_row(told.change.digest, told.change.parameters, at=0)
+    for name in told.change.parameters:
+        setattr(row, f"{name}_key", told.keys[name])
+    row.username = told.event.username if "username" in told.change.parameters else None
+    row.ip_address = told.event.ip_address if "ip_address" in told.change.parameters else None
     return row
 
 
-def ends_after(before: AttemptCounter | None, told: list[tuple[int, CounterState]]) -> list[int]:
-    """Return when each failure of a life ends: those known before, and each that was told, with the end that was told.
+def _forget_empty(digests: Sequence[str], using: str) -> None:
+    """Delete rows that a login has cleared, unless they say more than that."""
+    if digests:
+        rows = AttemptCounter.objects.using(using).filter(digest__in=digests, failures=0, void_generation__lt=0)
+        rows.filter(dirty=False, reservations="").delete()
 
-    Where an event got lost, its failures end with the one that tells of them.
+
+def counters_of(
+    attempts: Sequence[Any], using: str, *, void: int, kinds: Sequence[int] = range(1, 1 << len(PARAMETERS))
+) -> Any:
+    """Return the counters of these kinds of rules that ``attempts`` count in, and perhaps some others.
+
+    A counter of several values is looked for by all of them: each alone may be that of a million others.
     """
-    failures, ends = (0, []) if before is None else (before.failures, ends_of(before))
-    for time, state in told:
-        ends = [end for end in ends if end > time]
-        if len(state.ends) > 1:
-            missing = [0] * (state.standing - len(ends))
-            ends = [max(end, state.expires_at) for end in [*missing, *ends]]
-        else:
-            ends = sorted([*ends, *state.ends * min(state.failures - failures, state.standing)])
-        failures = max(failures, state.failures)
-        ends = ends[-max(state.limit, state.standing) :]
-    return ends
+    shared = Q(pk__in=[])
+    for bits in kinds:
+        keys = {f"{name}_key": {getattr(row, f"{name}_key") for row in attempts} - {""} for name in parameters_of(bits)}
+        if all(keys.values()):
+            shared |= Q(parameters=bits, **{f"{name}__in": values for name, values in keys.items()})
+    return counting(using, void=void).filter(shared)
 
 
-def outlived(state: CounterState, row: AttemptCounter | None, time: int) -> bool:
-    """Return whether ``row`` tells of a younger life of the counter than ``state``, which still counted at ``time``."""
-    if row is None or row.epoch <= state.epoch or row.lifted >= row.failures:
-        return False
-    return row.expires_at is None or row.expires_at > as_datetime(time)
+def existing_kinds(using: str) -> Iterator[int]:
+    """Return the kinds of rules that there are counters of; an index leads to each."""
+    for bits in range(1, 1 << len(PARAMETERS)):
+        if AttemptCounter.objects.using(using).filter(parameters=bits).exists():
+            yield bits

@@ -1,25 +1,28 @@
-"""Events become rows: the database is a fold of the outbox.
+"""The projector: events become rows of logs, attempts and counters, in the order of the events.
 
-Everything here runs while the cursor is held, in the caller's transaction, and in the order of the events.
+Call it under the writer lock, in the transaction that moves the cursor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import Q
 
+from axes_async.client.keys import address_of, attempt_key, keys_of
 from axes_async.clock import as_datetime
-from axes_async.conf import AxesSettings, get_settings
-from axes_async.counters.events import AttemptEvent, CounterState, Kind, parameters_of, worth_a_row
+from axes_async.conf import get_settings
+from axes_async.counters.events import AttemptEvent, Kind, parameters_of, worth_a_row
+from axes_async.counters.rules import Parameter
 from axes_async.login.rules import longest_cooloff
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
-from axes_async.stores.contract import Store
-from axes_async.tasks.projection.counters import COUNTER_FIELDS, counter_row, outlived
-from axes_async.tasks.projection.resets import Keys, apply_reset, counters_of, keys_under, portions
-from axes_async.tasks.projection.rows import PORTION, attempt_key, insert, keys_of, upsert
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, OutboxEvent, StoreState
+from axes_async.tasks.projection import counters
+from axes_async.tasks.projection.counters import Group, Told, counters_of, keys_under
+from axes_async.tasks.projection.resets import void_attempts_until
+from axes_async.tasks.projection.rows import PORTION, WHO, Columns, portions, upsert, who
 
 ATTEMPT_FIELDS = (
     "attempt_time",
@@ -29,60 +32,94 @@ ATTEMPT_FIELDS = (
     "path_info",
     "http_accept",
 )
+"""What is set where an attempt has a row already."""
+
+ATTEMPT = (
+    *WHO,
+    "key",
+    *counters.KEYS,
+    "first_attempt_time",
+    "failures_since_start",
+    "expires_at",
+)
 
 
-class Fold:
-    """Applies events to rows, many at a time; those that take something back end a portion."""
+class Entry(NamedTuple):
+    """An event, and the generation that it was appended in; ``None``: its step has changed the counter rows itself."""
 
-    def __init__(self, store: Store, using: str, *, counters: bool = True) -> None:
-        """Write to the database ``using``; resets reach the counters in ``store``.
+    event: AttemptEvent
+    generation: int | None
 
-        Without ``counters``, the table of counters is left alone: the caller has written it.
-        """
-        self.store = store
-        self.using = using
-        self.counters = counters
-        self.settings: AxesSettings = get_settings()
-        self.pending: list[AttemptEvent] = []
 
-    def apply(self, events: Iterable[AttemptEvent]) -> None:
-        """Write ``events``, in their order."""
-        for event in events:
-            if event.kind is Kind.RESET:
-                self.flush()
-                apply_reset(event, self.store, self.using)
-                continue
-            self.pending.append(event)
-            if event.kind is Kind.LOGGED_IN and event.counters:
-                self.flush()
-                self._clear(event)
-        self.flush()
+class _Keys(NamedTuple):
+    attempt: str
+    client: dict[Parameter, str]
 
-    def flush(self) -> None:
-        """Write what has gathered."""
-        events, self.pending = self.pending, []
+
+class Projector:
+    """Writes one batch of events to the database ``using``."""
+
+    def __init__(self, using: str) -> None:
+        self.using, self.settings = using, get_settings()
+        found = StoreState.objects.using(using).filter(pk=1).values_list("void_generation", flat=True).first()
+        self.void = -1 if found is None else found
+        self.void_attempts_until = void_attempts_until(using)
+        self._known: dict[tuple[str | None, str, str], _Keys] = {}
+
+    def write(self, entries: Iterable[Entry]) -> None:
+        """Write what ``entries`` tell, and no event twice."""
+        for portion in _parts(self._unapplied(list(entries))):
+            self._write(portion)
+
+    def _unapplied(self, entries: list[Entry]) -> list[Entry]:
+        """Return the entries whose events have no row yet; an event of the store may be in the outbox table too."""
+        logged: set[UUID] = set()
+        for model, kinds in ((AccessFailureLog, (Kind.FAILED, Kind.BLOCKED)), (AccessLog, (Kind.LOGGED_IN,))):
+            logged |= _found(
+                model, [UUID(entry.event.id) for entry in entries if entry.event.kind in kinds], self.using
+            )
+        counted = _found(OutboxEvent, [UUID(e.event.id) for e in entries if e.generation is not None], self.using)
+        if not logged and not counted:
+            return entries
+        of_store, of_table = {one.hex for one in logged | counted}, {one.hex for one in logged}
+        return [e for e in entries if e.event.id not in (of_table if e.generation is None else of_store)]
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        events = [entry.event for entry in entries]
         if self.settings.enable_access_failure_log:
-            self._failure_logs([event for event in events if event.kind is Kind.FAILED or _is_blocked_row(event)])
+            self._failure_logs(events)
         if not self.settings.disable_access_log:
             self._logins([event for event in events if event.kind is Kind.LOGGED_IN])
             self._logouts([event for event in events if event.kind is Kind.LOGGED_OUT])
-        self._attempts([event for event in events if event.kind is Kind.FAILED])
-        if self.counters:
-            self._counters([event for event in events if event.kind in (Kind.FAILED, Kind.BLOCKED) and event.counters])
+        told: dict[str, list[Told]] = {}
+        for event, generation in entries:
+            if generation is not None:
+                for change in event.changes:
+                    told.setdefault(change.digest, []).append(Told(change, event, generation, self._keys(event).client))
+        replayed = counters.replay(told, self.using, void=self.void) if told else counters.Replayed()
+        self._attempts([entry.event for entry in entries if self._makes_attempt(entry, replayed.void)])
+        self._keep_shown(replayed.locked)
+        self._clear(replayed.cleared | self._cleared_by_steps(entries))
+
+    def _keys(self, event: AttemptEvent) -> _Keys:
+        """Return the keys of a client, which are worked out once a batch."""
+        client = event.username, address_of(event), event.user_agent
+        keys = self._known.get(client)
+        if keys is None:
+            keys = self._known[client] = _Keys(attempt_key(event), keys_of(event))
+        return keys
 
     def _failure_logs(self, events: list[AttemptEvent]) -> None:
         rows = [
-            AccessFailureLog(**_who(event), event_id=UUID(event.id), locked_out=event.locked, repeats=event.repeats)
+            (*who(event), UUID(event.id), event.locked, event.repeats)
             for event in events
+            if event.kind is Kind.FAILED or (event.kind is Kind.BLOCKED and worth_a_row(event.repeats))
         ]
-        insert(AccessFailureLog, rows, using=self.using)
+        Columns(AccessFailureLog, (*WHO, "event_id", "locked_out", "repeats"), self.using).insert(rows)
 
     def _logins(self, events: list[AttemptEvent]) -> None:
-        rows = [
-            AccessLog(**_who(event), event_id=UUID(event.id), session_hash=event.extra.get("session", ""))
-            for event in events
-        ]
-        insert(AccessLog, rows, using=self.using)
+        rows = [(*who(event), UUID(event.id), event.extra.get("session", "")) for event in events]
+        Columns(AccessLog, (*WHO, "event_id", "session_hash"), self.using).insert(rows)
 
     def _logouts(self, events: list[AttemptEvent]) -> None:
         """Set the time of the logout on its login: by the login's id, or for want of that by the session."""
@@ -90,114 +127,141 @@ class Fold:
         by_session = {
             event.extra["session"]: event for event in events if "session" in event.extra and "login" not in event.extra
         }
+        wanted = Q(event_id__in=by_id)
+        if by_session:
+            wanted |= Q(session_hash__in=by_session) & ~Q(session_hash="")
         if not by_id and not by_session:
             return
-        logins = AccessLog.objects.using(self.using).filter(
-            Q(event_id__in=by_id) | Q(session_hash__in=by_session), logout_time=None
-        )
         ended = []
-        for login in logins:
+        for login in AccessLog.objects.using(self.using).filter(wanted, logout_time=None):
             event = by_id.get(login.event_id) or by_session[login.session_hash]
             login.logout_time = as_datetime(event.time)
             ended.append(login)
-        upsert(AccessLog, ended, key="id", fields=["logout_time"], using=self.using)
+        upsert(AccessLog, ended, key="event_id", fields=["logout_time"], using=self.using)
+
+    def _makes_attempt(self, entry: Entry, void: dict[str, int]) -> bool:
+        """Return whether an event is a failure that no reset has voided."""
+        event, generation = entry
+        if event.kind is not Kind.FAILED:
+            return False
+        if generation is None or not (event.changes and void):
+            return generation is None or generation > self.void
+        return any(generation > max(self.void, void.get(change.digest, -1)) for change in event.changes)
 
     def _attempts(self, events: list[AttemptEvent]) -> None:
-        keyed = [(attempt_key(event), event) for event in events]
-        known = AccessAttempt.objects.using(self.using).filter(key__in={key for key, _ in keyed})
-        rows = {row.key: row for row in known}
-        for key, event in keyed:
-            time = as_datetime(event.time)
-            row = rows.get(key)
-            if row is None or (row.expires_at is not None and row.expires_at <= time):
-                named = {f"{name}_key": value for name, value in keys_of(event).items()}
-                who = _who(event)
-                row = AccessAttempt(**who, **named, key=key, first_attempt_time=time, failures_since_start=0)
-                rows[key] = row
-            row.failures_since_start += 1
-            row.attempt_time = max(row.attempt_time, time)
-            row.path_info, row.http_accept = event.path_info, event.http_accept
-            row.expires_at = self._expiry(event)
-        written = list(rows.values())
-        for row in written:
-            row.pk = None
-        upsert(AccessAttempt, written, key="key", fields=ATTEMPT_FIELDS, using=self.using)
+        keyed = [(self._keys(event), event) for event in events]
+        rows = self._known_attempts({keys.attempt for keys, _ in keyed})
+        for keys, event in keyed:
+            at = as_datetime(event.time)
+            last, first, failures, expires_at = rows.get(keys.attempt, _NO_ATTEMPT)[:4]
+            if not failures or (expires_at is not None and expires_at <= at):
+                last, first, failures = at, at, 0
+            rows[keys.attempt] = max(last, at), first, failures + 1, self._expiry(event), event, keys
+        values = [
+            (
+                *who(event)[:-1],
+                last,
+                keys.attempt,
+                *(keys.client[name] for name in counters.PARAMETERS),
+                first,
+                failures,
+                expires_at,
+            )
+            for last, first, failures, expires_at, event, keys in rows.values()
+            if event is not None
+        ]
+        Columns(AccessAttempt, ATTEMPT, self.using).upsert(values, key="key", fields=ATTEMPT_FIELDS)
+
+    def _known_attempts(self, keys: set[str]) -> dict[str, Any]:
+        """Return the attempts that have rows, but for those that a reset of everything has yet to delete."""
+        if not keys:
+            return {}
+        query = AccessAttempt.objects.using(self.using).filter(key__in=keys)
+        if self.void_attempts_until is not None:
+            query = query.filter(attempt_time__gt=self.void_attempts_until)
+        named = query.values_list("key", "attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
+        return {key: (*values, None, None) for key, *values in named}
 
     def _expiry(self, event: AttemptEvent) -> datetime | None:
         """Return when the last of the event's counters starts over; ``None`` if one does so only by a reset."""
-        ends = [state.expires_at for state in event.counters]
+        ends = [change.expires_at for change in event.changes]
         if not ends:
             cooloff = longest_cooloff(self.settings)
             return None if cooloff is None else as_datetime(event.time) + cooloff
         return None if 0 in ends else as_datetime(max(ends))
 
-    def _counters(self, events: list[AttemptEvent]) -> None:
-        latest: dict[str, tuple[AttemptEvent, CounterState]] = {}
-        alone: dict[str, list[tuple[int, CounterState]]] = {}
-        for event in events:
-            for state in event.counters:
-                latest[state.digest] = event, state
-                if state.ends:
-                    alone.setdefault(state.digest, []).append((event.time, state))
-        known = AttemptCounter.objects.using(self.using).filter(digest__in=latest)
-        before = {
-            row.digest: row for row in known.only("epoch", "failures", "lifted", "locked_until", "expires_at", "ends")
-        }
-        # An event may come late, out of the dead letters say: it takes nothing back of what later ones have told.
-        rows = [
-            counter_row(event, state, before.get(digest), alone.get(digest, []))
-            for digest, (event, state) in latest.items()
-            if not outlived(state, before.get(digest), event.time)
-        ]
-        upsert(AttemptCounter, rows, key="digest", fields=COUNTER_FIELDS, using=self.using)
-        self._keep_shown([row for row in rows if row.expires_at and 0 < row.limit <= row.failures - row.lifted])
-
-    def _keep_shown(self, locked: list[AttemptCounter]) -> None:
+    def _keep_shown(self, locked: dict[Group, datetime | None]) -> None:
         """Have attempts last as long as the lockout they stand for, which later ones may have set or prolonged."""
-        ends: dict[int, dict[Keys, datetime]] = {}
-        for row in locked:
-            if row.expires_at is not None:
-                ends.setdefault(row.parameters, {})[keys_under(row.parameters, row)] = row.expires_at
-        for bits, until in ends.items():
-            names = [f"{name}_key" for name in parameters_of(bits)]
-            sharing = {f"{name}__in": {keys[place] for _, keys in until} for place, name in enumerate(names)}
-            early = AccessAttempt.objects.using(self.using).filter(**sharing, expires_at__lt=max(until.values()))
+        ends: dict[int, dict[tuple[str, ...], datetime]] = {}
+        for (bits, keys), until in locked.items():
+            if until is not None:
+                ends.setdefault(bits, {})[keys] = until
+        for bits, until_by_keys in ends.items():
+            early = attempts_of(bits, until_by_keys, self.using).filter(expires_at__lt=max(until_by_keys.values()))
             short = []
-            for attempt in early.only("expires_at", *names):
-                end = until.get(keys_under(bits, attempt))
+            for attempt in early:
+                end = until_by_keys.get(keys_under(bits, attempt))
                 if end is not None and attempt.expires_at is not None and attempt.expires_at < end:
                     attempt.expires_at = end
                     short.append(attempt)
             AccessAttempt.objects.using(self.using).bulk_update(short, ["expires_at"], batch_size=PORTION)
 
-    def _clear(self, event: AttemptEvent) -> None:
-        """Take back what a login cleared: the counters, and the attempts that count in none that is left."""
-        cleared = AttemptCounter.objects.using(self.using).filter(digest__in=[state.digest for state in event.counters])
-        counted = Q(pk__in=[])
-        for row in cleared:
-            counted |= Q(**{f"{name}_key": getattr(row, f"{name}_key") for name in parameters_of(row.parameters)})
-        if self.counters:
-            for state in event.counters:
-                cleared.filter(digest=state.digest, epoch=state.epoch).delete()
-        attempts = AccessAttempt.objects.using(self.using).filter(counted)
-        for rows in portions(list(attempts)):
-            standing = {keys_under(counter.parameters, counter) for counter in counters_of(rows, self.using)}
-            rules = {bits for bits, _ in standing}
-            gone = [row.pk for row in rows if not any(keys_under(bits, row) in standing for bits in rules)]
-            AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
+    def _cleared_by_steps(self, entries: Sequence[Entry]) -> set[Group]:
+        """Return the counters that steps of the database have cleared."""
+        groups: set[Group] = set()
+        for event, generation in entries:
+            for change in event.changes if generation is None else ():
+                if change.cleared:
+                    keys = self._keys(event).client
+                    bits = counters.parameter_bits(change.parameters)
+                    groups.add((bits, tuple(keys[name] for name in parameters_of(bits))))
+        return groups
+
+    def _clear(self, cleared: set[Group]) -> None:
+        """Delete the attempts that counted in counters that a login has cleared, and count in none that is left."""
+        by_bits: dict[int, list[tuple[str, ...]]] = {}
+        for bits, keys in cleared:
+            by_bits.setdefault(bits, []).append(keys)
+        for bits, groups in by_bits.items():
+            theirs = set(groups)
+            found = [row for row in attempts_of(bits, groups, self.using) if keys_under(bits, row) in theirs]
+            for part in portions(found):
+                left = {counters.group_of(row) for row in counters_of(part, self.using, void=self.void)}
+                kinds = {kind for kind, _ in left}
+                gone = [row.pk for row in part if not any((kind, keys_under(kind, row)) in left for kind in kinds)]
+                AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
 
 
-def _is_blocked_row(event: AttemptEvent) -> bool:
-    """Return whether a blocked attempt gets a row; some only tell that it has prolonged its lockout."""
-    return event.kind is Kind.BLOCKED and worth_a_row(event.repeats)
+_NO_ATTEMPT: tuple[Any, ...] = (None, None, 0, None)
 
 
-def _who(event: AttemptEvent) -> dict[str, object]:
-    return {
-        "username": event.username,
-        "ip_address": event.ip_address,
-        "user_agent": event.user_agent,
-        "http_accept": event.http_accept,
-        "path_info": event.path_info,
-        "attempt_time": as_datetime(event.time),
-    }
+def attempts_of(bits: int, groups: Iterable[tuple[str, ...]], using: str) -> Any:
+    """Return the attempts that count in counters with these parameters and keys, and perhaps some others."""
+    values = list(zip(*groups, strict=True))
+    named = {f"{name}_key__in": set(values[place]) for place, name in enumerate(parameters_of(bits))}
+    return AccessAttempt.objects.using(using).filter(**named)
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Return ``entries`` in parts, in each of which nothing counts in a counter after a login has cleared it.
+
+    What was cleared takes attempts with it, and a later failure is one of a new attempt.
+    """
+    part: list[Entry] = []
+    cleared: set[str] = set()
+    for entry in entries:
+        changes = entry.event.changes
+        if cleared and any(change.digest in cleared for change in changes):
+            yield part
+            part, cleared = [], set()
+        part.append(entry)
+        cleared.update(change.digest for change in changes if change.cleared)
+    if part:
+        yield part
+
+
+def _found(model: Any, ids: list[UUID], using: str) -> set[UUID]:
+    """Return which of ``ids`` have a row."""
+    if not ids:
+        return set()
+    return set(model.objects.using(using).filter(event_id__in=ids).order_by().values_list("event_id", flat=True))

@@ -1,219 +1,286 @@
-"""A reset, applied at its place among the events: attempts go, and the failures they stand for, from every counter.
-
-The store is told totals, not differences, so that doing it again after a crash changes nothing.
-"""
+"""What a reset takes back in the rows, in the caller's transaction under the writer lock."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import TypeVar
-from uuid import UUID
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
+from django.db.models.functions import Greatest
 
 from axes_async import signals
+from axes_async.client.keys import ip_address_key, username_key
 from axes_async.client.normalize import canonical_address, canonical_username
-from axes_async.clock import as_datetime, now_ms
-from axes_async.conf import get_settings
-from axes_async.counters.events import AttemptEvent, parameters_of
-from axes_async.counters.rules import PARAMETERS, Parameter, Rule, counters_for
-from axes_async.ledger import standing_of, state_of
-from axes_async.models import AccessAttempt, AccessReset, AttemptCounter
-from axes_async.stores.contract import OutboxStore, Store
-from axes_async.tasks.projection.rows import PORTION, ip_address_key, upsert, username_key
+from axes_async.clock import as_datetime, as_ms
+from axes_async.counters.events import parameters_of
+from axes_async.counters.rules import Parameter, Rule, counters_for
+from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, StoreState, kinds_with
+from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, reservations_of, state_of
+from axes_async.tasks.projection.counters import counters_of, counting, existing_kinds, group_of, keys_under
+from axes_async.tasks.projection.rows import delete_portions, portions, upsert
+from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)
-
-ADJUSTED = 100
-"""Counters that the store is told of in one step: a few milliseconds, in which it serves nobody else."""
 
 FETCHED = 2000
 """Rows that come from the database in one go, where there may be millions."""
 
-Item = TypeVar("Item")
-Keys = tuple[int, tuple[str, ...]]
-"""A counter's parameters, as bits, and the key of each."""
+PORTION = 5000
+"""Rows that are deleted in one transaction after a reset of everything."""
 
-KINDS = range(1, 1 << len(PARAMETERS))
-"""The sets of parameters that a rule may have, as bits."""
+RESET_OF_ALL = "reset of all"
+"""The name of the cursor that is there while rows are left that a reset of everything has voided.
 
+Its ``moved_at`` is the time of the last attempt that was reset, its ``position`` the last counter that was deleted.
+"""
 
-def apply_reset(event: AttemptEvent, store: Store, using: str) -> None:
-    """Carry the reset out: on rows and counters that earlier events have made, and on no later ones."""
-    attempts, counters = reached_by(event, using)
-    amounts = Tally() if event.extra["reach"] == "all" else _standing_for(attempts, using)
-    _lift_whole(counters.filter(lifted__lt=F("failures")), event, store, using)
-    for digests in portions(amounts):
-        _lift(AttemptCounter.objects.using(using).filter(digest__in=digests), amounts, event, store, using)
-    _forget_strays(event, store, using)
-    gone, _ = attempts.delete()
-    AccessReset.objects.using(using).create(
-        event_id=UUID(event.id),
-        reset_time=as_datetime(event.time),
-        reach={"username": event.username, "ip_address": event.ip_address, "reach": event.extra["reach"]},
-        attempts=gone,
-    )
+NOTHING_COUNTS: dict[str, Any] = {
+    "failures": 0,
+    "since": None,
+    "expires_at": None,
+    "locked_until": None,
+    "ends": "",
+    "blocked": 0,
+}
 
 
-def _forget_strays(event: AttemptEvent, store: Store, using: str) -> None:
-    """Reach counters that no row speaks of: their events found no room in the outbox, or the database was replaced."""
-    if not isinstance(store, OutboxStore) or event.extra["reach"] == "rows":
-        return
-    lease = get_settings().lease_ms
-    for digests in store.digests() if event.extra["reach"] == "all" else [_named_by(event)]:
-        known = AttemptCounter.objects.using(using).filter(digest__in=digests).values_list("digest", flat=True)
-        for part in portions(sorted(set(digests) - set(known)), ADJUSTED):
-            store.forget(part, before=event.time, lease=lease)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a reset is to reach."""
+
+    kind: Literal["all", "both", "either", "rows"]
+    username: str | None = None
+    ip_address: str | None = None
+    rows: Sequence[str] = ()
+    """``AccessAttempt.key`` of each."""
+
+    @property
+    def keys(self) -> dict[Parameter, str]:
+        """The key of each value that is named."""
+        found: dict[Parameter, str] = {}
+        if key := ip_address_key(self.ip_address or ""):
+            found["ip_address"] = key
+        if key := username_key(self.username):
+            found["username"] = key
+        return found
 
 
-def _named_by(event: AttemptEvent) -> list[str]:
-    """Return the counters whose values are all named by the reset, whatever rules there are, or have been."""
-    values: dict[Parameter, str | None] = {
-        "ip_address": canonical_address(event.ip_address or ""),
-        "username": canonical_username(event.username),
-    }
-    combinations: list[tuple[Parameter, ...]] = [("ip_address", "username")]
-    if event.extra["reach"] == "either" or not all(values.values()):
-        combinations += [("ip_address",), ("username",)]
-    rules = [Rule(parameters=together, limit=0, cooloff=None) for together in combinations]
-    return [counter.digest for counter in counters_for(rules, values)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reset:
+    """One reset of some.
 
-
-def reached_by(event: AttemptEvent, using: str) -> tuple[QuerySet[AccessAttempt], QuerySet[AttemptCounter]]:
-    """Return the attempts that a reset removes, and the counters that it takes back whole."""
-    attempts = AccessAttempt.objects.using(using).all()
-    counters = AttemptCounter.objects.using(using).all()
-    reach = event.extra["reach"]
-    if reach == "all":
-        return attempts, counters
-    if reach == "rows":
-        return attempts.filter(key__in=event.extra["rows"]), counters.none()
-    wanted, named = Q(), Q()
-    for key, name in (
-        (ip_address_key(event.ip_address or ""), "ip_address"),
-        (username_key(event.username), "username"),
-    ):
-        if key:
-            kinds = [bits for bits in KINDS if name in parameters_of(bits)]
-            of_attempts, of_counters = Q(**{f"{name}_key": key}), Q(**{f"{name}_key": key}, parameters__in=kinds)
-            wanted = wanted | of_attempts if reach == "either" else wanted & of_attempts
-            named = named | of_counters if reach == "either" else named & of_counters
-    if not wanted:
-        return attempts.none(), counters.none()
-    return attempts.filter(wanted), counters.filter(named)
-
-
-def counters_of(
-    attempts: Iterable[AccessAttempt], using: str, kinds: Iterable[int] = KINDS
-) -> QuerySet[AttemptCounter]:
-    """Return the counters with failures left, of these kinds of rules, that ``attempts`` may count in, with their keys.
-
-    A counter of several values is looked for by all of them: each alone may be that of a million others.
+    :param at: when it is done, in epoch milliseconds.
+    :param void: counters of this generation or before count nothing.
+    :param void_events: events up to this generation are to count nothing in the counters that are reset; ``None``: they
+        are written already.
+    :param dirty: whether another store has copies of the counters.
     """
-    rows, shared = list(attempts), Q(pk__in=[])
-    for bits in kinds:
-        keys = {f"{name}_key": {getattr(row, f"{name}_key") for row in rows} - {""} for name in parameters_of(bits)}
-        shared |= Q(parameters=bits, **{f"{name}__in": values for name, values in keys.items()})
-    named = [f"{name}_key" for name in PARAMETERS]
-    return AttemptCounter.objects.using(using).filter(shared, lifted__lt=F("failures")).only("parameters", *named)
 
+    scope: Scope
+    using: str
+    at: int
+    void: int
+    void_events: int | None = None
+    dirty: bool = True
 
-def _kinds(using: str) -> Iterator[int]:
-    """Return the kinds of rules that there are counters of; each is a step in an index."""
-    last: int | None = 0
-    while last is not None:
-        behind = AttemptCounter.objects.using(using).filter(parameters__gt=last).order_by("parameters")
-        last = behind.values_list("parameters", flat=True).first()
-        if last is not None:
-            yield last
+    def take_back(self) -> tuple[int, int]:
+        """Take back what the scope reaches; return how many attempts went, and from how many counters failures did."""
+        attempts = attempts_in(self.scope, self.using)
+        shares = self._shares(attempts) if self.scope.kind != "all" else Tally[str]()
+        counters = self._clear_named() + self._forgive(shares)
+        return attempts.delete()[0], counters
 
+    @property
+    def _marks(self) -> dict[str, Any]:
+        """What is set in each row that is reached."""
+        marks: dict[str, Any] = {"forgiven_at": as_datetime(self.at)}
+        if self.dirty:
+            marks["dirty"] = True
+        if self.void_events is not None:
+            marks["void_generation"] = self.void_events
+        return marks
 
-def keys_under(bits: int, row: AccessAttempt | AttemptCounter) -> Keys:
-    """Return the keys of ``row`` that a counter with these parameters is made of."""
-    return bits, tuple(getattr(row, f"{name}_key") for name in parameters_of(bits))
+    def _clear_named(self) -> int:
+        """Clear the counters that are named; return how many counted anything."""
+        named = AttemptCounter.objects.using(self.using).filter(counters_in(self.scope))
+        if self.dirty:
+            self._make_named()
+        counted = counting(self.using, void=self.void).filter(counters_in(self.scope))
+        if signals.user_unlocked.has_listeners():
+            for row in counted.iterator(chunk_size=FETCHED):
+                if is_locked(row, self.at):
+                    announce(row, self.using)
+        number: int = counted.count()
+        changed_at = Greatest(F("changed_at"), as_datetime(self.at))
+        named.update(**NOTHING_COUNTS, **self._marks, changed_at=changed_at)
+        return number
 
+    def _make_named(self) -> None:
+        """Make rows of counters that are named and have none, as their events may have found no room in the outbox."""
+        missing = []
+        values: dict[Parameter, str | None] = {
+            "ip_address": canonical_address(self.scope.ip_address or ""),
+            "username": canonical_username(self.scope.username),
+        }
+        combinations: list[tuple[Parameter, ...]] = [("ip_address", "username")]
+        if self.scope.kind == "either" or not all(values.values()):
+            combinations += [("ip_address",), ("username",)]
+        rules = [Rule(parameters=together, limit=0, cooloff=None) for together in combinations]
+        for counter in counters_for(rules, values) if self.scope.keys else ():
+            row = new_row(counter.digest, counter.rule.parameters, at=self.at)
+            for name in counter.rule.parameters:
+                setattr(row, f"{name}_key", self.scope.keys[name])
+            row.username = self.scope.username if "username" in counter.rule.parameters else None
+            row.ip_address = self.scope.ip_address if "ip_address" in counter.rule.parameters else None
+            missing.append(row)
+        AttemptCounter.objects.using(self.using).bulk_create(missing, ignore_conflicts=True)
 
-def portions(items: Iterable[Item], size: int = PORTION) -> Iterator[list[Item]]:
-    """Return ``items`` in lists of at most ``size``."""
-    rest = iter(items)
-    while portion := list(islice(rest, size)):
-        yield portion
+    def _shares(self, attempts: Any) -> Tally[str]:
+        """Return the counters that are shared with others, and how many of their failures are those of ``attempts``."""
+        shares: Tally[str] = Tally()
+        kinds = list(existing_kinds(self.using))
+        named = counters_in(self.scope)
+        for rows in portions(attempts.order_by().iterator(chunk_size=FETCHED), FETCHED):
+            theirs: Tally[Any] = Tally()
+            for bits in kinds:
+                for row in rows:
+                    theirs[bits, keys_under(bits, row)] += row.failures_since_start
+            found = counters_of(rows, self.using, void=self.void, kinds=kinds)
+            if named:
+                found = found.exclude(named)
+            for counter in found.only("parameters", "username_key", "ip_address_key", "user_agent_key"):
+                shares[counter.digest] += theirs[group_of(counter)]
+        return +shares
 
-
-def _standing_for(attempts: QuerySet[AccessAttempt], using: str) -> Tally[str]:
-    """Return the counters that ``attempts`` count in, with the failures that are theirs."""
-    amounts: Tally[str] = Tally()
-    kinds = list(_kinds(using))
-    for rows in portions(attempts.order_by().iterator(chunk_size=FETCHED)):
-        theirs: Tally[Keys] = Tally()
-        for bits in kinds:
+    def _forgive(self, shares: Tally[str]) -> int:
+        """Take so many failures of each counter back; return of how many there were any."""
+        number, marks = 0, self._marks
+        for digests in portions(sorted(shares)):
+            rows = list(counting(self.using, void=self.void).filter(digest__in=digests))
             for row in rows:
-                theirs[keys_under(bits, row)] += row.failures_since_start
-        for counter in counters_of(rows, using, kinds):
-            amounts[counter.digest] += theirs[keys_under(counter.parameters, counter)]
-    return +amounts
+                state, was_locked = state_of(row), is_locked(row, self.at)
+                state.expire(self.at)
+                number += bool(state.forgive(shares[row.digest], row.limit))
+                keep_state(row, state, at=self.at, limit=row.limit, generation=row.generation)
+                row.blocked = row.blocked if is_locked(row, self.at) else 0
+                for name, value in marks.items():
+                    setattr(row, name, value)
+                if was_locked and not is_locked(row, self.at):
+                    announce(row, self.using)
+            fields = (*STATE_FIELDS, "blocked", *marks)
+            upsert(AttemptCounter, rows, key="digest", fields=fields, using=self.using)
+        return number
 
 
-def _lift(
-    counters: QuerySet[AttemptCounter], amounts: Mapping[str, int], event: AttemptEvent, store: Store, using: str
-) -> None:
-    """Take so many failures of each counter back, in store and rows."""
-    rows, totals = [], []
-    for row in counters:
-        total = min(row.failures, row.failures - standing_of(row, event.time) + amounts[row.digest])
-        if row.lifted < total:
-            rows.append(row)
-            totals.append(total)
-    _take_back(zip(rows, totals, strict=True), event, store, using)
-    _note_whole(counters.filter(pk__in=[row.pk for row in rows if row.lifted == row.failures]), event)
-    some = [row for row in rows if row.lifted < row.failures]
-    upsert(AttemptCounter, some, key="digest", fields=["lifted", "locked_until", "updated_at"], using=using)
+def attempts_in(scope: Scope, using: str) -> Any:
+    """Return the attempts that a reset removes, but for those that an earlier reset has voided."""
+    attempts = AccessAttempt.objects.using(using).all()
+    until = void_attempts_until(using)
+    if until is not None:
+        attempts = attempts.filter(attempt_time__gt=until)
+    if scope.kind == "all":
+        return attempts
+    if scope.kind == "rows":
+        return attempts.filter(key__in=scope.rows)
+    wanted = Q()
+    for name, key in scope.keys.items():
+        one = Q(**{f"{name}_key": key})
+        wanted = wanted | one if scope.kind == "either" else wanted & one
+    return attempts.filter(wanted) if wanted else attempts.none()
 
 
-def _lift_whole(counters: QuerySet[AttemptCounter], event: AttemptEvent, store: Store, using: str) -> None:
-    """Take all failures of ``counters`` back; there may be millions of them."""
-    needed = ["parameters", "epoch", "failures", "lifted", "limit", "expires_at", "locked_until", "ends"]
-    if signals.user_unlocked.has_listeners():
-        needed += ["username", "ip_address"]
-    rows = counters.only(*needed).iterator(chunk_size=FETCHED)
-    _take_back(((row, row.failures) for row in rows), event, store, using)
-    _note_whole(counters, event)
+def counters_in(scope: Scope) -> Q:
+    """Return what the counters have in common that are named, each of which is taken back whole."""
+    named = Q()
+    for name, key in scope.keys.items():
+        one = Q(**{f"{name}_key": key}, parameters__in=kinds_with(name))
+        named = named | one if scope.kind == "either" else named & one
+    return named or Q(pk__in=[])
 
 
-def _note_whole(counters: QuerySet[AttemptCounter], event: AttemptEvent) -> None:
-    """Note in the rows that all failures of ``counters`` are taken back."""
-    counters.update(lifted=F("failures"), locked_until=None, updated_at=as_datetime(event.time))
+def is_locked(row: Any, at: int) -> bool:
+    """Return whether the counter of a row is locked at a time."""
+    state = state_of(row)
+    state.expire(at)
+    return 0 < row.limit <= state.failures and (not state.locked_until or state.locked_until > at)
 
 
-def _take_back(rows: Iterable[tuple[AttemptCounter, int]], event: AttemptEvent, store: Store, using: str) -> None:
-    """Have ``store`` take back so many failures of each counter in ``rows``, and tell of lockouts that this lifts."""
-    now, lease, time = now_ms(), get_settings().lease_ms, as_datetime(event.time)
-    for part in portions(rows, ADJUSTED):
-        for row, lifted in part:
-            before, row.lifted, row.updated_at = standing_of(row, event.time), lifted, time
-            ends = row.locked_until or row.expires_at
-            if standing_of(row, event.time) < row.limit:
-                row.locked_until = None
-                if row.limit <= before and (ends is None or ends > time):
-                    _announce(row, using)
-        store.adjust([state_of(row) for row, _ in part], now=now, lease=lease)
-
-
-def _announce(row: AttemptCounter, using: str) -> None:
+def announce(row: Any, using: str) -> None:
+    """Send ``user_unlocked`` when the transaction is committed."""
     if not signals.user_unlocked.has_listeners():
         return
-    parameters = list(parameters_of(row.parameters))
+    parameters, username, ip_address = list(parameters_of(row.parameters)), row.username, row.ip_address
 
     def send() -> None:
         results = signals.user_unlocked.send_robust(
-            sender=AttemptCounter, parameters=parameters, username=row.username, ip_address=row.ip_address
+            sender=AttemptCounter, parameters=parameters, username=username, ip_address=ip_address
         )
         for receiver, error in results:
             if isinstance(error, Exception):
                 log.error("A receiver of user_unlocked failed: %r", receiver, exc_info=error)
 
     transaction.on_commit(send, using=using)
+
+
+def void_attempts_until(using: str) -> datetime | None:
+    """Return the time up to which attempts are voided that are still there; ``None``: there are none."""
+    mark = DrainCursor.objects.using(using).filter(name=RESET_OF_ALL)
+    return mark.values_list("moved_at", flat=True).first()
+
+
+def void_all(state: StoreState, using: str, *, void: int, at: int) -> tuple[int, int]:
+    """Have no row of the generation ``void`` or before count; return how many attempts and counters there were.
+
+    The caller saves ``state``. The rows are deleted afterwards, by ``delete_void``.
+    """
+    attempts, counters = attempts_in(Scope(kind="all"), using), counting(using, void=state.void_generation)
+    number = attempts.count(), counters.count()
+    state.void_generation, state.voided_at = void, as_datetime(at)
+    last = AccessAttempt.objects.using(using).order_by("-attempt_time").values_list("attempt_time", flat=True).first()
+    DrainCursor.objects.using(using).update_or_create(name=RESET_OF_ALL, defaults={"position": "", "moved_at": last})
+    return number
+
+
+def delete_void(using: str) -> bool:
+    """Delete the rows that a reset of everything has voided, in portions; return whether there were any."""
+    mark = DrainCursor.objects.using(using).filter(name=RESET_OF_ALL).first()
+    if mark is None:
+        return False
+    if mark.moved_at is not None:
+        attempts = AccessAttempt.objects.using(using).filter(attempt_time__lte=mark.moved_at)
+        delete_portions(attempts, "attempt_time", PORTION)
+    while _delete_void_counters(using):
+        pass
+    return True
+
+
+def _delete_void_counters(using: str) -> bool:
+    """Delete the next portion; return whether that was not the last."""
+    with writer_lock():
+        mark = DrainCursor.objects.using(using).filter(name=RESET_OF_ALL).first()
+        state = StoreState.objects.using(using).filter(pk=1).first()
+        if mark is None or state is None or state.voided_at is None:
+            return False
+        query = AttemptCounter.objects.using(using).filter(digest__gt=mark.position).order_by("digest")
+        rows = list(query.select_for_update()[:PORTION])
+        if not rows:
+            mark.delete()
+            return False
+        at = as_ms(state.voided_at)
+        void = [row for row in rows if row.generation <= state.void_generation]
+        for row in void:
+            if row.failures and is_locked(row, at):
+                announce(row, using)
+        # The store may have to be told of a dirty one, and a reservation is one also after a reset.
+        kept = {row.pk for row in void if row.dirty or reservations_of(row, at)}
+        counters = AttemptCounter.objects.using(using)
+        counters.filter(pk__in=kept).update(**NOTHING_COUNTS)
+        counters.filter(pk__in=[row.pk for row in void if row.pk not in kept]).delete()
+        mark.position = rows[-1].digest
+        mark.save(using=using, update_fields=["position"])
+        return True

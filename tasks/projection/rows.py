@@ -1,127 +1,164 @@
-"""How an event's values stand in rows: keys that canonical values share, and writing and deleting many rows at once."""
+"""Many rows at once: inserted, updated and deleted as fast as each database can."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
+from zlib import crc32
 
 from django.db import connections
-from django.db.models import Model, QuerySet
+from django.db.models import Field, Model, QuerySet
 
-from axes_async.client.normalize import canonical_address, canonical_username
-from axes_async.counters.events import AttemptEvent, CounterState, parameter_bits
-from axes_async.counters.rules import Counter, Parameter, digest_of
-from axes_async.cursor import held_cursor
-from axes_async.models import AttemptCounter
+from axes_async.clock import as_datetime
+from axes_async.counters.events import AttemptEvent
+from axes_async.tasks.projection.writer_lock import writer_lock
 
 Row = TypeVar("Row", bound=Model)
+Item = TypeVar("Item")
 
 PORTION = 500
-"""Rows per statement: SQLite allows 32,766 parameters in one, and a row has up to 15."""
+"""Rows of a statement: SQLite allows 32,766 parameters in one, and a row has up to 20."""
+
+WHO = ("username", "ip_address", "user_agent", "http_accept", "path_info", "attempt_time")
+"""The columns that ``who`` returns."""
 
 
-def username_key(username: str | None) -> str:
-    """Return the key under which variants of one name are found; '' without a name."""
-    canonical = canonical_username(username)
-    return _key("username", canonical) if canonical else ""
-
-
-def ip_address_key(ip_address: str) -> str:
-    """Return the key under which the addresses of one client are found; '' without an address."""
-    canonical = canonical_address(ip_address)
-    return _key("ip_address", canonical) if canonical else ""
-
-
-def user_agent_key(user_agent: str) -> str:
-    """Return the key of an agent; that of no agent is one like any other."""
-    return _key("user_agent", user_agent)
-
-
-@lru_cache(maxsize=16384)
-def _key(name: str, canonical: str) -> str:
-    return digest_of([(name, canonical)])
-
-
-def keys_of(event: AttemptEvent) -> dict[Parameter, str]:
-    """Return the key of each value that can be counted."""
-    return {
-        "username": username_key(event.username),
-        "ip_address": ip_address_key(address_of(event)),
-        "user_agent": user_agent_key(event.user_agent),
-    }
-
-
-def address_of(event: AttemptEvent) -> str:
-    """Return the address, or what the server gave in its place."""
-    return event.ip_address or event.extra.get("address", "")
-
-
-def attempt_key(event: AttemptEvent) -> str:
-    """Return what names the ``AccessAttempt`` of an event: its username, address and agent as the row shows them."""
-    return digest_of(
-        [("username", event.username or ""), ("ip_address", address_of(event)), ("user_agent", event.user_agent)]
+def who(event: AttemptEvent) -> tuple[Any, ...]:
+    """Return the columns that the rows of all kinds have."""
+    return (
+        event.username,
+        event.ip_address,
+        event.user_agent,
+        event.http_accept,
+        event.path_info,
+        as_datetime(event.time),
     )
 
 
-def new_counter(counter: Counter | CounterState, event: AttemptEvent | None) -> AttemptCounter:
-    """Return the row of a counter that the store has not seen, with the values of ``event`` that it is made of."""
-    rule = counter.rule if isinstance(counter, Counter) else counter
-    row = AttemptCounter(digest=counter.digest, epoch=0, failures=0, lifted=0, limit=rule.limit)
-    row.parameters = parameter_bits(rule.parameters)
-    if event is not None:
-        keys = keys_of(event)
-        for name in rule.parameters:
-            setattr(row, f"{name}_key", keys[name])
-        row.username = event.username if "username" in rule.parameters else None
-        row.ip_address = event.ip_address if "ip_address" in rule.parameters else None
-    return row
+class Columns:
+    """Some columns of a table, and rows of them as tuples: instances of the model would cost more than all else.
+
+    PostgreSQL takes the rows by COPY where its driver is psycopg 3. An INSERT of the same rows costs twice as much,
+    most of it in writing and reading the statement. Other databases take them by ``bulk_create``.
+    """
+
+    def __init__(self, model: type[Model], names: Iterable[str], using: str) -> None:
+        self.model, self.names, self.using = model, tuple(names), using
+        self.connection = connections[using]
+        fields: dict[str, Field[Any, Any]] = {field.name: field for field in model._meta.concrete_fields}
+        quote = self.connection.ops.quote_name
+        self.columns = {name: quote(str(fields[name].column)) for name in self.names}
+        self.table = quote(model._meta.db_table)
+        self.listed = ", ".join(self.columns.values())
+        self.copy_table = quote(f"axes_async_copy_{crc32(self.table.encode() + self.listed.encode()):08x}")
+
+    @property
+    def takes_copies(self) -> bool:
+        """Whether rows go in by COPY."""
+        if self.connection.vendor != "postgresql":
+            return False
+        with self.connection.cursor() as cursor:
+            return hasattr(cursor.cursor, "copy")
+
+    def insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert ``rows``."""
+        if not self.takes_copies:
+            self._manager.bulk_create(self._instances(rows), batch_size=PORTION)
+        elif rows:
+            with self.connection.cursor() as cursor:
+                self._copy(cursor, self.table, rows)
+
+    def upsert(self, rows: Sequence[tuple[Any, ...]], *, key: str, fields: Iterable[str]) -> None:
+        """Insert ``rows``; where one with the same ``key`` is there, set its ``fields`` to the new ones."""
+        if not self.takes_copies:
+            self._manager.bulk_create(
+                self._instances(rows),
+                batch_size=PORTION,
+                update_conflicts=True,
+                unique_fields=[key] if self.connection.features.supports_update_conflicts_with_target else None,
+                update_fields=list(fields),
+            )
+        elif rows:
+            sets = ", ".join(f"{self.columns[name]} = EXCLUDED.{self.columns[name]}" for name in fields)
+            self._copy_over(rows, f"ON CONFLICT ({self.columns[key]}) DO UPDATE SET {sets}")
+
+    def insert_or_lock(self, rows: Sequence[tuple[Any, ...]], *, key: str) -> set[str]:
+        """Insert the rows that are missing and lock the others, in the order given; return the keys of the inserted.
+
+        Only for a table that takes copies.
+        """
+        if not rows:
+            return set()
+        name = self.columns[key]
+        # A condition that is never true: the row is locked, and not written.
+        lock = f"ON CONFLICT ({name}) DO UPDATE SET {name} = EXCLUDED.{name} WHERE FALSE RETURNING {name}"
+        return {found for (found,) in self._copy_over(rows, lock)}
+
+    def _copy_over(self, rows: Sequence[tuple[Any, ...]], on_conflict: str) -> list[tuple[Any, ...]]:
+        """Insert ``rows`` by way of a temporary table, as COPY itself cannot update; return what the statement does."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.copy_table} ON COMMIT DELETE ROWS"
+                f" AS SELECT {self.listed} FROM {self.table} WITH NO DATA"
+            )
+            cursor.execute(f"DELETE FROM {self.copy_table}")  # noqa: S608
+            self._copy(cursor, self.copy_table, rows)
+            copied = f"SELECT {self.listed} FROM {self.copy_table}"  # noqa: S608  (all of it is ours)
+            cursor.execute(f"INSERT INTO {self.table} ({self.listed}) {copied} {on_conflict}")
+            return cursor.fetchall() if "RETURNING" in on_conflict else []
+
+    def _copy(self, cursor: Any, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        with (
+            self.connection.wrap_database_errors,
+            cursor.copy(f"COPY {table} ({self.listed}) FROM STDIN") as copy,
+        ):
+            for row in rows:
+                copy.write_row(row)
+
+    @property
+    def _manager(self) -> Any:
+        return self.model._default_manager.using(self.using)
+
+    def _instances(self, rows: Sequence[tuple[Any, ...]]) -> list[Model]:
+        return [self.model(**dict(zip(self.names, row, strict=True))) for row in rows]
 
 
 def insert(model: type[Row], rows: Sequence[Row], *, using: str) -> None:
-    """Insert ``rows``, none of which has a primary key yet.
-
-    PostgreSQL takes them by COPY where the driver has it (psycopg 3): an INSERT of the same rows costs several times as
-    much, most of it in writing the statement.
-    """
-    connection = connections[using]
-    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
-    names = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
-    table = connection.ops.quote_name(model._meta.db_table)
-    values = attrgetter(*(field.attname for field in fields))
-    with connection.cursor() as cursor:
-        if not rows or connection.vendor != "postgresql" or not hasattr(cursor, "copy"):
-            model._default_manager.using(using).bulk_create(rows, batch_size=PORTION)
-            return
-        with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(values(row))
+    """Insert ``rows``, which have no primary key yet."""
+    names = [field.name for field in model._meta.concrete_fields if not field.primary_key]
+    Columns(model, names, using).insert(_values(names, rows))
 
 
 def upsert(model: type[Row], rows: Sequence[Row], *, key: str, fields: Iterable[str], using: str) -> None:
-    """Insert ``rows``, or where one with the same ``key`` is there, set its ``fields`` to the new ones."""
-    named = connections[using].features.supports_update_conflicts_with_target
-    model._default_manager.using(using).bulk_create(
-        rows,
-        batch_size=PORTION,
-        update_conflicts=True,
-        unique_fields=[key] if named else None,
-        update_fields=list(fields),
-    )
+    """Insert ``rows``; where one with the same ``key`` is there, set its ``fields`` to the new ones."""
+    automatic = model._meta.auto_field
+    names = [field.name for field in model._meta.concrete_fields if field is not automatic]
+    Columns(model, names, using).upsert(_values(names, rows), key=key, fields=fields)
+
+
+def _values(names: Sequence[str], rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+    return list(map(attrgetter(*names), rows))
+
+
+def portions(items: Iterable[Item], size: int = PORTION) -> Iterator[list[Item]]:
+    """Return ``items`` in lists of at most ``size``."""
+    rest = iter(items)
+    while portion := list(islice(rest, size)):
+        yield portion
 
 
 def delete_portions(rows: QuerySet[Row], field: str, size: int) -> int:
     """Delete ``rows`` in portions of ``size``, in the order of ``field``; return how many there were.
 
     Each portion goes on where the last one ended: looking from the beginning again would have the database step over
-    everything that it has just deleted. A portion holds the cursor, as all writers do, so that no drain writes its rows
-    again, and gives it back before the next one.
+    everything that it has just deleted. The writer lock is held for one portion at a time.
     """
     gone, last = 0, None
     while True:
         behind = rows if last is None else rows.filter(**{f"{field}__gte": last})
-        with held_cursor():
+        with writer_lock():
             found = list(behind.order_by(field, "pk").values_list("pk", field)[:size])
             if found:
                 gone += rows.filter(pk__in=[pk for pk, _ in found]).order_by().delete()[0]

@@ -1,0 +1,268 @@
+"""The sync: what the store may not know is written into it, always from the rows. See docs/protocol.md.
+
+It is the one remedy: after a flush, a return from an outage, a reset, an import, and a crash in the middle of any of
+these. No login waits for it: rows are locked for one portion at a time, and ``StoreState`` for a moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from celery import shared_task
+from django.db import transaction
+
+from axes_async.clock import as_datetime, as_ms
+from axes_async.models import AttemptCounter, StoreState, database
+from axes_async.stores.cache import CacheStore
+from axes_async.stores.contract import OutboxStore, Position, SavedCounter, Store, StoreKey
+from axes_async.stores.database.mode import database_now, exclusive_state, shared_state
+from axes_async.stores.database.rows import saved_of
+from axes_async.stores.factory import get_store
+from axes_async.tasks.drain import BATCH, drain_to_end, write_next
+from axes_async.tasks.projection.counters import counting
+from axes_async.tasks.projection.writer_lock import writer_lock
+
+log = logging.getLogger(__name__)
+
+PORTION = 500
+"""Counters that are written in one step: a few milliseconds, in which the store serves nobody else."""
+
+LEASE = 2000
+"""Milliseconds for which another sync keeps away; each step renews it that finds half of it gone."""
+
+CONFLICTS = 10
+"""How often events may come between rows and store, until the store is taken out of use for the sync."""
+
+SAVED = (
+    "digest",
+    "failures",
+    "since",
+    "limit",
+    "expires_at",
+    "locked_until",
+    "ends",
+    "blocked",
+    "reservations",
+    "generation",
+)
+"""The columns of a counter that a store takes over."""
+
+
+class _Overtaken(Exception):
+    """Another sync is at work, or the store was lost anew: begin again later."""
+
+
+@shared_task(name="axes_async.sync")
+def sync() -> bool:
+    """Have the store know what the rows know; return whether it does. Raises ``StoreUnavailable``."""
+    return sync_store(get_store())
+
+
+def needs_sync(store: Store) -> bool:
+    """Return whether anything is not right between store and rows. Raises ``StoreUnavailable``."""
+    using = database()
+    if not isinstance(store, OutboxStore | CacheStore):
+        return False
+    if _dirty(using).exists():
+        return True
+    state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
+    return isinstance(store, OutboxStore) and not _is_right(store.key(), state)
+
+
+def _is_right(key: StoreKey, state: StoreState) -> bool:
+    return state.mode == StoreState.STORE and key.status == "ok" and key.generation >= state.generation
+
+
+def sync_store(store: Store) -> bool:
+    """Have ``store`` know what the rows know; return whether it is complete afterwards, and no row is dirty.
+
+    Raises ``StoreUnavailable`` if the store does not answer; the database decides then, and the next sync begins anew.
+    """
+    if isinstance(store, CacheStore):
+        return _load_cache(store, database())
+    return _Sync(store, database()).run() if isinstance(store, OutboxStore) else True
+
+
+def _dirty(using: str) -> Any:
+    return AttemptCounter.objects.using(using).filter(dirty=True)
+
+
+def _load_cache(store: CacheStore, using: str) -> bool:
+    """Write dirty rows over what the cache has of them."""
+    while True:
+        with transaction.atomic(using=using):
+            void = shared_state(using).void_generation
+            rows = list(_dirty(using).select_for_update().order_by("digest")[:PORTION])
+            now = database_now(using)
+            store.load([saved_of(row, now, void=void) for row in rows])
+            _dirty(using).filter(pk__in=[row.pk for row in rows]).update(dirty=False)
+        if len(rows) < PORTION:
+            return True
+
+
+class _Sync:
+    """One sync of a store that has an outbox."""
+
+    def __init__(self, store: OutboxStore, using: str) -> None:
+        self.store, self.using = store, using
+        self.generation = 0
+        self._renewed = 0.0
+
+    def run(self) -> bool:
+        """Do it; return whether all is right afterwards."""
+        key = self.store.key()
+        state = StoreState.objects.using(self.using).filter(pk=1).first() or StoreState()
+        try:
+            if not _is_right(key, state):
+                return self._complete_anew()
+            done = self._push(key.generation)
+            return self._complete_anew() if done is None else done
+        except _Overtaken as why:
+            log.info("The sync has stopped: %s", why)
+            return False
+
+    # Dirty rows into a store that is in use.
+
+    def _push(self, generation: int) -> bool | None:
+        """Write dirty rows between two events; return whether all were, and None if only a new generation can do it."""
+        conflicts = 0
+        while _dirty(self.using).exists():
+            drain_to_end(self.store)
+            reply = self._push_portion(generation)
+            if reply == "ok":
+                generation += 1
+                conflicts = 0
+            elif reply != "conflict":
+                return None if reply == "mode" else False
+            elif (conflicts := conflicts + 1) >= CONFLICTS:
+                return None
+        return True
+
+    def _push_portion(self, generation: int) -> str:
+        with writer_lock() as cursor:
+            state = exclusive_state(self.using)
+            if state.mode != StoreState.STORE or state.generation > generation:
+                return "mode"
+            rows = list(_dirty(self.using).select_for_update().order_by("digest")[:PORTION])
+            # Last, so that as little as possible can come between.
+            if write_next(cursor, self.store):
+                rows = list(_dirty(self.using).order_by("digest")[:PORTION])
+            saved = self._saved(rows, state.void_generation)
+            reply = self.store.push(generation, Position.parse(cursor.position), saved)
+            if reply == "ok":
+                state.generation = generation + 1
+                state.save(using=self.using, update_fields=["generation"])
+                self._clean(rows)
+            return reply
+
+    # All that is needed, into a store that is out of use meanwhile.
+
+    def _complete_anew(self) -> bool:
+        self._begin()
+        key = self.store.invalidate(self.generation)
+        if key.generation != self.generation:
+            raise _Overtaken(f"the store is in generation {key.generation} already.")
+        self._drain()
+        if key.status == "lost":
+            self._load_live()
+        while not self._finish():
+            self._load_dirty()
+        log.info("The store is complete again, in generation %d; it was %s.", self.generation, key.status)
+        return not _dirty(self.using).exists()
+
+    def _begin(self) -> None:
+        with transaction.atomic(using=self.using):
+            state, key, now = exclusive_state(self.using), self.store.key(), database_now(self.using)
+            if state.sync_until is not None and as_ms(state.sync_until) > now:
+                raise _Overtaken("another one is at work.")
+            self.generation = max(state.generation, key.generation, key.last.generation) + 1
+            state.generation, state.mode = self.generation, StoreState.DATABASE
+            state.sync_until = as_datetime(now + LEASE)
+            state.save(using=self.using)
+        self._renewed = time.monotonic()
+
+    def _drain(self) -> None:
+        """Write the outbox to its end. Nothing is appended while the store is out of use."""
+        while True:
+            with writer_lock() as cursor:
+                batch = write_next(cursor, self.store)
+            self._renew()
+            if batch < BATCH:
+                return
+
+    def _load_live(self) -> None:
+        """Write every counter that counts.
+
+        Rows are not locked: one that is changed meanwhile is dirty afterwards, and is written again.
+        """
+        void, last = self._void(), ""
+        while True:
+            rows = list(_tuples(counting(self.using, void=void).filter(digest__gt=last)))
+            self._load([saved for saved in self._saved(rows, void) if saved.state.failures])
+            if len(rows) < PORTION:
+                return
+            last = rows[-1].digest
+            self._renew()
+
+    def _load_dirty(self) -> None:
+        while True:
+            with transaction.atomic(using=self.using):
+                self._check(shared_state(self.using))
+                rows = list(_dirty(self.using).select_for_update().order_by("digest")[:PORTION])
+                self._load(self._saved(rows, self._void()))
+                self._clean(rows)
+            if len(rows) < PORTION:
+                return
+            self._renew()
+
+    def _finish(self) -> bool:
+        """Put the store in use; return False if there is more to be written first than fits in a moment."""
+        with transaction.atomic(using=self.using):
+            state = exclusive_state(self.using)
+            self._check(state)
+            rows = list(_dirty(self.using).select_for_update().order_by("digest")[: PORTION + 1])
+            if len(rows) > PORTION:
+                return False
+            self._load(self._saved(rows, state.void_generation))
+            self._clean(rows)
+            if not self.store.complete(self.generation, state.void_generation):
+                raise _Overtaken("the store was lost meanwhile.")
+            state.mode, state.sync_until = StoreState.STORE, None
+            state.save(using=self.using)
+            return True
+
+    def _load(self, saved: list[SavedCounter]) -> None:
+        if saved and not self.store.load(self.generation, saved):
+            raise _Overtaken("the store was lost meanwhile.")
+
+    def _saved(self, rows: Iterable[Any], void: int) -> list[SavedCounter]:
+        now = database_now(self.using)
+        return [saved_of(row, now, void=void) for row in rows]
+
+    def _clean(self, rows: Iterable[Any]) -> None:
+        AttemptCounter.objects.using(self.using).filter(pk__in=[row.digest for row in rows]).update(dirty=False)
+
+    def _void(self) -> int:
+        return StoreState.objects.using(self.using).values_list("void_generation", flat=True).get(pk=1)
+
+    def _check(self, state: StoreState) -> None:
+        if state.generation != self.generation:
+            raise _Overtaken(f"the database is in generation {state.generation} already.")
+
+    def _renew(self) -> None:
+        """Have other syncs keep away a while longer."""
+        if time.monotonic() - self._renewed < LEASE / 2000:
+            return
+        until = as_datetime(database_now(self.using) + LEASE)
+        mine = StoreState.objects.using(self.using).filter(pk=1, generation=self.generation)
+        if not mine.update(sync_until=until):
+            raise _Overtaken("the database is in another generation already.")
+        self._renewed = time.monotonic()
+
+
+def _tuples(rows: Any) -> Iterator[Any]:
+    """Return the next portion of rows as named tuples: instances would cost more than all else."""
+    return cast("Iterator[Any]", rows.order_by("digest").values_list(*SAVED, named=True)[:PORTION])
