@@ -166,7 +166,7 @@ def test_counter_with_a_window_is_locked_until_fewer_failures_are_left_than_its_
 def test_counter_of_a_voided_generation_is_not_locked() -> None:
     counter(generation=7)
     assert locked(NOON)
-    StoreState.objects.create(pk=1, generation=8, void_generation=6)
+    StoreState.objects.update_or_create(pk=1, defaults={"generation": 8, "void_generation": 6})
     assert locked(NOON)
     StoreState.objects.update(void_generation=7)
     assert not locked(NOON)

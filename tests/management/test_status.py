@@ -56,6 +56,7 @@ def waiting_event(at: int) -> OutboxEvent:
     return OutboxEvent.objects.create(event_id=UUID(event.id), wire=event.wire())
 
 
+@pytest.mark.django_db(transaction=True)
 def test_all_is_well_after_a_drain(drain: Drain) -> None:
     failure()
     drain()
@@ -182,6 +183,7 @@ def test_site_without_a_store_of_its_own_is_told_as_such() -> None:
     assert (status["store"], status["mode"], status["complete"], code) == ("database", "database", None, 0)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_facts_are_readable(drain: Drain) -> None:
     failure()
     drain()
