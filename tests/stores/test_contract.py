@@ -1,110 +1,137 @@
-"""One contract, every store: what each step of a store does, on Valkey, a local cache, a cache table and Memcached."""
+"""One contract, every store: what each step of a store does, wherever the counters are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import pytest
+import redis
 from django.core.cache import caches
 from django.core.management import call_command
 
-from axes_async.counters.events import AttemptEvent, Kind, new_id
-from axes_async.counters.rules import Counter, Parameter, Rule, counters_for
+from axes_async.counters.events import AttemptEvent, Kind
+from axes_async.counters.rules import Counter, LockoutTier, Rule
 from axes_async.stores.cache import CacheStore
-from axes_async.stores.contract import OutboxStore, Store
+from axes_async.stores.contract import Store
+from axes_async.stores.database.store import DatabaseStore
+from axes_async.stores.failover import FailoverStore
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
-from axes_async.stores.results import PERMANENT, Outcome, Verdict
+from axes_async.stores.results import PERMANENT, Verdict
 from tests import servers
+from tests.stores.conftest import NAMESPACE, Time, completed
+from tests.stores.steps import LEASE, Steps
 
-NOW = 1_800_000_000_000
-LEASE = 30_000
+Request = pytest.FixtureRequest
+AnyStore = Store | FailoverStore
 
 
-@pytest.fixture(params=["redis", "redis by a client of the site's", "cluster", "memory", "table", "memcached"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Return each store in turn, empty."""
-    if request.param.startswith("redis"):
-        client = build_client(servers.valkey_url(), {}, timeout=1)
-        with closing(RedisStore(client, ours=request.param == "redis")) as store:
-            yield store
-        client.close()
-        return
-    if request.param == "cluster":
-        cluster = request.getfixturevalue("cluster")
-        cluster.empty()
-        with closing(cluster.client()) as client:
-            yield RedisStore(client)
-        return
-    if request.param == "table":
-        request.getfixturevalue("db")
-        call_command("createcachetable", verbosity=0)
-    alias = request.param
+@contextmanager
+def on_valkey(request: Request) -> Iterator[RedisStore]:
+    request.getfixturevalue("plain")
+    client = build_client(servers.valkey_url(), {}, timeout=1)
+    with closing(completed(RedisStore(client, namespace=NAMESPACE))) as store:
+        yield store
+
+
+@contextmanager
+def on_valkey_by_a_client_of_the_site(request: Request) -> Iterator[RedisStore]:
+    request.getfixturevalue("plain")
+    client = redis.Redis.from_url(servers.valkey_url(), decode_responses=True, max_connections=200)
+    with closing(completed(RedisStore(client, namespace=NAMESPACE))) as store:
+        yield store
+
+
+@contextmanager
+def on_a_cluster(request: Request) -> Iterator[RedisStore]:
+    cluster = request.getfixturevalue("cluster")
+    cluster.empty()
+    with closing(cluster.client()) as client, closing(completed(RedisStore(client, namespace=NAMESPACE))) as store:
+        yield store
+
+
+@contextmanager
+def in_a_cache(request: Request, alias: str) -> Iterator[CacheStore]:
     if alias == "memcached":
         request.getfixturevalue("memcached")
+    if alias == "table":
+        request.getfixturevalue("db")
+        call_command("createcachetable", verbosity=0)
+    caches[alias].clear()
     yield CacheStore(lambda: caches[alias], shared=alias != "memory")
 
 
-class Steps:
-    """A store with the arguments that a test does not care about filled in, and the events it made."""
+@contextmanager
+def in_the_database(request: Request) -> Iterator[DatabaseStore]:
+    request.getfixturevalue("db")
+    yield DatabaseStore(standalone=True)
 
-    def __init__(self, store: Store, *, limit: int = 3, cooloff: float | None = None) -> None:
-        """Use one rule on the address, with ``limit`` and ``cooloff`` (seconds)."""
-        self.store, self.limit, self.cooloff = store, limit, cooloff
-        self.delivered: list[AttemptEvent] = []
 
-    def counter(self, address: str = "192.0.2.1", *more: str) -> Counter:
-        values: dict[Parameter, str | None] = {"ip_address": address, "username": more[0] if more else None}
-        parameters: tuple[Parameter, ...] = ("ip_address", "username") if more else ("ip_address",)
-        rule = Rule(parameters=parameters, limit=self.limit, cooloff=self.cooloff)
-        (counter,) = counters_for([rule], values)
-        return counter
+@contextmanager
+def behind_failover(request: Request, what: str) -> Iterator[FailoverStore]:
+    request.getfixturevalue("db")
+    request.getfixturevalue("plain")
+    port = servers.Port()
+    url = f"redis://{servers.HOST}:{port.number}" if what == "away" else servers.valkey_url()
+    primary = RedisStore(build_client(url, {}, timeout=1), namespace=NAMESPACE)
+    if what == "there":
+        completed(primary)
+    with closing(FailoverStore(primary, DatabaseStore(replaces=primary), retry_interval=60)) as store:
+        yield store
+    port.close()
 
-    def reserve(self, token: str, *counters: Counter, now: int = NOW, extend: bool = False) -> Outcome:
-        event = AttemptEvent(kind=Kind.BLOCKED, id=new_id(now))
-        outcome = self.store.reserve(token, counters or [self.counter()], event, now=now, lease=LEASE, extend=extend)
-        return self._noted(outcome)
 
-    def fail(
-        self,
-        token: str,
-        *counters: Counter,
-        release: Sequence[Counter] = (),
-        now: int = NOW,
-        extend: bool = False,
-    ) -> Outcome:
-        event = AttemptEvent(kind=Kind.FAILED, id=new_id(now))
-        outcome = self.store.fail(
-            token, counters or [self.counter()], release, event, now=now, lease=LEASE, extend=extend
-        )
-        return self._noted(outcome)
+@dataclass(frozen=True)
+class Place:
+    """Where counters may be."""
 
-    def succeed(self, token: str, *, clear: Sequence[Counter] = (), now: int = NOW, always: bool = True) -> Outcome:
-        event = AttemptEvent(kind=Kind.LOGGED_IN, id=new_id(now))
-        outcome = self.store.succeed(token, [self.counter()], clear, event, now=now, lease=LEASE, always=always)
-        return self._noted(outcome)
+    name: str
+    open: Callable[[Request], Any]
+    is_database: bool = False
 
-    def failures(self, *counters: Counter, now: int = NOW) -> list[int]:
-        return [state.standing for state in self.store.states(counters or [self.counter()], now=now)]
 
-    def events(self) -> list[AttemptEvent]:
-        if isinstance(self.store, OutboxStore):
-            entries = self.store.read("0-0", 1000)
-            return [event for _, event in entries if isinstance(event, AttemptEvent)]
-        return self.delivered
+PLACES = (
+    Place("Valkey", on_valkey),
+    Place("Valkey, by a client of the site's", on_valkey_by_a_client_of_the_site),
+    Place("a cluster", on_a_cluster),
+    Place("memory", lambda request: in_a_cache(request, "memory")),
+    Place("a cache table", lambda request: in_a_cache(request, "table")),
+    Place("Memcached", lambda request: in_a_cache(request, "memcached")),
+    Place("the database", in_the_database, is_database=True),
+    Place("failover", lambda request: behind_failover(request, "there"), is_database=True),
+    Place("failover, store away", lambda request: behind_failover(request, "away"), is_database=True),
+    Place("failover, store incomplete", lambda request: behind_failover(request, "incomplete"), is_database=True),
+)
 
-    def _noted(self, outcome: Outcome) -> Outcome:
-        if outcome.event is not None:
-            self.delivered.append(outcome.event)
-        return outcome
+
+@pytest.fixture(
+    params=[
+        pytest.param(place, id=place.name, marks=[pytest.mark.database] if place.is_database else [])
+        for place in PLACES
+    ]
+)
+def contract_store(request: Request, time: Time) -> Iterator[AnyStore]:
+    """Return each store in turn, empty."""
+    place: Place = request.param
+    with place.open(request) as store:
+        yield store
 
 
 @pytest.fixture
-def steps(store: Store) -> Steps:
+def steps(contract_store: AnyStore, time: Time) -> Steps:
     """Return the steps of one rule: the address, limit 3, until a reset."""
-    return Steps(store)
+    return Steps(contract_store, time)
+
+
+@pytest.fixture
+def minute(contract_store: AnyStore, time: Time) -> Steps:
+    """Return the steps of one rule: the address, limit 3, a cool-off of a minute."""
+    return Steps(contract_store, time, cooloff=60)
 
 
 def test_reservations_are_given_up_to_the_limit_and_no_further(steps: Steps) -> None:
@@ -116,7 +143,7 @@ def test_failures_and_open_reservations_count_together(steps: Steps) -> None:
     assert [steps.reserve(token).verdict for token in "bcd"] == [Verdict.ALLOWED] * 2 + [Verdict.BUSY]
 
 
-def test_a_busy_answer_takes_no_reservation_on_any_counter(steps: Steps) -> None:
+def test_busy_takes_no_reservation_on_any_counter(steps: Steps) -> None:
     full, other = steps.counter(), steps.counter("192.0.2.2")
     for token in "abc":
         steps.reserve(token, full)
@@ -124,18 +151,40 @@ def test_a_busy_answer_takes_no_reservation_on_any_counter(steps: Steps) -> None
     assert [steps.reserve(token, other).verdict for token in "efg"] == [Verdict.ALLOWED] * 3
 
 
-def test_reserving_again_under_the_same_token_takes_no_second_place(steps: Steps) -> None:
+def test_locked_anywhere_wins_over_busy_anywhere(steps: Steps) -> None:
+    full, locked = steps.counter(), steps.counter("192.0.2.2")
+    for token in "abc":
+        steps.reserve(token, full)
+        steps.fail(token, locked)
+    assert steps.reserve("d", full, locked).verdict is Verdict.LOCKED
+
+
+def test_reserving_again_takes_no_second_place(steps: Steps) -> None:
     for _ in range(5):
         assert steps.reserve("a").verdict is Verdict.ALLOWED
-    assert steps.reserve("b").verdict is Verdict.ALLOWED
-    assert steps.reserve("c").verdict is Verdict.ALLOWED
-    assert steps.reserve("d").verdict is Verdict.BUSY
+    assert [steps.reserve(token).verdict for token in "bcd"] == [Verdict.ALLOWED] * 2 + [Verdict.BUSY]
+
+
+def test_reserving_again_renews_the_lease(steps: Steps) -> None:
+    for token in "abc":
+        steps.reserve(token)
+    steps.pass_(LEASE // 2)
+    steps.reserve("a")
+    steps.pass_(LEASE - LEASE // 2)
+    assert [steps.reserve(token).verdict for token in "def"] == [Verdict.ALLOWED] * 2 + [Verdict.BUSY]
+
+
+def test_a_lease_of_zero_looks_and_takes_no_place(steps: Steps) -> None:
+    for _ in range(5):
+        assert steps.reserve("looks", lease=0).verdict is Verdict.ALLOWED
+    assert [steps.reserve(token).verdict for token in "abc"] == [Verdict.ALLOWED] * 3
+    assert steps.reserve("looks", lease=0).verdict is Verdict.BUSY
 
 
 def test_a_released_reservation_makes_room_and_counts_nothing(steps: Steps) -> None:
     for token in "abc":
         steps.reserve(token)
-    steps.store.release("a", [steps.counter()], now=NOW)
+    steps.store.release("a", [steps.counter()])
     assert steps.reserve("d").verdict is Verdict.ALLOWED
     assert steps.failures() == [0]
     assert steps.events() == []
@@ -144,17 +193,21 @@ def test_a_released_reservation_makes_room_and_counts_nothing(steps: Steps) -> N
 def test_a_reservation_ends_with_its_lease(steps: Steps) -> None:
     for token in "abc":
         steps.reserve(token)
-    assert steps.reserve("d", now=NOW + LEASE - 1).verdict is Verdict.BUSY
-    assert steps.reserve("d", now=NOW + LEASE).verdict is Verdict.ALLOWED
+    steps.pass_(LEASE - 1)
+    assert steps.reserve("d").verdict is Verdict.BUSY
+    steps.pass_(1)
+    assert steps.reserve("d").verdict is Verdict.ALLOWED
 
 
 def test_the_failure_that_reaches_the_limit_locks_and_says_so_once(steps: Steps) -> None:
-    outcomes = [steps.fail(token) for token in "abcd"]
-    assert [outcome.newly_locked for outcome in outcomes] == [False, False, True, False]
-    assert [outcome.locked_until for outcome in outcomes] == [0, 0, PERMANENT, PERMANENT]
+    results = [steps.fail(token) for token in "abcd"]
+    assert [result.newly_locked for result in results] == [False, False, True, False]
+    assert [result.verdict for result in results] == [Verdict.ALLOWED] * 2 + [Verdict.LOCKED] * 2
+    assert [result.locked_until for result in results] == [0, 0, PERMANENT, PERMANENT]
+    assert [result.limit for result in results] == [0, 0, 3, 3]
 
 
-def test_a_locked_counter_denies_and_records_the_attempt_in_the_same_step(steps: Steps) -> None:
+def test_a_locked_counter_denies_and_records_in_the_same_step(steps: Steps) -> None:
     for token in "abc":
         steps.fail(token)
     assert steps.reserve("d").verdict is Verdict.LOCKED
@@ -170,7 +223,7 @@ def test_a_failure_turns_its_reservation_into_a_count(steps: Steps) -> None:
     assert steps.reserve("d").verdict is Verdict.LOCKED
 
 
-def test_a_failure_without_a_reservation_is_counted(steps: Steps) -> None:
+def test_a_failure_without_a_reservation_counts(steps: Steps) -> None:
     steps.fail("never reserved")
     assert steps.failures() == [1]
 
@@ -179,7 +232,7 @@ def test_a_failure_gives_back_what_was_reserved_under_other_values(steps: Steps)
     first, then = steps.counter(), steps.counter("192.0.2.2")
     for token in "abc":
         steps.reserve(token, first)
-    steps.fail("a", then, release=[first])
+    assert steps.fail("a", then, release=[first]).failures == (1,)
     assert steps.failures(first, then) == [0, 1]
     assert steps.reserve("d", first).verdict is Verdict.ALLOWED
 
@@ -191,68 +244,157 @@ def test_failures_on_a_locked_counter_leave_it_at_its_limit(steps: Steps) -> Non
     assert len(steps.events()) == 6
 
 
-def test_an_event_carries_the_counts_as_the_step_saw_them(steps: Steps) -> None:
-    for token in "abc":
+def test_an_event_tells_what_the_step_did_to_each_counter(steps: Steps) -> None:
+    for token in "abcd":
         steps.fail(token)
-    seen = [(state.failures, state.locked) for event in steps.events() for state in event.counters]
-    assert seen == [(1, False), (2, False), (3, True)]
-    assert steps.events()[0].counters[0].digest == steps.counter().digest
+    seen = [(change.counted, change.locked, change.limit) for event in steps.events() for change in event.changes]
+    assert seen == [(True, False, 3), (True, False, 3), (True, True, 3), (False, True, 3)]
+    assert {change.digest for event in steps.events() for change in event.changes} == {steps.counter().digest}
+    assert [event.locked for event in steps.events()] == [False, False, True, True]
 
 
-def test_a_cool_off_runs_from_the_last_failure(store: Store) -> None:
-    steps = Steps(store, cooloff=60)
+def test_an_event_has_the_time_of_the_step(steps: Steps) -> None:
     steps.fail("a")
-    steps.fail("b", now=NOW + 50_000)
-    assert steps.failures(now=NOW + 109_999) == [2]
-    assert steps.failures(now=NOW + 110_000) == [0]
+    steps.pass_(1234)
+    steps.fail("b")
+    first, second = steps.events()
+    assert (first.at, second.at) == (steps.time.now - 1234, steps.time.now)
+    assert (first.username, first.ip_address) == ("alice", "192.0.2.1")
 
 
-def test_a_lockout_ends_to_the_millisecond_and_counting_starts_over(store: Store) -> None:
-    steps = Steps(store, cooloff=60)
+def test_the_failures_of_each_counter_are_told_in_the_order_of_the_call(steps: Steps) -> None:
+    one, two = steps.counter(), steps.counter("192.0.2.2")
+    steps.fail("a", two)
+    assert steps.fail("b", one, two).failures == (1, 2)
+    assert steps.reserve("c", two, one).failures == (2, 1)
+    assert steps.store.peek([one, two]).failures == (1, 2)
+    assert steps.succeed("c", two, one, clear=[one]).failures == (2, 1)
+    assert steps.store.peek([one, two]).failures == (0, 2)
+
+
+def test_a_cool_off_runs_from_the_last_failure(minute: Steps) -> None:
+    minute.fail("a")
+    minute.pass_(50_000)
+    minute.fail("b")
+    minute.pass_(59_999)
+    assert minute.failures() == [2]
+    minute.pass_(1)
+    assert minute.failures() == [0]
+
+
+def test_a_lockout_ends_to_the_millisecond_and_counting_starts_over(minute: Steps) -> None:
     for token in "abc":
-        outcome = steps.fail(token)
-    assert outcome.locked_until == NOW + 60_000
-    assert steps.reserve("d", now=NOW + 59_999).verdict is Verdict.LOCKED
-    assert steps.reserve("d", now=NOW + 60_000).verdict is Verdict.ALLOWED
-    steps.fail("d", now=NOW + 60_000)
-    assert steps.failures(now=NOW + 60_000) == [1]
+        result = minute.fail(token)
+    assert result.locked_until == minute.time.now + 60_000
+    minute.pass_(59_999)
+    assert minute.reserve("d").verdict is Verdict.LOCKED
+    minute.pass_(1)
+    assert minute.reserve("d").verdict is Verdict.ALLOWED
+    minute.fail("d")
+    assert minute.failures() == [1]
 
 
-def test_a_denied_attempt_leaves_the_cool_off_alone_unless_told_to_extend_it(store: Store) -> None:
-    steps = Steps(store, cooloff=60)
+def test_a_denied_attempt_extends_the_cool_off_only_if_told_to(minute: Steps) -> None:
+    start = minute.time.now
     for token in "abc":
-        steps.fail(token)
-    assert steps.reserve("d", now=NOW + 30_000).locked_until == NOW + 60_000
-    assert steps.reserve("d", now=NOW + 30_000, extend=True).locked_until == NOW + 90_000
-    assert steps.reserve("d", now=NOW + 89_999).verdict is Verdict.LOCKED
-    assert steps.events()[-2].counters[0].expires_at == NOW + 90_000
+        minute.fail(token)
+    minute.pass_(30_000)
+    assert minute.reserve("d").locked_until == start + 60_000
+    assert minute.reserve("d", extend=True).locked_until == start + 90_000
+    minute.pass_(59_999)
+    assert minute.reserve("d").verdict is Verdict.LOCKED
+    (change,) = minute.events()[-2].changes
+    assert (change.prolonged, change.counted, change.expires_at) == (True, False, start + 90_000)
 
 
-def test_a_limit_of_zero_counts_and_never_locks(store: Store) -> None:
-    steps = Steps(store, limit=0)
+def test_a_failure_on_a_locked_counter_extends_the_cool_off_only_if_told_to(minute: Steps) -> None:
+    start = minute.time.now
+    for token in "abc":
+        minute.fail(token)
+    minute.pass_(30_000)
+    assert minute.fail("d").locked_until == start + 60_000
+    result = minute.fail("e", extend=True)
+    assert (result.locked_until, result.newly_locked) == (start + 90_000, False)
+    (change,) = minute.events()[-1].changes
+    assert (change.prolonged, change.locked, change.expires_at) == (True, True, start + 90_000)
+
+
+def test_a_limit_of_zero_counts_and_never_locks(contract_store: AnyStore, time: Time) -> None:
+    steps = Steps(contract_store, time, limit=0)
     for token in "abcdefgh":
         assert steps.reserve(token).verdict is Verdict.ALLOWED
         assert steps.fail(token).locked_until == 0
     assert steps.failures() == [8]
 
 
-def test_one_locked_counter_of_several_is_enough_and_the_longest_lockout_is_told(store: Store) -> None:
-    short, long = Steps(store, cooloff=60), Steps(store, cooloff=600)
+def test_the_longest_lockout_and_the_lowest_limit_are_told(contract_store: AnyStore, time: Time) -> None:
+    short, long = Steps(contract_store, time, cooloff=60), Steps(contract_store, time, limit=4, cooloff=600)
     one, two = short.counter("192.0.2.1"), long.counter("192.0.2.2")
-    for token in "abc":
+    for token in "abcd":
         short.fail(token, one)
         long.fail(token, two)
-    assert short.reserve("d", one, two).locked_until == NOW + 600_000
-    assert short.reserve("d", short.counter("192.0.2.3"), one).locked_until == NOW + 60_000
+    result = short.reserve("e", one, two)
+    assert (result.locked_until, result.limit) == (time.now + 600_000, 3)
+    assert short.reserve("e", short.counter("192.0.2.3"), one).locked_until == time.now + 60_000
+
+
+def test_tiers_lock_longer_each_time(contract_store: AnyStore, time: Time) -> None:
+    steps = Steps(contract_store, time)
+    tiers = (LockoutTier(2, timedelta(seconds=10)), LockoutTier(3, timedelta(seconds=60)))
+    counter = Counter(Rule(parameters=("ip_address",), limit=2, cooloff=60, tiers=tiers), steps.counter().digest)
+    start = time.now
+    assert [steps.fail(token, counter).locked_until for token in "ab"] == [0, start + 10_000]
+    assert steps.reserve("c", counter).limit == 2
+    steps.pass_(10_000)
+    assert steps.reserve("c", counter).verdict is Verdict.ALLOWED
+    result = steps.fail("c", counter)
+    assert (result.locked_until, result.limit, result.newly_locked) == (start + 70_000, 3, True)
+    (change,) = steps.events()[-1].changes
+    assert (change.locked_until, change.expires_at) == (start + 70_000, start + 130_000)
+    steps.pass_(60_000 + 59_999)
+    assert steps.failures(counter) == [3]
+    steps.pass_(1)
+    assert steps.failures(counter) == [0]
+
+
+def test_in_a_rolling_window_each_failure_expires_alone(contract_store: AnyStore, time: Time) -> None:
+    steps = Steps(contract_store, time)
+    counter = Counter(Rule(parameters=("ip_address",), limit=3, cooloff=60, rolling=True), steps.counter().digest)
+    start = time.now
+    for token in "abc":
+        result = steps.fail(token, counter)
+        steps.pass_(10_000)
+    assert result.locked_until == start + 60_000
+    assert [change.end for change in steps.events()[-1].changes] == [start + 80_000]
+    steps.pass_(30_000)
+    assert steps.failures(counter) == [2]
+    assert steps.reserve("d", counter).verdict is Verdict.ALLOWED
+    assert steps.fail("d", counter).locked_until == start + 70_000
 
 
 def test_blocked_attempts_are_recorded_one_to_ten_and_then_at_each_doubling(steps: Steps) -> None:
     for token in "abc":
         steps.fail(token)
-    for _ in range(100):
-        steps.reserve("x")
-    repeats = [event.repeats for event in steps.events() if event.kind is Kind.BLOCKED]
-    assert repeats == [*range(1, 11), 20, 40, 80]
+    told = [steps.reserve("x").repeats for _ in range(41)]
+    recorded = [event.repeats for event in steps.events() if event.kind is Kind.BLOCKED]
+    assert recorded == [*range(1, 11), 20, 40]
+    assert [repeats for repeats in told if repeats] == recorded
+
+
+def test_attempts_that_are_turned_away_unrecorded_are_counted(steps: Steps) -> None:
+    for token in "abc":
+        steps.fail(token)
+    results = [steps.store.reserve("late", [steps.counter()], None, lease=LEASE, extend=False) for _ in range(2)]
+    assert [(result.repeats, result.event) for result in results] == [(1, None), (2, None)]
+    assert len(steps.events()) == 3
+
+
+def test_the_next_lockout_counts_its_blocked_attempts_from_one(minute: Steps) -> None:
+    for _ in range(2):
+        for token in "abc":
+            minute.fail(token)
+        assert [minute.reserve("d").repeats for _ in range(2)] == [1, 2]
+        minute.pass_(60_000)
 
 
 def test_a_success_gives_the_reservation_back_and_keeps_the_failures(steps: Steps) -> None:
@@ -265,12 +407,13 @@ def test_a_success_gives_the_reservation_back_and_keeps_the_failures(steps: Step
 
 
 def test_a_success_clears_what_it_is_told_to_and_tells_which(steps: Steps) -> None:
-    steps.fail("a")
-    steps.reserve("b")
-    steps.succeed("b", clear=[steps.counter()])
-    assert steps.failures() == [0]
-    (state,) = steps.events()[-1].counters
-    assert (state.cleared, state.standing) == (True, 0)
+    kept, cleared = steps.counter("192.0.2.2"), steps.counter()
+    steps.fail("a", kept, cleared)
+    steps.reserve("b", kept, cleared)
+    steps.succeed("b", kept, cleared, clear=[cleared])
+    assert steps.failures(kept, cleared) == [1, 0]
+    (change,) = steps.events()[-1].changes
+    assert (change.cleared, change.counted, change.digest) == (True, False, cleared.digest)
 
 
 def test_a_success_never_clears_a_locked_counter(steps: Steps) -> None:
@@ -280,7 +423,7 @@ def test_a_success_never_clears_a_locked_counter(steps: Steps) -> None:
     assert steps.reserve("e").verdict is Verdict.LOCKED
 
 
-def test_a_success_that_need_not_be_recorded_is_only_where_it_cleared_something(steps: Steps) -> None:
+def test_a_success_that_need_not_be_recorded_is_only_if_it_cleared(steps: Steps) -> None:
     steps.succeed("a", clear=[steps.counter()], always=False)
     assert steps.events() == []
     steps.fail("b")
@@ -288,7 +431,7 @@ def test_a_success_that_need_not_be_recorded_is_only_where_it_cleared_something(
     assert [event.kind for event in steps.events()] == [Kind.FAILED, Kind.LOGGED_IN]
 
 
-def test_clearing_keeps_the_places_of_attempts_that_are_being_looked_at(steps: Steps) -> None:
+def test_clearing_keeps_the_reservations_of_others(steps: Steps) -> None:
     for token in "abc":
         steps.reserve(token)
     steps.fail("a")
@@ -299,80 +442,42 @@ def test_clearing_keeps_the_places_of_attempts_that_are_being_looked_at(steps: S
 
 
 def test_looking_changes_nothing(steps: Steps) -> None:
-    assert steps.store.peek([steps.counter()], now=NOW).verdict is Verdict.ALLOWED
+    assert steps.store.peek([steps.counter()]).verdict is Verdict.ALLOWED
     for token in "abc":
         steps.fail(token)
     for _ in range(3):
-        outcome = steps.store.peek([steps.counter()], now=NOW)
-        assert (outcome.verdict, outcome.locked_until) == (Verdict.LOCKED, PERMANENT)
+        result = steps.store.peek([steps.counter()])
+        assert (result.verdict, result.locked_until, result.limit) == (Verdict.LOCKED, PERMANENT, 3)
     assert len(steps.events()) == 3
 
 
-def test_a_lift_takes_back_what_it_names_and_doing_it_twice_changes_nothing(steps: Steps) -> None:
-    for token in "ab":
-        steps.fail(token)
-    (state,) = steps.store.states([steps.counter()], now=NOW)
-    for _ in range(2):
-        steps.store.adjust([replace(state, lifted=1)], now=NOW, lease=LEASE)
-    assert steps.failures() == [1]
+def test_no_counters_are_no_obstacle(steps: Steps) -> None:
+    event = steps.event(Kind.FAILED)
+    assert steps.store.reserve("a", [], event, lease=LEASE, extend=False).verdict is Verdict.ALLOWED
+    assert steps.store.fail("a", [], [], event, lease=LEASE, extend=False).failures == ()
+    assert steps.store.peek([]).verdict is Verdict.ALLOWED
+    assert steps.store.states([]) == []
+    steps.store.release("a", [])
 
 
-def test_a_lift_of_everything_unlocks(steps: Steps) -> None:
-    for token in "abc":
-        steps.fail(token)
-    (state,) = steps.store.states([steps.counter()], now=NOW)
-    steps.store.adjust([replace(state, lifted=state.failures)], now=NOW, lease=LEASE)
-    assert steps.reserve("d").verdict is Verdict.ALLOWED
+def test_a_recorded_event_is_kept_or_handed_back(steps: Steps) -> None:
+    event = AttemptEvent(kind=Kind.LOGGED_OUT, id=steps.event(Kind.LOGGED_OUT).id, username="älice\u2028")
+    result = steps.store.record(event)
+    (kept,) = steps.events() or [result.event]
+    assert kept == event.applied((), at=steps.time.now)
 
 
-def test_a_lift_of_another_life_of_the_counter_does_nothing(steps: Steps) -> None:
-    for token in "abc":
-        steps.fail(token)
-    (state,) = steps.store.states([steps.counter()], now=NOW)
-    steps.store.adjust([replace(state, epoch=state.epoch - 1, lifted=3)], now=NOW, lease=LEASE)
-    assert steps.reserve("d").verdict is Verdict.LOCKED
+def test_a_store_answers_a_probe(contract_store: AnyStore) -> None:
+    if isinstance(contract_store, Store):
+        contract_store.probe()
+        contract_store.close()
+        contract_store.probe()
 
 
-def test_failures_after_a_lift_are_told_with_what_was_taken_back(steps: Steps) -> None:
-    for token in "ab":
-        steps.fail(token)
-    (state,) = steps.store.states([steps.counter()], now=NOW)
-    steps.store.adjust([replace(state, lifted=1)], now=NOW, lease=LEASE)
-    steps.fail("c")
-    (after,) = steps.events()[-1].counters
-    assert (after.epoch, after.failures, after.lifted, after.standing) == (state.epoch, 3, 1, 2)
-
-
-def test_recorded_events_are_kept_or_handed_back(steps: Steps) -> None:
-    event = AttemptEvent(kind=Kind.LOGGED_OUT, id=new_id(NOW), username="alice")
-    outcome = steps.store.record(event)
-    kept = steps.events() if steps.store.has_outbox else [outcome.event]
-    assert kept == [event]
-
-
-def test_an_attempt_that_is_turned_away_is_told_which_it_is_as_often_as_it_gets_a_row(store: Store) -> None:
-    steps = Steps(store)
-    for number in range(3):
-        steps.fail(f"{number}")
-    assert [repeats for n in range(41) if (repeats := steps.reserve(f"late {n}").repeats)] == [*range(1, 11), 20, 40]
-
-
-def test_attempts_are_counted_that_are_turned_away_unrecorded(store: Store) -> None:
-    steps = Steps(store)
-    for number in range(3):
-        steps.fail(f"{number}")
-    recorded = len(steps.events())
-    answers = [store.reserve("late", [steps.counter()], None, now=NOW, lease=LEASE, extend=False) for _ in range(2)]
-    assert [(outcome.repeats, outcome.event) for outcome in answers] == [(1, None), (2, None)]
-    assert len(steps.events()) == recorded
-
-
-def test_a_login_is_told_which_failures_it_found(store: Store) -> None:
-    steps = Steps(store)
-    assert steps.succeed("first").standing is None
-    for number in range(2):
-        steps.fail(f"{number}")
-    digest = steps.counter().digest
-    assert steps.succeed("second").standing == {digest: 2}
-    assert steps.succeed("third", clear=[steps.counter()]).standing == {digest: 2}
-    assert steps.succeed("fourth", clear=[steps.counter()]).standing is None
+@pytest.mark.parametrize("place", [place for place in PLACES if not place.is_database and "table" not in place.name])
+def test_of_a_hundred_threads_exactly_five_get_through(place: Place, request: Request, time: Time) -> None:
+    with place.open(request) as store, ThreadPoolExecutor(100) as pool:
+        steps = Steps(store, time, limit=5)
+        verdicts = [result.verdict for result in pool.map(steps.reserve, map(str, range(100)))]
+    assert verdicts.count(Verdict.ALLOWED) == 5
+    assert verdicts.count(Verdict.BUSY) == 95
