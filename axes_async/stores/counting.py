@@ -212,7 +212,7 @@ class Step:
             locked=0 < limit <= state.failures,
             prolonged=prolonged,
             expires_at=state.expires_at,
-            locked_until=state.locked_until if state.locked_until > self.now else 0,
+            locked_until=state.locked_until,
             end=self.now + rule.window_ms if counted and rule.rolling else 0,
         )
 
