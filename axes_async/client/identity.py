@@ -1,6 +1,6 @@
 """Who is asking: username, address, agent, path and accept of one attempt.
 
-Each in two forms: what a row shows, and what a counter's key is made of (``canonical.py``). What is done with them is
+Each in two forms: what a row shows, and what a counter's key is made of (``normalize.py``). What is done with them is
 not decided here.
 """
 
@@ -10,8 +10,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest
@@ -128,8 +130,13 @@ def is_masked(credentials: Mapping[str, Any] | None) -> bool:
 
 def _name_fields() -> tuple[str, ...]:
     """Return where a name is looked for among credentials."""
+    return _name_fields_of(get_settings(), django_settings.AUTH_USER_MODEL)
+
+
+@lru_cache(maxsize=8)
+def _name_fields_of(settings: AxesSettings, _: str) -> tuple[str, ...]:
     user_model = get_user_model()
-    field = get_settings().username_form_field or user_model.USERNAME_FIELD
+    field = settings.username_form_field or user_model.USERNAME_FIELD
     return field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name()
 
 

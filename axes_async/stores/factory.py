@@ -79,6 +79,7 @@ def forget() -> None:
 class _Built:
     """The stores, and what they were built for: another process, database or test run needs others."""
 
+    alias: str
     made_for: tuple[object, ...]
     store: Store
     failover: FailoverStore
@@ -93,25 +94,30 @@ class _Stores:
 
     def current(self) -> _Built:
         """Return the stores for the settings and the database of now."""
-        built, wanted = self._built, (get_settings(), os.getpid(), _name(_alias()), _tests_are_set_up())
-        if built is not None and built.made_for == wanted:
+        built = self._built
+        if built is not None and built.made_for == _made_for(built.alias):
             return built
         with self._lock:
-            if self._built is None or self._built.made_for != wanted:
+            alias = _alias()
+            if self._built is None or self._built.made_for != _made_for(alias):
                 self.forget()
                 store = _store(get_settings())
-                self._built = _Built(wanted, store, _failover(store, get_settings()))
+                self._built = _Built(alias, _made_for(alias), store, _failover(store, get_settings()))
             return self._built
 
     def forget(self) -> None:
         """Close the stores, unless they are those of the process that this one was forked from."""
         with self._lock:
-            if self._built is not None and self._built.made_for[1] == os.getpid():
+            if self._built is not None and self._built.made_for[0] == os.getpid():
                 self._built.failover.close()
             self._built = None
 
 
 _stores = _Stores()
+
+
+def _made_for(alias: str) -> tuple[object, ...]:
+    return os.getpid(), get_settings(), _name(alias), _tests_are_set_up()
 
 
 def _failover(store: Store, settings: AxesSettings) -> FailoverStore:
@@ -211,7 +217,7 @@ def _tests_are_set_up() -> bool:
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting == "CACHES" or setting.startswith("AXES_"):
+    if setting in {"CACHES", "DATABASES", "DATABASE_ROUTERS"} or setting.startswith("AXES_"):
         forget()
 
 
