@@ -6,8 +6,9 @@ them into the store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connections
 
@@ -21,6 +22,8 @@ from axes_async.login.attempt import event_of
 from axes_async.login.rules import counters_of, longest_cooloff
 from axes_async.models import AccessAttempt, AttemptCounter, StoreState
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, name_client, new_row, state_of
+from axes_async.stores.database.store import DatabaseStore
+from axes_async.stores.factory import get_store
 from axes_async.tasks.importing.sources import MOST_FAILURES, Record
 
 ATTEMPT_FIELDS = (
@@ -61,6 +64,7 @@ class Counts:
         self.using = using
         self.settings = get_settings()
         self.now = now_ms()
+        self.dirty = not isinstance(get_store(), DatabaseStore)  # No other store has copies of its counters.
         self.shares: dict[str, _Share] = {}
         self.attempts: dict[str, AccessAttempt] = {}
 
@@ -126,7 +130,7 @@ class Counts:
             _count(state, share, self.now)
             limit = state.limit(share.counter.rule, self.now)
             keep_state(row, state, at=self.now, limit=limit, generation=store.generation)
-            row.dirty = True
+            row.dirty = self.dirty
         self._upsert(rows, "digest", [*STATE_FIELDS, "blocked", "dirty"])
 
     def _locked_rows(self) -> list[AttemptCounter]:
@@ -143,7 +147,7 @@ class Counts:
         self._upsert(rows, "digest", ["parameters"])
         return list(AttemptCounter.objects.using(self.using).filter(digest__in=self.shares))
 
-    def _upsert(self, rows: Sequence[AccessAttempt | AttemptCounter], key: str, fields: Iterable[str]) -> None:
+    def _upsert(self, rows: Sequence[Any], key: str, fields: Collection[str]) -> None:
         """Insert ``rows``, or where one with the same ``key`` is there, set its ``fields``."""
         if rows:
             named = connections[self.using].features.supports_update_conflicts_with_target

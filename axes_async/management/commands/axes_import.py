@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -18,6 +19,7 @@ from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
 from axes_async.tasks.importing.importer import Totals, import_rows, rows_left
 from axes_async.tasks.importing.sources import Source, find_sources
+from axes_async.tasks.projection.resets import delete_void
 from axes_async.tasks.sync import sync_store
 
 
@@ -53,7 +55,7 @@ class Command(BaseCommand):
                 for source in sources:
                     self._import(source, dry_run=True)
                 return
-            _drain()
+            _prepare()
             try:
                 for source in sources:
                     self._import(source, dry_run=False)
@@ -86,14 +88,12 @@ class Command(BaseCommand):
         self.stdout.write(f"{locked} lockouts in force.")
 
 
-def _drain() -> None:
-    """Write what the store has counted so far into the rows first, if it can be read."""
+def _prepare() -> None:
+    """Write what the outboxes hold, if they can be read, and finish a reset of everything that was interrupted."""
     store = get_store()
-    if isinstance(store, OutboxStore):
-        try:
-            drain_to_end(store)
-        except StoreUnavailable:
-            return
+    with suppress(StoreUnavailable):
+        drain_to_end(store if isinstance(store, OutboxStore) else None)
+    delete_void(database())
 
 
 def _summary(totals: Totals, *, dry_run: bool) -> str:

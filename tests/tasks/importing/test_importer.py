@@ -26,6 +26,7 @@ from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, Attemp
 from axes_async.receivers import LOGIN_ID
 from axes_async.stores.contract import Store
 from axes_async.stores.redis.store import RedisStore
+from axes_async.tasks.expire import expire
 from axes_async.tasks.importing import counts, importer
 from axes_async.tasks.importing.sources import MOST_FAILURES
 from axes_async.tasks.reset import reset
@@ -547,6 +548,35 @@ def test_a_plain_cache_gets_the_counters_too(
         assert gets_in(A)
         clock.shift(timedelta(minutes=10))
         assert gets_in(B)
+
+
+@pytest.mark.usefixtures("_axes")
+@override_settings(AXES_STORE="database")
+def test_where_the_database_is_the_store_nothing_is_left_to_sync(gets_in: GetsIn, post: Post, drain: Drain) -> None:
+    attempts({"ip_address": A, "failures_since_start": 30}, {"ip_address": B, "failures_since_start": 2})
+    assert move().endswith("1 lockouts in force.\n")
+    assert not AttemptCounter.objects.filter(dirty=True).exists()
+    assert [gets_in(A), gets_in(B)] == [False, True]
+    assert post(REMOTE_ADDR=B).status_code == 429
+    drain()
+    assert reset(ip=A) == 1
+    assert gets_in(A)
+
+
+@pytest.mark.usefixtures("_axes")
+def test_a_reset_of_everything_that_was_interrupted_takes_nothing_of_the_import(
+    gets_in: GetsIn, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure("alice", B)
+    drain()
+    with monkeypatch.context() as killed:
+        killed.setattr("axes_async.tasks.reset.delete_void", lambda using: None)
+        reset()
+    attempts({"ip_address": A, "failures_since_start": 3})
+    move()
+    expire()
+    assert AccessAttempt.objects.get().ip_address == A
+    assert not gets_in(A)
 
 
 @pytest.mark.usefixtures("_axes")
