@@ -9,7 +9,6 @@ from collections import Counter as Tally
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from axes_async.clock import now_ms
 from axes_async.counters.events import Kind
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.results import Verdict
@@ -34,26 +33,27 @@ class Expected:
     blocked: int = 0
     logins: int = 0
     logouts: int = 0
-    resets: list[int] = field(default_factory=list)
-    """Attempts that each reset removed."""
 
 
 class Play:
     """Sends attempts to a store, and notes what must become of them."""
 
-    def __init__(self, store: OutboxStore) -> None:
-        """Send to ``store``."""
-        self.store = store
+    def __init__(self, store: OutboxStore, *, first: int = 0) -> None:
+        """Send to ``store``.
+
+        :param first: the number of the first client.
+        """
+        self.store, self.first = store, first
         self.expected = Expected()
         self._wrong: Tally[str] = Tally()
 
     def fail(self, number: int) -> None:
         """Guess wrong, as client ``number``; or be turned away, where it is locked out."""
-        address, username = load.address(number), load.username(number)
+        address, username = load.address(self.first + number), load.username(self.first + number)
         counters = load.counters(address, username, limit=LIMIT)
         blocked, failed = (load.event(kind, address, username) for kind in (Kind.BLOCKED, Kind.FAILED))
         token = failed.id[-16:]
-        answer = self.store.reserve(token, counters, blocked, now=now_ms(), lease=LEASE, extend=False)
+        answer = self.store.reserve(token, counters, blocked, lease=LEASE, extend=False)
         self._wrong[address] += 1
         turned_away = self._wrong[address] - LIMIT
         if (answer.verdict is Verdict.LOCKED) is not (turned_away > 0):
@@ -66,7 +66,7 @@ class Play:
                 self.expected.blocked += 1
                 self.expected.locked += 1
             return
-        self.store.fail(token, counters, (), failed, now=now_ms(), lease=LEASE, extend=False)
+        self.store.fail(token, counters, (), failed, lease=LEASE, extend=False)
         self.expected.events += 1
         self.expected.failed += 1
         self.expected.locked += turned_away == 0
@@ -74,22 +74,15 @@ class Play:
 
     def log_in_and_out(self, number: int) -> None:
         """Log in as client ``number``, and out again."""
-        address, username = load.address(number), load.username(number)
+        address, username = load.address(self.first + number), load.username(self.first + number)
         session = f"{number:064x}"
         login = load.event(Kind.LOGGED_IN, address, username, session=session)
         counters = load.counters(address, username, limit=LIMIT)
-        self.store.succeed(login.id[-16:], counters, (), login, now=now_ms(), lease=LEASE, always=True)
+        self.store.succeed(login.id[-16:], counters, (), login, lease=LEASE, always=True)
         self.store.record(load.event(Kind.LOGGED_OUT, address, username, session=session, login=login.id))
         self.expected.events += 2
         self.expected.logins += 1
         self.expected.logouts += 1
-
-    def reset(self) -> None:
-        """Record a reset of everything. Its counters are lifted when it is drained: those clients come no more."""
-        self.store.record(load.event(Kind.RESET, "", "", reach="all"))
-        self.expected.events += 1
-        self.expected.resets.append(len(self.expected.failures))
-        self.expected.failures.clear()
 
 
 def distinct(play: Play, events: int) -> None:
@@ -106,7 +99,7 @@ def repeated(play: Play, events: int) -> None:
 
 
 def mixed(play: Play, events: int) -> None:
-    """Guess, be locked out, log in and out, in groups that go on side by side; a reset in the middle."""
+    """Guess, be locked out, log in and out, in groups that go on side by side."""
     group, number = 20, 0
     while play.expected.events < events:
         attackers, users = (range(start, start + group) for start in (number, number + group))
@@ -116,8 +109,6 @@ def mixed(play: Play, events: int) -> None:
             for user in users if step % 5 == 0 else ():
                 play.log_in_and_out(user * 10 + step)
         number += 2 * group
-        if play.expected.events >= events // 2 and not play.expected.resets:
-            play.reset()
 
 
 LOADS: dict[str, Callable[[Play, int], None]] = {"distinct": distinct, "repeated": repeated, "mixed": mixed}

@@ -20,7 +20,7 @@ from axes_async.counters.rules import PARAMETERS, Parameter
 from axes_async.counters.state import CounterState, ends_text
 from axes_async.models import AttemptCounter
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, state_of
-from axes_async.tasks.projection.rows import Columns
+from axes_async.tasks.projection.rows import Columns, Moments
 
 KEYS = tuple(f"{name}_key" for name in PARAMETERS)
 NAMES = ("digest", "parameters", *KEYS, "username", "ip_address", *STATE_FIELDS, "blocked")
@@ -58,13 +58,13 @@ class Replayed:
     """When the counters expire that are locked."""
 
 
-def replay(told: Mapping[str, Sequence[Told]], using: str, *, void: int) -> Replayed:
+def replay(told: Mapping[str, Sequence[Told]], using: str, *, void: int, moments: Moments) -> Replayed:
     """Change the rows of counters as ``told``, by digest; events up to the generation ``void`` change nothing."""
     result = Replayed()
     columns, rows = Columns(AttemptCounter, (*NAMES, *CONSTANT), using), AttemptCounter.objects.using(using)
     digests = sorted(told)
     if columns.takes_copies:
-        new = [_new_row(told[digest], result, void) for digest in digests]
+        new = [_new_row(told[digest], result, void, moments) for digest in digests]
         inserted = columns.insert_or_lock(new, key="digest")
         digests = [digest for digest in digests if digest not in inserted]
     else:
@@ -95,7 +95,7 @@ def keys_under(bits: int, row: Any) -> tuple[str, ...]:
     return tuple(getattr(row, f"{name}_key") for name in parameters_of(bits))
 
 
-def _new_row(told: Sequence[Told], result: Replayed, void: int) -> tuple[Any, ...]:
+def _new_row(told: Sequence[Told], result: Replayed, void: int, moments: Moments) -> tuple[Any, ...]:
     """Return the values of a row that was not there before."""
     first, state = told[0], CounterState()
     after = _After()
@@ -111,12 +111,12 @@ def _new_row(told: Sequence[Told], result: Replayed, void: int) -> tuple[Any, ..
         first.event.username if "username" in named else None,
         first.event.ip_address if "ip_address" in named else None,
         state.failures,
-        as_datetime(state.since) if state.since else None,
+        moments[state.since] if state.since else None,
         after.limit,
-        as_datetime(state.expires_at) if state.expires_at else None,
-        as_datetime(state.locked_until) if state.locked_until else None,
+        moments[state.expires_at] if state.expires_at else None,
+        moments[state.locked_until] if state.locked_until else None,
         ends_text(state.ends),
-        as_datetime(after.changed_at or first.event.time),
+        moments[after.changed_at or first.event.time],
         after.generation,
         after.blocked,
         "",

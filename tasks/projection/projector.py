@@ -10,10 +10,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Model, Q
 
-from axes_async.client.keys import address_of, attempt_key, keys_of
-from axes_async.clock import as_datetime
+from axes_async.client.keys import address_of, attempt_key, keys_of, user_agent_key, username_key
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent, Kind, parameters_of, worth_a_row
 from axes_async.counters.rules import Parameter
@@ -22,7 +21,7 @@ from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, Outbox
 from axes_async.tasks.projection import counters
 from axes_async.tasks.projection.counters import Group, Told, counters_of, keys_under
 from axes_async.tasks.projection.resets import void_attempts_until
-from axes_async.tasks.projection.rows import PORTION, WHO, Columns, portions, upsert, who
+from axes_async.tasks.projection.rows import PORTION, WHO, Columns, Moments, portions, upsert, who
 
 ATTEMPT_FIELDS = (
     "attempt_time",
@@ -64,6 +63,7 @@ class Projector:
         found = StoreState.objects.using(using).filter(pk=1).values_list("void_generation", flat=True).first()
         self.void = -1 if found is None else found
         self.void_attempts_until = void_attempts_until(using)
+        self.moments = Moments()
         self._known: dict[tuple[str | None, str, str], _Keys] = {}
 
     def write(self, entries: Iterable[Entry]) -> None:
@@ -73,16 +73,17 @@ class Projector:
 
     def _unapplied(self, entries: list[Entry]) -> list[Entry]:
         """Return the entries whose events have no row yet; an event of the store may be in the outbox table too."""
-        logged: set[UUID] = set()
+        logged: set[str] = set()
         for model, kinds in ((AccessFailureLog, (Kind.FAILED, Kind.BLOCKED)), (AccessLog, (Kind.LOGGED_IN,))):
-            logged |= _found(
-                model, [UUID(entry.event.id) for entry in entries if entry.event.kind in kinds], self.using
-            )
-        counted = _found(OutboxEvent, [UUID(e.event.id) for e in entries if e.generation is not None], self.using)
-        if not logged and not counted:
+            logged |= self._found(model, [entry.event.id for entry in entries if entry.event.kind in kinds])
+        of_store = logged | self._found(OutboxEvent, [e.event.id for e in entries if e.generation is not None])
+        if not of_store:
             return entries
-        of_store, of_table = {one.hex for one in logged | counted}, {one.hex for one in logged}
-        return [e for e in entries if e.event.id not in (of_table if e.generation is None else of_store)]
+        return [e for e in entries if e.event.id not in (logged if e.generation is None else of_store)]
+
+    def _found(self, model: type[Model], ids: list[str]) -> set[str]:
+        """Return which of ``ids`` have a row."""
+        return {found.hex for (found,) in Columns(model, ("event_id",), self.using).find("event_id", ids)}
 
     def _write(self, entries: Sequence[Entry]) -> None:
         events = [entry.event for entry in entries]
@@ -96,29 +97,34 @@ class Projector:
             if generation is not None:
                 for change in event.changes:
                     told.setdefault(change.digest, []).append(Told(change, event, generation, self._keys(event).client))
-        replayed = counters.replay(told, self.using, void=self.void) if told else counters.Replayed()
+        replayed = (
+            counters.replay(told, self.using, void=self.void, moments=self.moments) if told else counters.Replayed()
+        )
         self._attempts([entry.event for entry in entries if self._makes_attempt(entry, replayed.void)])
         self._keep_shown(replayed.locked)
         self._clear(replayed.cleared | self._cleared_by_steps(entries))
+
+    def _who(self, event: AttemptEvent) -> tuple[Any, ...]:
+        return who(event, self.moments[event.time])
 
     def _keys(self, event: AttemptEvent) -> _Keys:
         """Return the keys of a client, which are worked out once a batch."""
         client = event.username, address_of(event), event.user_agent
         keys = self._known.get(client)
         if keys is None:
-            keys = self._known[client] = _Keys(attempt_key(event), keys_of(event))
+            keys = self._known[client] = _Keys(attempt_key(event), _keys_of(event))
         return keys
 
     def _failure_logs(self, events: list[AttemptEvent]) -> None:
         rows = [
-            (*who(event), UUID(event.id), event.locked, event.repeats)
+            (*self._who(event), event.id, event.locked, event.repeats)
             for event in events
             if event.kind is Kind.FAILED or (event.kind is Kind.BLOCKED and worth_a_row(event.repeats))
         ]
         Columns(AccessFailureLog, (*WHO, "event_id", "locked_out", "repeats"), self.using).insert(rows)
 
     def _logins(self, events: list[AttemptEvent]) -> None:
-        rows = [(*who(event), UUID(event.id), event.extra.get("session", "")) for event in events]
+        rows = [(*self._who(event), event.id, event.extra.get("session", "")) for event in events]
         Columns(AccessLog, (*WHO, "event_id", "session_hash"), self.using).insert(rows)
 
     def _logouts(self, events: list[AttemptEvent]) -> None:
@@ -135,7 +141,7 @@ class Projector:
         ended = []
         for login in AccessLog.objects.using(self.using).filter(wanted, logout_time=None):
             event = by_id.get(login.event_id) or by_session[login.session_hash]
-            login.logout_time = as_datetime(event.time)
+            login.logout_time = self.moments[event.time]
             ended.append(login)
         upsert(AccessLog, ended, key="event_id", fields=["logout_time"], using=self.using)
 
@@ -152,15 +158,14 @@ class Projector:
         keyed = [(self._keys(event), event) for event in events]
         rows = self._known_attempts({keys.attempt for keys, _ in keyed})
         for keys, event in keyed:
-            at = as_datetime(event.time)
+            at = self.moments[event.time]
             last, first, failures, expires_at = rows.get(keys.attempt, _NO_ATTEMPT)[:4]
             if not failures or (expires_at is not None and expires_at <= at):
                 last, first, failures = at, at, 0
             rows[keys.attempt] = max(last, at), first, failures + 1, self._expiry(event), event, keys
         values = [
             (
-                *who(event)[:-1],
-                last,
+                *who(event, last),
                 keys.attempt,
                 *(keys.client[name] for name in counters.PARAMETERS),
                 first,
@@ -174,21 +179,19 @@ class Projector:
 
     def _known_attempts(self, keys: set[str]) -> dict[str, Any]:
         """Return the attempts that have rows, but for those that a reset of everything has yet to delete."""
-        if not keys:
-            return {}
-        query = AccessAttempt.objects.using(self.using).filter(key__in=keys)
-        if self.void_attempts_until is not None:
-            query = query.filter(attempt_time__gt=self.void_attempts_until)
-        named = query.values_list("key", "attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
-        return {key: (*values, None, None) for key, *values in named}
+        names = ("key", "attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
+        until = self.void_attempts_until
+        condition = None if until is None else Q(attempt_time__gt=until)
+        found = Columns(AccessAttempt, names, self.using).find("key", list(keys), condition=condition)
+        return {key: (*values, None, None) for key, *values in found}
 
     def _expiry(self, event: AttemptEvent) -> datetime | None:
         """Return when the last of the event's counters starts over; ``None`` if one does so only by a reset."""
         ends = [change.expires_at for change in event.changes]
         if not ends:
             cooloff = longest_cooloff(self.settings)
-            return None if cooloff is None else as_datetime(event.time) + cooloff
-        return None if 0 in ends else as_datetime(max(ends))
+            return None if cooloff is None else self.moments[event.time] + cooloff
+        return None if 0 in ends else self.moments[max(ends)]
 
     def _keep_shown(self, locked: dict[Group, datetime | None]) -> None:
         """Have attempts last as long as the lockout they stand for, which later ones may have set or prolonged."""
@@ -232,6 +235,19 @@ class Projector:
                 AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
 
 
+def _keys_of(event: AttemptEvent) -> dict[Parameter, str]:
+    """Return what ``keys_of`` does; the digest of a counter of an address alone is that address's key."""
+    if event.ip_address:
+        for change in event.changes:
+            if change.parameters == ("ip_address",):
+                return {
+                    "ip_address": change.digest,
+                    "username": username_key(event.username),
+                    "user_agent": user_agent_key(event.user_agent),
+                }
+    return keys_of(event)
+
+
 _NO_ATTEMPT: tuple[Any, ...] = (None, None, 0, None)
 
 
@@ -258,10 +274,3 @@ def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         cleared.update(change.digest for change in changes if change.cleared)
     if part:
         yield part
-
-
-def _found(model: Any, ids: list[UUID], using: str) -> set[UUID]:
-    """Return which of ``ids`` have a row."""
-    if not ids:
-        return set()
-    return set(model.objects.using(using).filter(event_id__in=ids).order_by().values_list("event_id", flat=True))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 from zlib import crc32
 
 from django.db import connections
-from django.db.models import Field, Model, QuerySet
+from django.db.models import F, Field, Lookup, Model, Q, QuerySet, UUIDField
 
 from axes_async.clock import as_datetime
 from axes_async.counters.events import AttemptEvent
@@ -25,16 +26,17 @@ WHO = ("username", "ip_address", "user_agent", "http_accept", "path_info", "atte
 """The columns that ``who`` returns."""
 
 
-def who(event: AttemptEvent) -> tuple[Any, ...]:
+class Moments(dict[int, datetime]):
+    """Times of one batch as rows have them, by epoch milliseconds: the same time is in many rows."""
+
+    def __missing__(self, ms: int) -> datetime:
+        moment = self[ms] = as_datetime(ms)
+        return moment
+
+
+def who(event: AttemptEvent, at: datetime) -> tuple[Any, ...]:
     """Return the columns that the rows of all kinds have."""
-    return (
-        event.username,
-        event.ip_address,
-        event.user_agent,
-        event.http_accept,
-        event.path_info,
-        as_datetime(event.time),
-    )
+    return event.username, event.ip_address, event.user_agent, event.http_accept, event.path_info, at
 
 
 class Columns:
@@ -61,6 +63,19 @@ class Columns:
             return False
         with self.connection.cursor() as cursor:
             return hasattr(cursor.cursor, "copy")
+
+    def find(self, name: str, values: Sequence[str], *, condition: Q | None = None) -> Iterable[tuple[Any, ...]]:
+        """Return the columns of the rows whose column ``name`` has one of ``values``, digests or hexadecimal ids."""
+        if not values:
+            return ()
+        query = self._manager.order_by() if condition is None else self._manager.filter(condition).order_by()
+        if self.connection.vendor == "postgresql":
+            # One text: a parameter for each value costs more than all that is done with them.
+            query = query.filter(Among(F(name), ",".join(values)))
+        else:
+            query = query.filter(**{f"{name}__in": values})
+        found: Iterable[tuple[Any, ...]] = query.values_list(*self.names)
+        return found
 
     def insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert ``rows``."""
@@ -99,10 +114,8 @@ class Columns:
     def _copy_over(self, rows: Sequence[tuple[Any, ...]], on_conflict: str) -> list[tuple[Any, ...]]:
         """Insert ``rows`` by way of a temporary table, as COPY itself cannot update; return what the statement does."""
         with self.connection.cursor() as cursor:
-            cursor.execute(
-                f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.copy_table} ON COMMIT DELETE ROWS"
-                f" AS SELECT {self.listed} FROM {self.table} WITH NO DATA"
-            )
+            same = f"SELECT {self.listed} FROM {self.table} WITH NO DATA"  # noqa: S608  (all of it is ours)
+            cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.copy_table} ON COMMIT DELETE ROWS AS {same}")
             cursor.execute(f"DELETE FROM {self.copy_table}")  # noqa: S608
             self._copy(cursor, self.copy_table, rows)
             copied = f"SELECT {self.listed} FROM {self.copy_table}"  # noqa: S608  (all of it is ours)
@@ -123,6 +136,18 @@ class Columns:
 
     def _instances(self, rows: Sequence[tuple[Any, ...]]) -> list[Model]:
         return [self.model(**dict(zip(self.names, row, strict=True))) for row in rows]
+
+
+class Among(Lookup):  # type: ignore[type-arg]  (generic only in its type stubs)
+    """Whether a column of PostgreSQL has one of the values in a text, between commas."""
+
+    lookup_name = "among"
+    prepare_rhs = False
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        column, parameters = compiler.compile(self.lhs)
+        kind = "uuid" if isinstance(self.lhs.output_field, UUIDField) else "text"
+        return f"{column} = ANY(string_to_array(%s, ',')::{kind}[])", [*parameters, self.rhs]
 
 
 def insert(model: type[Row], rows: Sequence[Row], *, using: str) -> None:
