@@ -1,12 +1,14 @@
 """A process of password guessers: ``python -m tests.guessers THREADS`` waits for a line, then all guess at once.
 
-A second argument is the address of a Memcached that holds the counters.
+A second argument is the address of a Memcached that holds the counters. If AXES_TEST_COUNTERS has the ``DATABASES`` entry
+of a database, as JSON, that holds them.
 Prints how many passwords were looked at, as JSON, with the status of each answer.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,11 @@ import django
 
 def main(threads: int, memcached: str = "") -> None:
     """Guess."""
+    from django.conf import settings
+
+    database = os.environ.get("AXES_TEST_COUNTERS")
+    if database:
+        settings.DATABASES = {"default": json.loads(database)}
     django.setup()
     from django.core.management import call_command
     from django.test import Client, override_settings
@@ -26,12 +33,15 @@ def main(threads: int, memcached: str = "") -> None:
     from tests.conftest import complete
     from tests.site import CountingBackend
 
-    call_command("migrate", verbosity=0)
     options: dict[str, Any] = {"AXES_FAILURE_LIMIT": 5}
+    if database:
+        options["AXES_STORE"] = "database"
+    else:
+        call_command("migrate", verbosity=0)
     if memcached:
         backend = "django.core.cache.backends.memcached.PyMemcacheCache"
         options["CACHES"] = {"default": {"BACKEND": backend, "LOCATION": memcached}}
-    else:
+    elif not database:
         complete(get_store())
     CountingBackend.seconds = 0.05
     start = Barrier(threads)

@@ -21,7 +21,7 @@ from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
 from axes_async.stores.redis.store import RedisStore
 from tests import servers
 from tests.actions import failure
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, REFUSED
 from tests.site import CountingBackend
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,10 +80,31 @@ def test_200_threads_at_once_are_all_answered(alice: User) -> None:
     assert Counter(at_once(200, guess)) == {401: 200}
 
 
-def in_4_processes(*arguments: str) -> tuple[int, Counter[str]]:
+@pytest.mark.database
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="threads share one connection to a database in memory")
+@pytest.mark.parametrize("away", [False, True], ids=["the only store", "the store is away"])
+def test_of_40_wrong_passwords_at_once_5_are_looked_at_where_the_database_decides(
+    alice: User, drain: Callable[[], int], settings: Any, away: bool
+) -> None:
+    if away:
+        settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": REFUSED}}
+    else:
+        settings.AXES_STORE = "database"
+    settings.AXES_FAILURE_LIMIT = 5
+    CountingBackend.seconds = 0.05
+    statuses = Counter(at_once(40, lambda number: sign_in(f"guess {number}")))
+    assert CountingBackend.checks == 5
+    assert statuses[401] == 4
+    assert statuses[429] + statuses[503] == 36
+    drain()
+    assert AccessAttempt.objects.get().failures_since_start == 5
+    assert AccessFailureLog.objects.filter(locked_out=False).count() == 4
+
+
+def in_4_processes(*arguments: str, **variables: str) -> tuple[int, Counter[str]]:
     """Have four processes of guessers guess at once; return how many passwords were looked at, and the statuses."""
     environment = {**os.environ, "AXES_TEST_REDIS_URL": servers.valkey_url().removesuffix("/0")}
-    environment |= {"AXES_TEST_DATABASE": "sqlite", "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    environment |= {"AXES_TEST_DATABASE": "sqlite", "DJANGO_SETTINGS_MODULE": "tests.settings", **variables}
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.guessers", *arguments],
@@ -111,6 +132,14 @@ def in_4_processes(*arguments: str) -> tuple[int, Counter[str]]:
 
 def test_across_4_processes_5_of_100_wrong_passwords_are_looked_at() -> None:
     assert in_4_processes("25") == (5, {"401": 4, "429": 96})
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="of PostgreSQL")
+def test_across_4_processes_5_of_40_wrong_passwords_are_looked_at_in_the_database() -> None:
+    names = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
+    entry = json.dumps({name: connection.settings_dict[name] for name in names})
+    assert in_4_processes("10", AXES_TEST_COUNTERS=entry) == (5, {"401": 4, "429": 36})
+    assert AttemptCounter.objects.get().failures == 5
 
 
 def test_four_drains_at_once_write_each_event_once(drain: Callable[[], int], redis_store: RedisStore) -> None:

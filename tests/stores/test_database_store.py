@@ -87,7 +87,7 @@ def store_key() -> SimpleNamespace:
 @pytest.fixture
 def steps(store_key: Any, monkeypatch: pytest.MonkeyPatch) -> Steps:
     """Return the steps of a process whose store is away, at a set time."""
-    StoreState.objects.create(pk=1, generation=3)
+    StoreState.objects.update_or_create(pk=1, defaults={"generation": 3})
     steps = Steps(DatabaseStore(replaces=store_key))
     monkeypatch.setattr(clock, "fixed_ms", lambda: steps.now)
     return steps
@@ -150,13 +150,13 @@ def test_looking_and_releasing_change_no_mode(steps: Steps) -> None:
 
 
 def test_state_row_made_by_the_first_step() -> None:
-    assert not StoreState.objects.exists()
+    StoreState.objects.all().delete()
     Steps(DatabaseStore(standalone=True)).reserve("a")
     assert state().generation == 0
 
 
 def test_only_store_of_a_site_looks_at_no_mode_and_marks_nothing_dirty(alone: Steps) -> None:
-    StoreState.objects.create(pk=1, generation=7)
+    StoreState.objects.update_or_create(pk=1, defaults={"generation": 7})
     alone.fail("a")
     assert state().mode == StoreState.STORE
     assert not alone.row().dirty

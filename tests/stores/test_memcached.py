@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 
+from axes_async import clock
 from axes_async.clock import now_ms
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Rule, counters_for
@@ -22,7 +24,7 @@ from axes_async.stores.cache import CacheStore
 from axes_async.stores.factory import get_failover, get_store
 from axes_async.stores.results import Verdict
 from axes_async.utils import reset
-from tests import servers, system
+from tests import system
 from tests.actions import failure, success
 from tests.celery import app
 from tests.conftest import PASSWORD
@@ -30,16 +32,6 @@ from tests.site import CountingBackend
 from tests.stores.test_concurrency import at_once, in_4_processes, sign_in
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(autouse=True)
-def _nobody_waits(settings: Any) -> Iterator[None]:
-    """Have no thread of a test go on looking for a server that is not coming back."""
-    yield
-    failover = get_failover()
-    failover.is_away = False
-    if failover._watcher is not None:
-        failover._watcher.join(timeout=10)
 
 
 @pytest.fixture
@@ -52,12 +44,10 @@ def cache(memcached: BaseCache, settings: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def fail(store: CacheStore, address: str, *, cooloff: float) -> tuple[int, Any]:
-    """Count a failure on the one rule that locks ``address`` at once; return when that was, and the counter."""
+    """Count a failure on the one rule that locks ``address`` at once; return when it ends, and the counter."""
     (counter,) = counters_for([Rule(parameters=("ip_address",), limit=1, cooloff=cooloff)], {"ip_address": address})
-    now = now_ms()
-    event = AttemptEvent(kind=Kind.FAILED, id=new_id(now))
-    store.fail("token", [counter], [], event, now=now, lease=1000, extend=False)
-    return now, counter
+    event = AttemptEvent(kind=Kind.FAILED, id=new_id(now_ms()))
+    return store.fail("token", [counter], [], event, lease=1000, extend=False).locked_until, counter
 
 
 def test_of_100_wrong_passwords_at_once_5_are_looked_at(cache: BaseCache, alice: User, settings: Any) -> None:
@@ -91,16 +81,20 @@ def test_a_long_lockout_is_not_taken_for_a_time_that_is_over(cache: BaseCache, s
     assert [failure() for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_lockout_lasts_to_its_end_wherever_in_a_second_it_began(cache: BaseCache) -> None:
+def test_a_lockout_lasts_to_its_end_wherever_in_a_second_it_began(
+    cache: BaseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memcached's clock cannot be set, and ticks once a second."""
     store, begun = CacheStore(lambda: caches["memcached"], shared=True), []
     for number in range(8):
         begun.append(fail(store, f"192.0.2.{number}", cooloff=1.5))
         time.sleep(0.125)
-    for start, counter in begun:
-        time.sleep(max(0, start + 1499 - now_ms()) / 1000)
-        assert store.peek([counter], now=start + 1499).verdict is Verdict.LOCKED
-        assert store.peek([counter], now=start + 1500).verdict is Verdict.ALLOWED
+    for end, counter in begun:
+        time.sleep(max(0, end - 1 - now_ms()) / 1000)
+        monkeypatch.setattr(clock, "fixed_ms", partial(int, end - 1))
+        assert store.peek([counter]).verdict is Verdict.LOCKED
+        monkeypatch.setattr(clock, "fixed_ms", partial(int, end))
+        assert store.peek([counter]).verdict is Verdict.ALLOWED
 
 
 def test_reservations_of_a_crashed_process_end(cache: BaseCache, settings: Any) -> None:
@@ -108,22 +102,24 @@ def test_reservations_of_a_crashed_process_end(cache: BaseCache, settings: Any) 
     settings.AXES_RESERVE_WAIT = 3
     settings.AXES_FAILURE_LIMIT = 1
     counters = counters_for([Rule(parameters=("ip_address",), limit=1, cooloff=None)], {"ip_address": "192.0.2.1"})
-    get_store().reserve("crashed", counters, None, now=now_ms(), lease=200, extend=False)
+    get_store().reserve("crashed", counters, None, lease=200, extend=False)
     assert failure(address="192.0.2.1")
 
 
 @pytest.mark.parametrize("hides", [False, True], ids=["raises", "hides errors"])
-def test_without_the_server_logins_are_decided_in_rows(alice: User, settings: Any, hides: bool) -> None:
+def test_without_the_server_logins_are_decided_in_rows(
+    alice: User, settings: Any, hides: bool, closed_port: int, drain: Callable[[], int]
+) -> None:
     """A client that hides its errors (``ignore_exc``) looks like a cache that forgets at once."""
-    location = f"127.0.0.1:{servers.free_port()}"
+    location = f"127.0.0.1:{closed_port}"
     backend = "django.core.cache.backends.memcached.PyMemcacheCache"
     entry = {"BACKEND": backend, "LOCATION": location, "OPTIONS": {"ignore_exc": hides}}
     settings.CACHES = {**settings.CACHES, "memcached": entry}
     settings.AXES_CACHE = "memcached"
-    settings.AXES_STORE_REST = 0.02
     guesses = [sign_in("wrong") for _ in range(5)]
     assert guesses == [401, 401, 429, 429, 429]
     assert get_failover().is_away
+    drain()
     assert AccessFailureLog.objects.filter(locked_out=False).count() == 2
 
 
@@ -132,7 +128,6 @@ def test_a_server_that_is_silent_holds_nobody_up_for_long(
 ) -> None:
     options = {"connect_timeout": 0.1, "timeout": 0.1}
     settings.CACHES = {**settings.CACHES, "memcached": {**settings.CACHES["memcached"], "OPTIONS": options}}
-    settings.AXES_STORE_REST = 0.02
     assert sign_in("wrong") == 401
     freeze()
     begun = time.monotonic()

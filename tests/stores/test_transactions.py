@@ -15,7 +15,7 @@ from django.urls import path
 
 from axes_async.decorators import axes_dispatch
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, REFUSED
 from tests.site import CountingBackend, sign_in
 
 Drain = Callable[[], int]
@@ -51,8 +51,23 @@ def _in_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
 
 
+@pytest.fixture(params=["store", "database", "away"])
+def decided_by(request: pytest.FixtureRequest, settings: Any) -> str:
+    """Have logins decided by the store, by the database alone, or by the database because the store is away."""
+    which: str = request.param
+    if which != "store" and connection.vendor == "sqlite":
+        pytest.skip("A step shares the transaction of its caller on SQLite.")
+    if which == "database":
+        settings.AXES_STORE = "database"
+    elif which == "away":
+        settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": REFUSED}}
+    return which
+
+
 @pytest.mark.parametrize(("url", "status"), [("/break/", 500), ("/roll-back/", 401), ("/dispatch/", 500)])
-def test_a_lockout_survives_requests_that_are_rolled_back(alice: User, drain: Drain, url: str, status: int) -> None:
+def test_a_lockout_survives_requests_that_are_rolled_back(
+    alice: User, drain: Drain, url: str, status: int, decided_by: str
+) -> None:
     client = Client(raise_request_exception=False)
 
     def enter(url: str, password: str) -> int:
@@ -67,7 +82,7 @@ def test_a_lockout_survives_requests_that_are_rolled_back(alice: User, drain: Dr
     assert AccessFailureLog.objects.count() == 5
 
 
-def test_a_login_in_a_transaction_is_one(alice: User, drain: Drain) -> None:
+def test_a_login_in_a_transaction_is_one(alice: User, drain: Drain, decided_by: str) -> None:
     assert Client().post("/sign-in/", {"username": "alice", "password": PASSWORD}).status_code == 204
     drain()
     assert AccessLog.objects.count() == 1
