@@ -60,7 +60,6 @@ def in_a_cache(request: Request, alias: str) -> Iterator[CacheStore]:
     if alias == "memcached":
         request.getfixturevalue("memcached")
     if alias == "table":
-        request.getfixturevalue("db")
         call_command("createcachetable", verbosity=0)
     caches[alias].clear()
     yield CacheStore(lambda: caches[alias], shared=alias != "memory")
@@ -68,13 +67,11 @@ def in_a_cache(request: Request, alias: str) -> Iterator[CacheStore]:
 
 @contextmanager
 def in_the_database(request: Request) -> Iterator[DatabaseStore]:
-    request.getfixturevalue("db")
     yield DatabaseStore(standalone=True)
 
 
 @contextmanager
 def behind_failover(request: Request, what: str) -> Iterator[FailoverStore]:
-    request.getfixturevalue("db")
     request.getfixturevalue("plain")
     port = servers.Port()
     url = f"redis://{servers.HOST}:{port.number}" if what == "away" else servers.valkey_url()
@@ -92,29 +89,26 @@ class Place:
 
     name: str
     open: Callable[[Request], Any]
-    is_database: bool = False
+    marks: tuple[pytest.MarkDecorator, ...] = ()
 
+
+ROWS = (pytest.mark.django_db, pytest.mark.database)
 
 PLACES = (
     Place("Valkey", on_valkey),
     Place("Valkey, by a client of the site's", on_valkey_by_a_client_of_the_site),
     Place("a cluster", on_a_cluster),
     Place("memory", lambda request: in_a_cache(request, "memory")),
-    Place("a cache table", lambda request: in_a_cache(request, "table")),
+    Place("a cache table", lambda request: in_a_cache(request, "table"), marks=(pytest.mark.django_db,)),
     Place("Memcached", lambda request: in_a_cache(request, "memcached")),
-    Place("the database", in_the_database, is_database=True),
-    Place("failover", lambda request: behind_failover(request, "there"), is_database=True),
-    Place("failover, store away", lambda request: behind_failover(request, "away"), is_database=True),
-    Place("failover, store incomplete", lambda request: behind_failover(request, "incomplete"), is_database=True),
+    Place("the database", in_the_database, marks=ROWS),
+    Place("failover", lambda request: behind_failover(request, "there"), marks=ROWS),
+    Place("failover, store away", lambda request: behind_failover(request, "away"), marks=ROWS),
+    Place("failover, store incomplete", lambda request: behind_failover(request, "incomplete"), marks=ROWS),
 )
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(place, id=place.name, marks=[pytest.mark.database] if place.is_database else [])
-        for place in PLACES
-    ]
-)
+@pytest.fixture(params=[pytest.param(place, id=place.name, marks=place.marks) for place in PLACES])
 def contract_store(request: Request, time: Time) -> Iterator[AnyStore]:
     """Return each store in turn, empty."""
     place: Place = request.param
@@ -474,10 +468,19 @@ def test_a_store_answers_a_probe(contract_store: AnyStore) -> None:
         contract_store.probe()
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if not place.is_database and "table" not in place.name])
+SHARED_BY_THREADS = [place for place in PLACES if not place.marks]
+
+
+@pytest.mark.parametrize("place", SHARED_BY_THREADS, ids=lambda place: place.name)
 def test_of_a_hundred_threads_exactly_five_get_through(place: Place, request: Request, time: Time) -> None:
+    def reserve(token: int) -> Verdict:
+        try:
+            return steps.reserve(f"{token}").verdict
+        finally:
+            caches.close_all()
+
     with place.open(request) as store, ThreadPoolExecutor(100) as pool:
         steps = Steps(store, time, limit=5)
-        verdicts = [result.verdict for result in pool.map(steps.reserve, map(str, range(100)))]
+        verdicts = list(pool.map(reserve, range(100)))
     assert verdicts.count(Verdict.ALLOWED) == 5
     assert verdicts.count(Verdict.BUSY) == 95
