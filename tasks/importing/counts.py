@@ -6,11 +6,7 @@ them into the store.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from django.db import connections
 
 from axes_async.client.keys import attempt_key, keys_of
 from axes_async.clock import as_datetime, now_ms
@@ -25,6 +21,7 @@ from axes_async.stores.database.rows import STATE_FIELDS, keep_state, name_clien
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.importing.sources import MOST_FAILURES, Record
+from axes_async.tasks.projection.rows import upsert
 
 ATTEMPT_FIELDS = (
     "attempt_time",
@@ -114,7 +111,7 @@ class Counts:
         for known in AccessAttempt.objects.using(self.using).filter(key__in=self.attempts):
             if known.expires_at is None or known.expires_at > now:
                 _join(self.attempts[known.key], known)
-        self._upsert(list(self.attempts.values()), "key", ATTEMPT_FIELDS)
+        upsert(AccessAttempt, list(self.attempts.values()), key="key", fields=ATTEMPT_FIELDS, using=self.using)
 
     def _write_counters(self) -> None:
         if not self.shares:
@@ -131,7 +128,7 @@ class Counts:
             limit = state.limit(share.counter.rule, self.now)
             keep_state(row, state, at=self.now, limit=limit, generation=store.generation)
             row.dirty = self.dirty
-        self._upsert(rows, "digest", [*STATE_FIELDS, "blocked", "dirty"])
+        upsert(AttemptCounter, rows, key="digest", fields=[*STATE_FIELDS, "blocked", "dirty"], using=self.using)
 
     def _locked_rows(self) -> list[AttemptCounter]:
         """Return the counters of the portion, locked; those that are missing are made.
@@ -144,16 +141,8 @@ class Counts:
             row = new_row(digest, share.counter.rule.parameters, at=self.now)
             name_client(row, share.event)
             rows.append(row)
-        self._upsert(rows, "digest", ["parameters"])
+        upsert(AttemptCounter, rows, key="digest", fields=["parameters"], using=self.using)
         return list(AttemptCounter.objects.using(self.using).filter(digest__in=self.shares))
-
-    def _upsert(self, rows: Sequence[Any], key: str, fields: Collection[str]) -> None:
-        """Insert ``rows``, or where one with the same ``key`` is there, set its ``fields``."""
-        if rows:
-            named = connections[self.using].features.supports_update_conflicts_with_target
-            type(rows[0])._default_manager.using(self.using).bulk_create(
-                rows, update_conflicts=True, unique_fields=[key] if named else None, update_fields=fields
-            )
 
 
 def columns(record: Record) -> dict[str, object]:

@@ -17,6 +17,7 @@ from axes_async.conf import get_settings
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor, database
 from axes_async.tasks.importing.counts import Counts, columns
 from axes_async.tasks.importing.sources import Record, Source
+from axes_async.tasks.projection.rows import insert
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 PORTION = 500
@@ -101,7 +102,7 @@ def _write_logins(source: Source, records: Sequence[Record], using: str) -> int:
         for record in records
         if record.pk not in known
     ]
-    AccessLog.objects.using(using).bulk_create(rows)
+    insert(AccessLog, rows, using=using)
     return len(rows)
 
 
@@ -112,7 +113,7 @@ def _write_failures(source: Source, records: Sequence[Record], using: str) -> in
         for record in records
         if record.pk not in known
     ]
-    AccessFailureLog.objects.using(using).bulk_create(rows)
+    insert(AccessFailureLog, rows, using=using)
     return len(rows)
 
 
