@@ -8,6 +8,7 @@ cluster node), redis-py decides: by the pool of the client that the store was gi
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -38,11 +39,11 @@ WAIT = 0.2
 PAUSE = 0.001
 """Seconds between two looks for a connection that has come free."""
 
-FRESH = 0.05
-"""Seconds for which a connection that has just been used is taken to be open still."""
-
 ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError, ReadOnlyError, MasterDownError)
 """What a server says that is not, or not now, the one to ask."""
+
+POLL = getattr(select, "poll", None)
+"""Looks at a connection in less than a microsecond; Windows has none."""
 
 NO_RETRIES: dict[str, Any] = {"retry": None, "retry_on_timeout": False, "retry_on_error": []}
 
@@ -99,7 +100,7 @@ class ConnectionPool:
 
     def __init__(self, route: Route, *, greeting: bytes) -> None:
         self._route, self._greeting = route, greeting
-        self._free: deque[tuple[Any, float]] = deque()
+        self._free: deque[Any] = deque()
         self._pid = 0
 
     def send(self, command: bytes) -> Any:
@@ -127,20 +128,20 @@ class ConnectionPool:
             return
         for _ in range(len(self._free)):
             try:
-                connection, used = self._free.pop()
+                connection = self._free.pop()
             except IndexError:
                 break
             if connection is not None:
                 connection.disconnect()
-            self._free.appendleft((None, used))
+            self._free.appendleft(None)
 
     def _send(self, command: bytes) -> Any:
         if self._pid != os.getpid():
             self._start_over()  # The parent's sockets are the parent's.
         free = self._free
-        connection, used = self._take(free)
+        connection = self._take(free)
         try:
-            if connection is not None and time.monotonic() - used > FRESH and not _usable(connection):
+            if connection is not None and not _usable(connection):
                 connection.disconnect()
                 connection = None
             if connection is None:
@@ -157,7 +158,7 @@ class ConnectionPool:
                 self.close()
             raise
         finally:
-            free.append((connection, time.monotonic()))
+            free.append(connection)
 
     def _open(self) -> Any:
         connection = self._route.connection()
@@ -171,11 +172,11 @@ class ConnectionPool:
 
     def _start_over(self) -> None:
         size = min(SIZE, self._route.pool().max_connections)
-        self._free = deque([(None, 0.0)] * size)
+        self._free = deque([None] * size)
         self._pid = os.getpid()
 
     @staticmethod
-    def _take(free: deque[tuple[Any, float]]) -> tuple[Any, float]:
+    def _take(free: deque[Any]) -> Any:
         """Return the connection that was used last, or an empty place for one, waiting for it if need be."""
         with suppress(IndexError):
             return free.pop()
@@ -194,8 +195,13 @@ def _exchange(connection: Any, command: bytes) -> Any:
 
 def _usable(connection: Any) -> bool:
     """Return whether a connection is open, and nothing has come in on it that nobody asked for."""
+    if POLL is not None:
+        poll = POLL()
+        poll.register(connection._sock, select.POLLIN)
+        if not poll.poll(0):
+            return True
     try:
-        return not connection.can_read(0)
+        return not connection.can_read(0)  # With TLS, what has come in may be no reply.
     except (RedisError, OSError):
         return False
 
