@@ -25,7 +25,7 @@ class DigestField(CharField):
         return known and known.replace("varchar", "character varying") if connection.vendor == "postgresql" else known
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        """Return the column's type and collation: one that compares bytes, as a language's own is several times slower."""
+        """Return type and collation: one that compares bytes, as that of a language is several times slower."""
         collation = {"mysql": "ascii_bin", "postgresql": "C"}.get(connection.vendor)
         return {**super().db_parameters(connection), **({"collation": collation} if collation else {})}
 

@@ -125,7 +125,9 @@ class AccessLog(AccessBase):
 
         verbose_name = _("access log")
         verbose_name_plural = _("access logs")
-        indexes = (models.Index(fields=("session_hash",), name="axes_async_log_session", condition=~Q(session_hash="")),)
+        indexes = (
+            models.Index(fields=("session_hash",), name="axes_async_log_session", condition=~Q(session_hash="")),
+        )
 
     def __str__(self) -> str:
         """Name the user and the time."""
