@@ -81,12 +81,6 @@ def valkey() -> Iterator[redis.Redis]:
         yield client
 
 
-def kept_keys(valkey: redis.Redis) -> list[str]:
-    """Return the keys on the Valkey, but for the one that says that the store is complete."""
-    keys: list[str] = valkey.keys("*")  # type: ignore[assignment]
-    return [key for key in keys if not key.endswith(":key")]
-
-
 @pytest.fixture
 def store() -> Store:
     """Return the store of the test site."""

@@ -23,7 +23,8 @@ from axes_async import guard
 from axes_async.decorators import axes_dispatch, axes_form_invalid
 from axes_async.errors import AttemptDenied
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
-from tests.conftest import PASSWORD, kept_keys
+from tests.actions import kept_keys, reservations_held
+from tests.conftest import PASSWORD
 from tests.site import CountingBackend
 
 Post = Callable[..., Any]
@@ -101,10 +102,6 @@ def _urls(settings: Any) -> None:
     CALLS.clear()
 
 
-def places_held(valkey: redis.Redis) -> int:
-    return sum(str(name).startswith("r") for key in valkey.keys("{axes}:c:*") for name in valkey.hkeys(key))
-
-
 @pytest.mark.parametrize("url", ["/own/", "/guarded/"])
 def test_a_module_of_ones_own_locks_exactly_at_the_limit(post: Post, url: str) -> None:
     assert [post(url=url).status_code for _ in range(5)] == [401, 401, 429, 429, 429]
@@ -129,7 +126,7 @@ def test_a_locked_client_does_not_reach_a_guarded_view(post: Post, client: Clien
 
 def test_a_guarded_view_holds_a_place_only_while_it_runs(post: Post, valkey: redis.Redis) -> None:
     assert [post(url="/form/").status_code for _ in range(5)] == [204] * 5
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @pytest.mark.parametrize("url", ["/own/?break=1", "/guarded/?break=1"])
@@ -138,7 +135,7 @@ def test_an_exception_in_a_guarded_check_counts_as_nothing(post: Post, valkey: r
         with pytest.raises(RuntimeError):
             post(url=url)
     assert len(CALLS) == 4
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 def test_what_a_guarded_module_settles_becomes_rows(post: Post, drain: Callable[[], int]) -> None:
@@ -182,7 +179,7 @@ def test_a_login_view_does_not_show_its_form_to_a_client_it_locked(alice: User, 
 def test_a_form_that_is_invalid_before_any_password_is_shown_again(post: Post, valkey: redis.Redis) -> None:
     assert [post("", "", url="/view/").status_code for _ in range(4)] == [200] * 4
     assert len(CALLS) == 4
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 def test_a_denied_attempt_raises_before_the_block_is_entered(post: Post, rf: RequestFactory) -> None:
@@ -203,8 +200,8 @@ def test_a_denied_attempt_that_the_view_does_not_catch_is_the_lockout_response(p
 def test_a_block_that_settles_nothing_gives_its_place_back(rf: RequestFactory, valkey: redis.Redis) -> None:
     for _ in range(4):
         with guard.attempt(rf.post("/"), {"username": "alice"}):
-            assert places_held(valkey) == 1
-        assert places_held(valkey) == 0
+            assert reservations_held(valkey) == 1
+        assert reservations_held(valkey) == 0
 
 
 def test_a_module_that_calls_authenticate_in_its_block_is_counted_once(

@@ -22,7 +22,8 @@ from axes_async.conf import get_settings
 from axes_async.login.state import AxesState, state_of
 from axes_async.middleware import AxesMiddleware
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
-from tests.conftest import PASSWORD, kept_keys
+from tests.actions import counter_keys, kept_keys, reservations_held
+from tests.conftest import PASSWORD
 from tests.site import check_only, sign_in
 
 Post = Callable[..., Any]
@@ -71,16 +72,12 @@ def _urls(settings: Any) -> None:
     SEEN.clear()
 
 
-def places_held(valkey: redis.Redis) -> int:
-    return sum(str(name).startswith("r") for key in valkey.keys("{axes}:c:*") for name in valkey.hkeys(key))
-
-
 def test_a_password_check_that_logs_nobody_in_gives_its_place_back(
     alice: User, post: Post, valkey: redis.Redis
 ) -> None:
     assert [post(password=PASSWORD, url="/check-only/").status_code for _ in range(5)] == [204] * 5
-    assert places_held(valkey) == 0
-    assert valkey.keys("{axes}:c:*") == []
+    assert reservations_held(valkey) == 0
+    assert counter_keys(valkey) == []
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
@@ -90,7 +87,7 @@ def test_an_exception_after_the_password_check_gives_the_place_back(
     client.raise_request_exception = False
     form = {"username": "alice", "password": PASSWORD}
     assert [client.post(f"/break/?with={status}", form).status_code for _ in range(4)] == [status] * 4
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 def test_an_exception_after_a_wrong_password_is_still_a_failure(alice: User, client: Client) -> None:
@@ -104,12 +101,12 @@ def test_an_exception_that_no_one_caught_gives_the_place_back(
 ) -> None:
     def view(request: HttpRequest) -> HttpResponse:
         guard.reserve(request, {"username": "alice"})
-        assert places_held(valkey) == 1
+        assert reservations_held(valkey) == 1
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         AxesMiddleware(view)(rf.post("/"))
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 def test_an_async_view_that_breaks_gives_the_place_back(rf: RequestFactory, valkey: redis.Redis) -> None:
@@ -122,7 +119,7 @@ def test_an_async_view_that_breaks_gives_the_place_back(rf: RequestFactory, valk
 
     with pytest.raises(RuntimeError):
         asyncio.run(serve())
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @override_settings(AXES_LOCKOUT_PARAMETERS=["username"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
@@ -130,14 +131,14 @@ def is_masked(credentials: Mapping[str, Any] | None) -> bool:
 
 def _name_fields() -> tuple[str, ...]:
     """Return where a name is looked for among credentials."""
-    return _name_fields_of(get_settings(), django_settings.AUTH_USER_MODEL)
+    user_model = _user_model(django_settings.AUTH_USER_MODEL)
+    field = get_settings().username_form_field or user_model.USERNAME_FIELD
+    return field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name()
 
 
 @lru_cache(maxsize=8)
-def _name_fields_of(settings: AxesSettings, _: str) -> tuple[str, ...]:
-    user_model = get_user_model()
-    field = settings.username_form_field or user_model.USERNAME_FIELD
-    return field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name()
+def _user_model(name: str) -> type[AbstractBaseUser]:
+    return get_user_model()
 
 
 def _username_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:

@@ -294,10 +294,10 @@ def test_a_try_without_a_name_that_is_turned_away_as_busy_counts_as_nothing(
         [Rule(parameters=("ip_address",), limit=3, cooloff=None)], identify(request, None).canonical
     )
     for place in range(3):
-        redis_store.reserve(f"{place:016}", counters, None, now=now_ms(), lease=30_000, extend=False)
+        redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
     assert authenticate(request, username=None, password="wrong") is None
     assert CountingBackend.checks == 0
-    assert redis_store.states(counters, now=now_ms())[0].failures == 0
+    assert redis_store.states(counters)[0].failures == 0
 
 
 @override_settings(

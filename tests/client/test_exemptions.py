@@ -25,8 +25,8 @@ from axes_async.client import exemptions
 from axes_async.counters.events import worth_a_row
 from axes_async.decorators import axes_dispatch, axes_form_invalid
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
+from tests.actions import counter_keys, in_a_loop, reservations_held
 from tests.conftest import PASSWORD
-from tests.login.test_async import in_a_loop, places_held
 from tests.site import CountingBackend, async_sign_in, check_only, sign_in
 
 Post = Callable[..., Any]
@@ -103,7 +103,7 @@ def statuses(post: Post, number: int = 5, **extra: Any) -> list[int]:
 
 
 def nothing_is_counted(valkey: redis.Redis) -> bool:
-    return valkey.keys("{axes}:c:*") == []
+    return counter_keys(valkey) == []
 
 
 # The whitelist.
@@ -320,7 +320,7 @@ def test_a_place_that_was_taken_before_the_name_was_known_is_given_back(
     settings.AXES_WHITELIST_CALLABLE = is_alice
     assert statuses(post, url="/guarded/") == [401] * 5
     assert [credentials for _, credentials in ASKED] == [None, {"username": "alice"}] * 5
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
     assert nothing_is_counted(valkey)
 
 

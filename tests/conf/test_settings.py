@@ -93,13 +93,15 @@ DEFAULTS: dict[str, Any] = {
     "access_failure_log_age": None,
     "access_reset_age": None,
     "access_failure_log_per_user_limit": None,
+    "store": "cache",
+    "test_store": "database",
     "cache": "default",
     "redis_client": None,
     "reserve_wait": 1.0,
     "reserve_lease": 30.0,
     "store_timeout": 0.07,
     "on_store_failure": "database",
-    "store_rest": 1.0,
+    "store_retry_interval": 1.0,
     "outbox_max": 1_000_000,
     "celery_queue": None,
 }
@@ -194,7 +196,9 @@ REFUSED: dict[str, list[object]] = {
     "AXES_REDIS_CLIENT": [1, "", "no.such.module", "os.path", object()],
     "AXES_RESERVE_WAIT": [None, -1, "1", True, float("nan"), float("inf"), timedelta(seconds=1), 10**400],
     "AXES_ON_STORE_FAILURE": [None, True, "", "Deny", "ignore"],
-    "AXES_STORE_REST": [None, 0, -1, "1", True, float("nan"), float("inf")],
+    "AXES_STORE": [None, True, "", "redis", "Cache"],
+    "AXES_TEST_STORE": [None, True, "", "redis", "Database"],
+    "AXES_STORE_RETRY_INTERVAL": [None, 0, -1, "1", True, float("nan"), float("inf")],
     "AXES_RESERVE_LEASE": [None, 0, -1, "1", True, float("nan"), float("inf")],
     "AXES_STORE_TIMEOUT": [None, 0, -0.1, "1", True, float("nan"), float("inf")],
     "AXES_OUTBOX_MAX": [None, 0, -1, 1e6, "1", True],
@@ -304,7 +308,9 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     "AXES_REDIS_CLIENT": [(None, None), (dict, dict), ("builtins.dict", dict)],
     "AXES_RESERVE_WAIT": [(0, 0.0), (2, 2.0), (0.5, 0.5)],
     "AXES_ON_STORE_FAILURE": [("database", "database"), ("deny", "deny"), ("allow", "allow")],
-    "AXES_STORE_REST": [(0.5, 0.5), (10, 10.0)],
+    "AXES_STORE": [("cache", "cache"), ("database", "database")],
+    "AXES_TEST_STORE": [("database", "database"), ("cache", "cache")],
+    "AXES_STORE_RETRY_INTERVAL": [(0.5, 0.5), (10, 10.0)],
     "AXES_RESERVE_LEASE": [(0.001, 0.001), (60, 60.0)],
     "AXES_STORE_TIMEOUT": [(0.05, 0.05), (1, 1.0)],
     "AXES_OUTBOX_MAX": [(1, 1), (10**9, 10**9)],
@@ -325,7 +331,7 @@ def field_of(name: str) -> Any:
 
 
 def test_every_setting_has_a_documented_default() -> None:
-    assert {field.name: getattr(get_settings(), field.name) for field in fields(AxesSettings)} == DEFAULTS
+    assert {field.name: getattr(AxesSettings(), field.name) for field in fields(AxesSettings)} == DEFAULTS
 
 
 def test_every_setting_is_tried_here() -> None:
@@ -423,9 +429,10 @@ def test_a_deleted_setting_falls_back_to_its_default() -> None:
 
 
 def test_nothing_is_written_onto_djangos_settings() -> None:
+    before = [name for name in dir(django_settings) if name.startswith("AXES_")]
     get_settings.cache_clear()
     get_settings().cooloff_for(None)
-    assert [name for name in dir(django_settings) if name.startswith("AXES_")] == []
+    assert [name for name in dir(django_settings) if name.startswith("AXES_")] == before == ["AXES_TEST_STORE"]
 
 
 def test_settings_cannot_be_changed_in_place() -> None:

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axes_async.counters.events import AttemptEvent, CounterState, Kind, new_id, parameter_bits, untouched, worth_a_row
-from axes_async.counters.rules import PARAMETERS, Counter, Parameter, Rule, counters_for, digest_of
-from axes_async.stores.redis.store import RedisStore
-from axes_async.stores.results import Verdict
+from axes_async.counters.events import (
+    AttemptEvent,
+    CounterChange,
+    Kind,
+    new_id,
+    parameter_bits,
+    parameters_of,
+    worth_a_row,
+)
+from axes_async.counters.rules import PARAMETERS, digest_of
 
 NOW = 1_790_000_000_000
 NUMBERS = st.integers(0, 2**53)
 ROW_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 SUBSETS = st.sets(st.sampled_from(PARAMETERS)).map(lambda names: tuple(name for name in PARAMETERS if name in names))
-STATES = st.builds(
-    CounterState,
+CHANGES = st.builds(
+    CounterChange,
     digest=st.text(max_size=9).map(lambda text: digest_of([("username", text)])),
     parameters=SUBSETS,
-    epoch=NUMBERS,
-    failures=NUMBERS,
-    lifted=NUMBERS,
-    expires_at=NUMBERS,
     limit=NUMBERS,
+    counted=st.booleans(),
     cleared=st.booleans(),
-).filter(lambda state: state.expires_at != state.epoch or not state.epoch)
+    locked=st.booleans(),
+    prolonged=st.booleans(),
+    expires_at=NUMBERS,
+    locked_until=NUMBERS,
+    end=NUMBERS,
+)
 EVENTS = st.builds(
     AttemptEvent,
     kind=st.sampled_from(Kind),
@@ -40,38 +47,54 @@ EVENTS = st.builds(
     http_accept=ROW_TEXT,
     path_info=ROW_TEXT,
     extra=st.dictionaries(ROW_TEXT, ROW_TEXT | st.lists(ROW_TEXT, max_size=3), max_size=3),
-    repeats=st.integers(1, 2**53),
-    counters=st.lists(STATES, max_size=4).map(tuple),
+    repeats=NUMBERS,
+    at=NUMBERS,
+    changes=st.lists(CHANGES, max_size=4).map(tuple),
 )
 
 
-def state(**changes: Any) -> CounterState:
-    plain: dict[str, Any] = {
-        "digest": "d" * 22, "parameters": ("username",), "epoch": NOW, "failures": 3, "lifted": 0, "expires_at": 0,
-        "limit": 3,
-    }  # fmt: skip
-    return CounterState(**{**plain, **changes})
+def change(*, locked: bool = False) -> CounterChange:
+    return CounterChange(digest="d" * 22, parameters=("username",), limit=3, counted=True, locked=locked)
 
 
 @given(EVENTS)
 def test_an_event_arrives_as_it_left(event: AttemptEvent) -> None:
-    assert AttemptEvent.parse(event.body(), event.outcome()) == event
-    assert AttemptEvent.parse(event.body().encode(), event.outcome()) == event
+    assert AttemptEvent.parse(event.wire()) == event
+    assert AttemptEvent.parse(event.wire().encode()) == event
 
 
-@given(STATES)
-def test_the_state_of_a_counter_arrives_as_it_left(state: CounterState) -> None:
-    assert CounterState.parse(state.text()) == state
+@given(CHANGES)
+def test_a_change_arrives_as_it_left(change: CounterChange) -> None:
+    assert CounterChange.parse(change.text()) == change
+
+
+def test_a_change_says_nothing_of_what_most_have_not() -> None:
+    assert change().text() == f"{'d' * 22}:2:1:3:0"
 
 
 @pytest.mark.parametrize(
-    ("body", "outcome"),
-    [("", "1"), ("{}", "1"), ("[]", "1"), ("null", "1"), ('["failed"]', "1"), ('["x","AZ","",null,"","",""]', "1"),
-     ('["failed","i",null,null,"","",""]', "x"), ('["failed","i",null,null,"","",""]', "1|digest:1")],
+    "wire",
+    ["", "0|0 ", "0|0 {}", "0|0 []", "0|0 null", '0|0 ["failed"]', '0|0 ["x","AZ","",null,"","",""]',
+     'x ["failed","i",null,null,"","",""]', '0|0|digest:1 ["failed","i",null,null,"","",""]',
+     '0|0 ["failed","AZ",null,null,"","",""]', '0|0 ["failed",1,null,null,"","",""]', "[" * 100_000],
 )  # fmt: skip
-def test_what_is_no_event_is_refused(body: str, outcome: str) -> None:
+def test_what_is_no_event_is_refused(wire: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        AttemptEvent.parse(body, outcome)
+        AttemptEvent.parse(wire)
+
+
+def test_a_part_of_another_type_is_refused() -> None:
+    outcome, _, body = AttemptEvent(kind=Kind.FAILED, id=new_id(NOW)).wire().partition(" ")
+    parts = json.loads(body)
+    for place, wrong in ((2, 7), (3, ["a"]), (4, None), (5, {}), (6, 1)):
+        with pytest.raises(ValueError, match="no event"):
+            AttemptEvent.parse(f"{outcome} {json.dumps([*parts[:place], wrong, *parts[place + 1 :]])}")
+
+
+def test_a_line_of_a_log_shows_no_character_of_a_name() -> None:
+    line = AttemptEvent(kind=Kind.FAILED, id=new_id(NOW), username="a\u202eb\n").line()
+    assert line.isascii()
+    assert line.isprintable()
 
 
 @given(st.integers(0, 2**48 - 1))
@@ -82,48 +105,30 @@ def test_an_id_is_a_uuid_of_version_7_that_holds_its_time(now: int) -> None:
     assert AttemptEvent(kind=Kind.FAILED, id=text).time == now
 
 
+def test_the_time_of_an_event_is_that_of_the_step_once_it_is_done() -> None:
+    event = AttemptEvent(kind=Kind.FAILED, id=new_id(NOW))
+    assert event.applied([change()], at=NOW + 7).time == NOW + 7
+
+
 def test_ids_of_one_millisecond_differ_and_later_ones_sort_behind() -> None:
     ids = {new_id(NOW) for _ in range(1000)}
     assert len(ids) == 1000
     assert max(ids) < new_id(NOW + 1)
 
 
-def test_each_set_of_parameters_has_bits_of_its_own() -> None:
+@given(SUBSETS)
+def test_each_set_of_parameters_has_bits_of_its_own(parameters: tuple[str, ...]) -> None:
+    assert parameters_of(parameter_bits(parameters)) == parameters  # type: ignore[arg-type]
     assert [parameter_bits([name]) for name in PARAMETERS] == [1, 2, 4]
-    assert parameter_bits(PARAMETERS) == 7
 
 
 @pytest.mark.parametrize(
-    ("changes", "standing", "locked"),
-    [
-        ({}, 3, True),
-        ({"failures": 2}, 2, False),
-        ({"lifted": 1}, 2, False),
-        ({"failures": 5, "lifted": 2}, 3, True),
-        ({"lifted": 9}, 0, False),
-        ({"cleared": True}, 0, False),
-        ({"limit": 0, "failures": 100}, 100, False),
-        ({"failures": 0}, 0, False),
-    ],
+    ("kind", "locked"), [(Kind.FAILED, True), (Kind.FAILED, False), (Kind.LOGGED_IN, False), (Kind.BLOCKED, True)]
 )
-def test_what_still_counts_decides_whether_a_counter_is_locked(
-    changes: dict[str, Any], standing: int, locked: bool
-) -> None:
-    assert (state(**changes).standing, state(**changes).locked) == (standing, locked)
-
-
-@pytest.mark.parametrize(
-    ("kind", "failures", "locked"),
-    [(Kind.FAILED, 3, True), (Kind.FAILED, 2, False), (Kind.BLOCKED, 0, True), (Kind.LOGGED_IN, 2, False)],
-)
-def test_an_event_knows_whether_it_met_or_set_a_lockout(kind: Kind, failures: int, locked: bool) -> None:
-    event = AttemptEvent(kind=kind, id=new_id(NOW)).seen([state(failures=failures)])
+def test_an_event_knows_whether_it_met_or_set_a_lockout(kind: Kind, locked: bool) -> None:
+    event = AttemptEvent(kind=kind, id=new_id(NOW)).applied([change(locked=locked)], at=NOW)
     assert event.locked is locked
-
-
-def test_a_counter_that_counted_nothing_stands_at_none() -> None:
-    (counter,) = counters_for([Rule(parameters=("username",), limit=3, cooloff=None)], {"username": "alice"})
-    assert (untouched(counter).digest, untouched(counter).standing, untouched(counter).limit) == (counter.digest, 0, 3)
+    assert AttemptEvent(kind=kind, id=new_id(NOW)).locked is (kind is Kind.BLOCKED)
 
 
 def test_blocked_attempts_are_recorded_one_to_ten_and_then_at_each_doubling() -> None:
@@ -133,33 +138,3 @@ def test_blocked_attempts_are_recorded_one_to_ten_and_then_at_each_doubling() ->
 
 def test_a_flood_of_a_million_has_fewer_than_forty_rows() -> None:
     assert sum(map(worth_a_row, range(1, 1_000_001))) < 40
-
-
-@pytest.mark.parametrize("parameters", [("username",), ("ip_address", "username")])
-def test_the_script_records_the_same_blocked_attempts(
-    redis_store: RedisStore, parameters: tuple[Parameter, ...]
-) -> None:
-    rule = Rule(parameters=parameters, limit=1, cooloff=None)
-    counters: tuple[Counter, ...] = counters_for([rule], {"username": "alice", "ip_address": "203.0.113.7"})
-    failed = AttemptEvent(kind=Kind.FAILED, id=new_id(NOW), username="alice")
-    redis_store.fail("t" * 16, counters, (), failed, now=NOW, lease=1000, extend=False)
-    for _ in range(200):
-        blocked = AttemptEvent(kind=Kind.BLOCKED, id=new_id(NOW), username="alice")
-        outcome = redis_store.reserve("u" * 16, counters, blocked, now=NOW, lease=1000, extend=False)
-        assert outcome.verdict is Verdict.LOCKED
-    events = [event for _, event in redis_store.read("0-0", 1000) if isinstance(event, AttemptEvent)]
-    assert [event.kind for event in events[:2]] == [Kind.FAILED, Kind.BLOCKED]
-    assert [event.repeats for event in events[1:]] == [number for number in range(1, 201) if worth_a_row(number)]
-
-
-@given(STATES, st.integers(1, 10**9), st.integers(0, 5), st.booleans())
-def test_the_lockout_of_a_tier_and_the_ends_of_a_window_arrive(
-    state: CounterState, lasts: int, count: int, alike: bool
-) -> None:
-    """Of ends that differ, the last one; of ends that are the same, as many as count."""
-    state = replace(state, epoch=10**12, expires_at=10**12 + lasts, failures=count, lifted=0, cleared=False)
-    locked = replace(state, locked_until=state.epoch + lasts)
-    assert CounterState.parse(locked.text()) == locked
-    ends = tuple(state.expires_at - (0 if alike else place) for place in reversed(range(count)))
-    told = CounterState.parse(replace(state, ends=ends).text())
-    assert told.ends == (ends if alike else ends[-1:])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,30 +17,17 @@ from django.test import AsyncClient, AsyncRequestFactory
 from django.urls import path
 
 from axes_async import guard
-from axes_async.client.identity import identify
-from axes_async.clock import now_ms
-from axes_async.counters.rules import Counter, Rule, counters_for
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
-from axes_async.login import reservation
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from axes_async.stores.redis.store import RedisStore
-from tests.conftest import PASSWORD, kept_keys
+from tests.actions import address_counters, in_a_loop, kept_keys, reservations_held
+from tests.conftest import PASSWORD
 from tests.site import CountingBackend, async_sign_in, sign_in
 
 CALLS: list[str | None] = []
 
 pytestmark = [pytest.mark.django_db]
-
-
-def in_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test such that code in threads uses the test's own database connection."""
-
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        async_to_sync(test)(*args, **kwargs)
-
-    return run
 
 
 @axes_dispatch
@@ -93,16 +79,6 @@ async def post(client: AsyncClient, url: str = "/async-sign-in/", *, password: s
     return response.status_code
 
 
-def places_held(valkey: redis.Redis) -> int:
-    return sum(str(name).startswith("r") for key in valkey.keys("{axes}:c:*") for name in valkey.hkeys(key))
-
-
-def last_place(limit: int = 3) -> tuple[Counter, ...]:
-    """Return the counters of the test client's address."""
-    client = identify(AsyncRequestFactory().get("/"), None)
-    return counters_for([Rule(parameters=("ip_address",), limit=limit, cooloff=None)], client.canonical)
-
-
 @pytest.mark.parametrize("url", ["/async-sign-in/", "/sign-in/", "/own/", "/guarded/"])
 @in_a_loop
 async def test_an_async_site_locks_exactly_at_the_limit(alice: User, async_client: AsyncClient, url: str) -> None:
@@ -121,7 +97,7 @@ async def test_many_async_guesses_at_once_get_no_more_than_the_limit(alice: User
 @in_a_loop
 async def test_an_async_login_gives_its_place_back(alice: User, async_client: AsyncClient, valkey: redis.Redis) -> None:
     assert [await post(async_client, password=PASSWORD) for _ in range(4)] == [204] * 4
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @pytest.mark.parametrize("url", ["/check-only/", "/own/", "/guarded/"])
@@ -130,7 +106,7 @@ async def test_what_an_async_view_leaves_open_is_given_back(
     alice: User, async_client: AsyncClient, valkey: redis.Redis, url: str
 ) -> None:
     assert [await post(async_client, url, password=PASSWORD) for _ in range(4)] == [204] * 4
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @pytest.mark.parametrize("url", ["/own/?break=1", "/guarded/?break=1"])
@@ -142,7 +118,7 @@ async def test_an_exception_in_an_async_check_counts_as_nothing(
         with pytest.raises(RuntimeError):
             await post(async_client, url)
     assert len(CALLS) == 4
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @in_a_loop
@@ -157,11 +133,11 @@ async def test_a_cancelled_request_gives_its_place_back(alice: User, valkey: red
 
     task = asyncio.create_task(check())
     await inside.wait()
-    assert places_held(valkey) == 1
+    assert reservations_held(valkey) == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @in_a_loop
@@ -181,21 +157,21 @@ async def test_looking_at_an_async_view_is_no_attempt_and_a_locked_client_does_n
 async def test_a_busy_wait_leaves_the_loop_to_others_and_ends_when_a_place_comes_free(
     alice: User, async_client: AsyncClient, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counters, waiting, sleep = last_place(), asyncio.Event(), asyncio.sleep
+    counters, waiting, sleep = address_counters(), asyncio.Event(), asyncio.sleep
     for place in range(3):
-        redis_store.reserve(f"{place:016}", counters, None, now=now_ms(), lease=30_000, extend=False)
+        redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
 
     async def pause(seconds: float) -> None:
         waiting.set()
         await sleep(seconds)
 
-    monkeypatch.setattr(reservation, "asyncio_sleep", pause)
+    monkeypatch.setattr(asyncio, "sleep", pause)
     login = asyncio.create_task(post(async_client, password=PASSWORD))
     async with asyncio.timeout(5):
         await waiting.wait()
     assert not login.done()
     assert CountingBackend.checks == 0
-    redis_store.release(f"{0:016}", counters, now=now_ms())
+    redis_store.release(f"{0:016}", counters)
     assert await login == 204
 
 
@@ -205,7 +181,7 @@ async def test_an_async_wait_has_an_end(
 ) -> None:
     settings.AXES_RESERVE_WAIT = 0.02
     for place in range(3):
-        redis_store.reserve(f"{place:016}", last_place(), None, now=now_ms(), lease=30_000, extend=False)
+        redis_store.reserve(f"{place:016}", address_counters(), None, lease=30_000, extend=False)
     response = await async_client.post("/async-sign-in/", {"username": "alice", "password": PASSWORD})
     assert (response.status_code, response["Retry-After"]) == (429, "1")
 

@@ -41,7 +41,7 @@ def hold_places(store: RedisStore, places: int = 3) -> None:
     client = identify(RequestFactory().get("/"), None)
     counters = counters_for([Rule(parameters=("ip_address",), limit=3, cooloff=None)], client.canonical)
     for place in range(places):
-        store.reserve(f"{place:016}", counters, None, now=now_ms(), lease=30_000, extend=False)
+        store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
 
 
 def test_a_lockout_is_answered_with_429_and_is_never_cached(post: Post) -> None:
