@@ -47,7 +47,7 @@ class CacheStore(CountingStore):
         self.namespace = namespace
 
     def record(self, event: AttemptEvent) -> StepResult:
-        return StepResult(event=event.applied((), at=_now()))
+        return StepResult(event=event.applied((), at=_now(), repeats=event.repeats))
 
     def probe(self) -> None:
         try:

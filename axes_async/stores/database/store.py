@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import Error, IntegrityError, InterfaceError, OperationalError, connections
+from django.db import Error
 
 from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.counters.rules import Counter
@@ -24,6 +24,7 @@ from axes_async.stores.contract import OutboxStore
 from axes_async.stores.counting import CountingStore, KeptCounter, Step
 from axes_async.stores.database import mode
 from axes_async.stores.database.heard import NOTHING, Known, heard_state
+from axes_async.stores.database.retries import Again, persist
 from axes_async.stores.database.rows import (
     NAME_FIELDS,
     STATE_FIELDS,
@@ -40,25 +41,8 @@ from axes_async.stores.results import StepResult
 T = TypeVar("T")
 Rows = dict[str, AttemptCounter]
 
-PATIENCE = 1.0
-"""Seconds in which a step is begun again after a deadlock, or after a lock that could not be had."""
-
-TRIES = 8
-"""How often a step is begun at most."""
-
 NUDGE_EVERY = 1.0
 """Seconds between two results of this process that ask for a drain."""
-
-PASSING = {"40001", "40P01", "55P03", 1205, 1213, 1020}
-"""Errors that another try may not meet: a deadlock, a lock not to be had, a row that changed. PostgreSQL's, MySQL's."""
-
-
-class _StoreDecides(Exception):
-    """The mode has to be changed before this step."""
-
-
-class _RowsMissing(Exception):
-    """Rows have to be made before others are locked: they would not be locked in the order of their digests."""
 
 
 class DatabaseStore(CountingStore):
@@ -104,7 +88,7 @@ class DatabaseStore(CountingStore):
     def record(self, event: AttemptEvent) -> StepResult:
         def work(using: str) -> StepResult:
             with mode.step_transaction(using):
-                done = event if event.at else event.applied((), at=mode.database_now(using))
+                done = event if event.at else event.applied((), at=mode.database_now(using), repeats=event.repeats)
                 return self._deliver(StepResult(event=done), using, twice=True)
 
         return self._run(work)
@@ -126,24 +110,23 @@ class DatabaseStore(CountingStore):
         settles: bool = False,
         known: Known = NOTHING,
     ) -> StepResult:
-        made = partial(new_rows, create, event)
-
         def work(using: str) -> StepResult:
             with mode.step_transaction(using):
                 state, clock = mode.shared_state_and_clock(using)
-                rows = self._lock(using, counters, made(clock.now()), state)
+                rows = _lock(using, counters, create, event, clock)
                 # Asked for when the rows are held: a drain that wrote this event held them too.
                 applied = event is not None and settles and was_applied(using, event)
                 if not applied:
                     self._check_generation(state)
                 step = self._begin(counters, rows, state, clock.now(), applied=applied, known=known)
                 result = action(step)
-                if not applied and self._must_decide(state) and (step.touched or event is not None):
-                    raise _StoreDecides
+                # Giving back what was not reserved here is no reason to change who decides.
+                if not applied and (step.touched or event is not None):
+                    self._decide(using, state)
                 self._save(using, step, rows, state, event)
                 return self._deliver(result, using)
 
-        return self._run(work, made)
+        return self._run(work)
 
     def _read(self, counters: Sequence[Counter]) -> Step:
         def work(using: str) -> Step:
@@ -157,25 +140,16 @@ class DatabaseStore(CountingStore):
 
     def _check_generation(self, state: StoreState) -> None:
         """Raise ``StoreReturned`` if the store decides, and this process has not heard of that yet."""
-        if self._must_decide(state) and self.replaces is not None and state.generation > self.replaces.generation:
+        if self._store_decides(state) and self.replaces is not None and state.generation > self.replaces.generation:
             raise StoreReturned(state.generation)
 
-    def _must_decide(self, state: StoreState) -> bool:
-        """Return whether the store decides, as far as the database knows."""
-        return self.replaces is not None and not self.standalone and state.mode == StoreState.STORE
+    def _decide(self, using: str, state: StoreState) -> None:
+        """Have the database decide, if it does not yet."""
+        if self._store_decides(state) and self.replaces is not None:
+            raise Again(partial(mode.let_database_decide, using, generation=self.replaces.generation))
 
-    def _lock(self, using: str, counters: Sequence[Counter], made: Rows, state: StoreState) -> Rows:
-        """Lock the rows of ``counters``, and make those of ``made`` that are missing."""
-        digests = {counter.digest for counter in counters}
-        query = AttemptCounter.objects.using(using).select_for_update().filter(digest__in=digests).order_by("digest")
-        rows = {row.digest: row for row in query}
-        missing = made.keys() - rows.keys()
-        if not missing:
-            return rows
-        if rows and connections[using].vendor != "sqlite":
-            raise _RowsMissing
-        _make(using, [made[digest] for digest in missing])
-        return {row.digest: row for row in query.all()}
+    def _store_decides(self, state: StoreState) -> bool:
+        return self.replaces is not None and not self.standalone and state.mode == StoreState.STORE
 
     def _begin(
         self,
@@ -237,46 +211,45 @@ class DatabaseStore(CountingStore):
         self._nudged_at = now
         return True
 
-    def _run(self, work: Callable[[str], T], made: Callable[[int], Rows] | None = None) -> T:
+    def _run(self, work: Callable[[str], T]) -> T:
         """Do ``work`` apart from a transaction of the caller; raises ``StoreUnavailable`` for every database error."""
         using = database()
         try:
-            return autonomous(lambda: self._persist(work, using, made), using=using)
+            return autonomous(partial(persist, work, using), using=using)
         except Error as error:
             raise StoreUnavailable(f"The database: {type(error).__name__}: {error}") from error
 
-    def _persist(self, work: Callable[[str], T], using: str, made: Callable[[int], Rows] | None) -> T:
-        """Do ``work``, and again after what may pass."""
-        give_up = time.monotonic() + PATIENCE
-        for tries_left in reversed(range(TRIES)):
-            try:
-                return work(using)
-            except _StoreDecides:
-                known = self.replaces.generation if self.replaces is not None else None
-                mode.let_database_decide(using, generation=known)
-            except _RowsMissing:
-                if made is not None:
-                    _make(using, list(made(mode.database_now(using)).values()))
-            except Error as error:
-                is_late = not tries_left or time.monotonic() > give_up
-                if is_late or not _may_pass(error, using, first=tries_left == TRIES - 1):
-                    raise
-        raise StoreUnavailable("The database has changed its mind too often.")
+
+def _lock(
+    using: str,
+    counters: Sequence[Counter],
+    create: Sequence[Counter],
+    event: AttemptEvent | None,
+    clock: mode.DatabaseClock,
+) -> Rows:
+    """Lock the rows of ``counters`` in the order of their digests, and make those of ``create`` that are missing."""
+    digests = {counter.digest for counter in counters}
+    query = AttemptCounter.objects.using(using).select_for_update().filter(digest__in=digests).order_by("digest")
+    rows = {row.digest: row for row in query}
+    missing = [counter for counter in create if counter.digest not in rows]
+    if not missing:
+        return rows
+    make = partial(_make, using, missing, event, clock.now())
+    if rows:
+        raise Again(make)  # With some held already, the others would be out of order.
+    make()
+    return {row.digest: row for row in query.all()}
 
 
-def _make(using: str, rows: list[AttemptCounter]) -> None:
-    rows.sort(key=lambda row: row.digest)
-    AttemptCounter.objects.using(using).bulk_create(rows, ignore_conflicts=True)
-
-
-def new_rows(counters: Sequence[Counter], event: AttemptEvent | None, now: int) -> Rows:
-    """Return unsaved rows of ``counters``; ``event`` tells whose they are."""
-    rows = {}
-    for counter in counters:
-        row = rows[counter.digest] = new_row(counter.digest, counter.rule.parameters, at=now)
+def _make(using: str, counters: Sequence[Counter], event: AttemptEvent | None, now: int) -> None:
+    """Make the rows of ``counters``, unless somebody else does; ``event`` tells whose they are."""
+    rows = []
+    for counter in sorted(counters, key=lambda counter: counter.digest):
+        row = new_row(counter.digest, counter.rule.parameters, at=now)
         if event is not None:
             name_client(row, event)
-    return rows
+        rows.append(row)
+    AttemptCounter.objects.using(using).bulk_create(rows, ignore_conflicts=True)
 
 
 def was_applied(using: str, event: AttemptEvent) -> bool:
@@ -291,17 +264,3 @@ def _kept_of(row: AttemptCounter, now: int) -> KeptCounter:
     return KeptCounter(
         state=state_of(row), reservations=reservations_of(row, now), blocked=row.blocked, told_at=told_at_of(row)
     )
-
-
-def _may_pass(error: Error, using: str, *, first: bool) -> bool:
-    """Return whether another try may go well."""
-    connection = connections[using]
-    if connection.in_atomic_block:
-        return False
-    if connection.connection is not None and not connection.is_usable():
-        connection.close()
-    if first and isinstance(error, OperationalError | InterfaceError | IntegrityError):
-        return True  # A connection that was lost meanwhile, or an event that somebody has applied at the same time.
-    cause = error.__cause__
-    codes = {getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None), error.args[0] if error.args else None}
-    return bool(codes & PASSING)
