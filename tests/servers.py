@@ -136,6 +136,7 @@ class Valkey:
 
     def stop(self) -> None:
         """End it for good."""
+        atexit.unregister(self.stop)
         self.kill()
         self.held.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -181,15 +182,16 @@ class Postgres:
             "HOST": self.server.get_uri().partition("host=")[2],
         }
 
-    def create_database(self, name: str) -> None:
-        """Make an empty database."""
+    def create_database(self, name: str, *, template: str = "template1") -> None:
+        """Make a database: an empty one, or a copy of ``template``."""
         import psycopg
 
         with psycopg.connect(host=self.options["HOST"], user="postgres", dbname="postgres", autocommit=True) as one:
-            one.execute(f'CREATE DATABASE "{name}"')
+            one.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
     def stop(self) -> None:
         """End it for good."""
+        atexit.unregister(self.stop)
         with contextlib.suppress(ProcessLookupError):
             self.server.cleanup()
         shutil.rmtree(self.folder, ignore_errors=True)

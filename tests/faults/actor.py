@@ -28,7 +28,8 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 
 from axes_async import guard  # noqa: E402
 from axes_async.errors import AttemptDenied, StoreUnavailable  # noqa: E402
-from axes_async.models import AccessFailureLog, OutboxEvent  # noqa: E402
+from axes_async.models import AccessFailureLog, DrainCursor, OutboxEvent  # noqa: E402
+from axes_async.stores.contract import Position  # noqa: E402
 from axes_async.stores.factory import get_store  # noqa: E402
 from axes_async.stores.redis.store import RedisStore  # noqa: E402
 from axes_async.tasks.drain import drain as drain_task  # noqa: E402
@@ -143,8 +144,9 @@ def work() -> int:
         for task in (drain, sync):
             try:
                 written += task() or 0
-            except (DatabaseError, InterfaceError, StoreUnavailable):
-                traceback.print_exc()  # A worker logs it, and does the next task.
+            except (DatabaseError, InterfaceError, StoreUnavailable) as error:
+                print(f"{type(error).__name__}: {error}")  # A worker logs it, and does the next task.
+                time.sleep(0.2)
         time.sleep(0.05)
     return written
 
@@ -155,7 +157,9 @@ def settled() -> bool:
     sync()
     store = get_store()
     assert isinstance(store, RedisStore)
-    return not (needs_sync(store) or store.size().events or OutboxEvent.objects.exists())
+    cursor = DrainCursor.objects.filter(name="outbox").first() or DrainCursor()
+    waiting = store.read(Position.parse(cursor.position), 1)
+    return not (waiting or needs_sync(store) or OutboxEvent.objects.exists())
 
 
 def die_in(task: str, *, where: str, nth: int) -> bool:

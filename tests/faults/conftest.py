@@ -186,3 +186,20 @@ def own_postgres(_postgres: Postgres) -> Iterator[Postgres]:
     """Return a PostgreSQL that no other test needs."""
     yield _postgres
     _postgres.thaw()
+
+
+@pytest.fixture
+def own_database(own_postgres: Postgres, start_actor: Callable[..., Actor]) -> dict[str, Any]:
+    """Return a ``DATABASES`` entry for a new database on it, with empty tables."""
+    made, name = own_postgres.databases, f"faults{len(own_postgres.databases)}"
+    if not made:
+        own_postgres.create_database("migrated")
+        first = start_actor({**own_postgres.options, "NAME": "migrated"}).ready()
+        first.ask("migrate")
+        first.kill()
+        made.append("migrated")
+        own_postgres.wait_until_unused("migrated")
+        name = "faults1"
+    own_postgres.create_database(name, template="migrated")
+    made.append(name)
+    return {**own_postgres.options, "NAME": name}

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from tests import servers
 from tests.waiting import until
 
@@ -72,6 +74,7 @@ class Valkey(servers.Valkey):
     def stop(self) -> None:
         if self.listener is not None:
             self.listener.close()
+            self.listener = None
         if "nobody" in self.__dict__:
             self.nobody.close()
         super().stop()
@@ -106,6 +109,21 @@ class Listener:
 
 class Postgres(servers.Postgres):
     """A PostgreSQL of the test's own; what was committed survives its end."""
+
+    def __init__(self) -> None:
+        """Start it, with no database of ours."""
+        super().__init__()
+        self.databases: list[str] = []
+
+    def query(self, database: str, text: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with psycopg.connect(host=self.options["HOST"], user="postgres", dbname=database, autocommit=True) as one:
+            return one.execute(text.encode()).fetchall()
+
+    def wait_until_unused(self, database: str) -> None:
+        """Wait until the server has noticed that the clients of a database are gone."""
+        others = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'"  # noqa: S608
+        until(lambda: not self.query("postgres", others), what=f"nobody is connected to {database}")
 
     @property
     def pid(self) -> int:

@@ -5,11 +5,9 @@ What was guessed and what was written of it is compared at the end.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from axes_async.counters.events import AttemptEvent
 from tests.faults.conftest import Actor, Notes
@@ -19,7 +17,7 @@ from tests.waiting import until
 LIMIT = 4
 """The failures that lock an address on this site."""
 
-STEP = 50
+STEP = 80
 """Passwords that must have been looked at before something new is done to the site, or after it."""
 
 WRITTEN = """
@@ -46,14 +44,6 @@ class Scene:
     locked: list[str] = field(default_factory=list)
     """Addresses that were locked before anything broke, and whose rows were written."""
     outbox_key: str = ""
-
-    def sql(self, query: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
-        import psycopg
-
-        host = self.postgres.options["HOST"]
-        with psycopg.connect(host=host, user="postgres", dbname=self.database, autocommit=True) as one:
-            return one.execute(query.encode()).fetchall()
 
     # What is done to the site.
 
@@ -136,13 +126,13 @@ class Scene:
         assert max(guesses.values()) <= LIMIT * (1 + losses), guesses.most_common(5)
         assert {guesses[address] for address in self.locked} == {LIMIT}, "a lockout that was written holds"
 
-        written = Counter(username for username, _ in self.sql(WRITTEN))
+        written = Counter(username for username, _ in self.postgres.query(self.database, WRITTEN))
         assert max(written.values()) == 1, written.most_common(5)
         tried = {username for _, _, username in seen}
         assert written.keys() <= tried
         assert tried - written.keys() <= self.lost
 
-        logged = Counter(address for _, address in self.sql(WRITTEN))
+        logged = Counter(address for _, address in self.postgres.query(self.database, WRITTEN))
         newest = [address for kind, address, _ in reversed(seen) if kind == "wrong"]
         for address in list(dict.fromkeys(newest))[:20]:
             more = self.webs[-1].ask("fail", clients=[(f"{address}-{n}", address) for n in range(LIMIT + 1)])
@@ -158,9 +148,3 @@ class Scene:
 def usernames(entries: list[tuple[str, dict[str, str]]]) -> set[str]:
     """Return who the entries of an outbox tell of."""
     return {AttemptEvent.parse(fields["e"]).username or "" for _, fields in entries}
-
-
-def options_of(postgres: Postgres, database: str) -> dict[str, Any]:
-    """Return a ``DATABASES`` entry as JSON can have it."""
-    options: dict[str, Any] = json.loads(json.dumps({**postgres.options, "NAME": database}))
-    return options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +12,15 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection
 
 from axes_async.delivery.circuit_breaker import CircuitBreaker
-from axes_async.models import AccessFailureLog, AttemptCounter, DrainCursor
+from axes_async.models import AccessFailureLog, AttemptCounter
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks import drain as drain_module
+from axes_async.tasks.projection.projector import Projector
 from tests.actions import failure
 from tests.faults.conftest import Actor
 from tests.faults.machines import Postgres, Valkey
-from tests.faults.scene import options_of
 from tests.faults.sending import address, fail_all
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,18 +29,11 @@ Drain = Callable[[], int]
 
 
 @pytest.fixture
-def on_own_database(own_postgres: Postgres, own_valkey: Valkey, start_actor: StartActor) -> StartActor:
-    """Return a function that starts a process of the site on the PostgreSQL that may be broken, with empty tables."""
-    name = f"faults{own_valkey.port}"
-    own_postgres.create_database(name)
-
-    def start(**settings: Any) -> Actor:
-        return start_actor(options_of(own_postgres, name), **settings).ready()
-
-    first = start()
-    first.ask("migrate")
+def on_own_database(own_database: dict[str, Any], own_valkey: Valkey, start_actor: StartActor) -> Callable[[], Actor]:
+    """Return a function that starts a process of the site on the PostgreSQL that may be broken."""
+    first = start_actor(own_database).ready()
     until(lambda: first.ask("settled"), what="the store is complete")
-    return start
+    return lambda: start_actor(own_database).ready()
 
 
 KINDS: dict[str, tuple[Callable[[Postgres], None], Callable[[Postgres], None]]] = {
@@ -54,7 +48,7 @@ def clients(first: int, last: int) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logins_go_on_without_the_database_and_the_outbox_is_written_when_it_is_back(
-    own_postgres: Postgres, own_valkey: Valkey, on_own_database: StartActor, kind: str
+    own_postgres: Postgres, own_valkey: Valkey, on_own_database: Callable[[], Actor], kind: str
 ) -> None:
     broken, mended = KINDS[kind]
     web, worker = on_own_database(), on_own_database()
@@ -78,7 +72,7 @@ def test_logins_go_on_without_the_database_and_the_outbox_is_written_when_it_is_
 
 
 def test_database_that_goes_away_under_the_drain_gets_every_event_once(
-    own_postgres: Postgres, own_valkey: Valkey, on_own_database: StartActor
+    own_postgres: Postgres, own_valkey: Valkey, on_own_database: Callable[[], Actor]
 ) -> None:
     web, worker = on_own_database(), on_own_database()
     web.ask("fail", clients=clients(0, 3000))
@@ -94,7 +88,7 @@ def test_database_that_goes_away_under_the_drain_gets_every_event_once(
 
 
 def test_store_and_database_away_together_let_nobody_in(
-    own_postgres: Postgres, own_valkey: Valkey, on_own_database: StartActor
+    own_postgres: Postgres, own_valkey: Valkey, on_own_database: Callable[[], Actor]
 ) -> None:
     web = on_own_database()
     assert web.ask("fail", clients=[("alice", "192.0.2.1")]) == [True]
@@ -128,3 +122,83 @@ def test_drain_leaves_a_database_alone_that_did_not_answer(
     assert own_store.size().events == 1
     drain_module._database._opens_until = 1.0  # The retry interval is over.
     assert drain() == 1
+
+
+@pytest.mark.parametrize("code", ["40P01", "40001"], ids=["deadlock", "serialization"])
+def test_batch_that_the_database_gave_up_is_written_by_the_same_drain(
+    own_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    fail_all(own_store, clients(0, 50))
+    write, times = Projector.write, 0
+
+    def given_up(self: Projector, entries: Any) -> None:
+        nonlocal times
+        write(self, entries)
+        times += 1
+        if times <= 2:
+            with connection.cursor() as cursor:
+                cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'given up' USING ERRCODE = '{code}'; END $$")
+
+    monkeypatch.setattr(Projector, "write", given_up)
+    assert drain() == 50
+    assert times == 3
+    assert AccessFailureLog.objects.count() == AttemptCounter.objects.count() == 50
+    assert own_store.size().dead_letters == 0
+
+
+def test_real_deadlock_with_the_drain_costs_no_event(own_store: RedisStore, drain: Drain) -> None:
+    """Somebody's SQL holds a row that the drain needs, and then wants the cursor that the drain holds."""
+    fail_all(own_store, clients(0, 10))
+    drain()
+    fail_all(own_store, clients(0, 10))
+    known = connection.settings_dict
+    other = psycopg.connect(host=known["HOST"], user=known["USER"], dbname=known["NAME"])
+    try:
+        other.execute("SET deadlock_timeout = '600s'")  # So that it is the drain that is given up.
+        other.execute("UPDATE axes_async_attemptcounter SET failures = failures")
+
+        def want_the_cursor() -> None:
+            with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                other.execute("UPDATE axes_async_draincursor SET position = position")
+            other.rollback()
+
+        thread, writing, write = threading.Thread(target=want_the_cursor), threading.Event(), Projector.write
+
+        def write_against(self: Projector, entries: Any) -> None:
+            if not writing.is_set():
+                writing.set()
+                thread.start()
+            write(self, entries)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Projector, "write", write_against)
+            until(lambda: drain() == 0, what="everything is written")
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    finally:
+        other.close()
+    assert AccessFailureLog.objects.count() == 20
+    assert set(AttemptCounter.objects.values_list("failures", flat=True)) == {2}
+    size = own_store.size()
+    assert (size.events, size.dead_letters) == (0, 0)
+
+
+def test_event_that_cannot_be_written_is_kept_with_its_error_and_holds_up_no_other(
+    own_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Projector.write
+
+    def refuse(self: Projector, entries: Any) -> None:
+        if any(entry.event.username == "u7" for entry in entries):
+            raise DatabaseError("no room for this one")
+        write(self, entries)
+
+    monkeypatch.setattr(Projector, "write", refuse)
+    fail_all(own_store, clients(0, 20))
+    drain()
+    names = list(AccessFailureLog.objects.order_by("id").values_list("username", flat=True))
+    assert names == [f"u{number}" for number in range(20) if number != 7]
+    (letter,) = own_store.dead_letters("0-0", 10)
+    assert b"u7" in letter.entry
+    assert "no room" in letter.error
+    assert own_store.size().events == 0

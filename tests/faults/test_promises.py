@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.conftest import Actor, Notes
 from tests.faults.machines import Postgres, Valkey
-from tests.faults.scene import LIMIT, Scene, options_of
+from tests.faults.scene import LIMIT, Scene
 from tests.waiting import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
@@ -90,20 +90,20 @@ FAULTS = {
 
 @pytest.fixture
 def scene(
-    own_postgres: Postgres, own_valkey: Valkey, start_actor: Callable[..., Actor], notes: Notes
+    own_postgres: Postgres,
+    own_database: dict[str, Any],
+    own_valkey: Valkey,
+    start_actor: Callable[..., Actor],
+    notes: Notes,
 ) -> Iterator[Scene]:
     """Return a site whose processes are not started yet."""
     broker = Valkey()
-    database = f"scene{own_valkey.port}"
-    own_postgres.create_database(database)
 
     def start() -> Actor:
         settings: dict[str, Any] = {"AXES_FAILURE_LIMIT": LIMIT, "AXES_COOLOFF_TIME": 1, "AXES_RESERVE_WAIT": 0.1}
-        return start_actor(options_of(own_postgres, database), broker.url, **settings)
+        return start_actor(own_database, broker.url, **settings)
 
-    start().ready().ask("migrate")
-    yield Scene(own_valkey, broker, own_postgres, database, notes, start)
-    own_postgres.thaw()
+    yield Scene(own_valkey, broker, own_postgres, own_database["NAME"], notes, start)
     broker.stop()
 
 
