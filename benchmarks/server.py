@@ -1,8 +1,8 @@
 """What a login costs the Redis or Valkey server. It does one thing at a time, so this is the ceiling of a site.
 
 Failed logins with two plain counters each (the address; the address with the username): a ``reserve`` and a ``fail``.
-Microseconds per call are the server's own (``INFO commandstats``). Logins a second are those for which one core of it has the
-time (``INFO cpu``, network and parsing included). Both with few counters in the store, and with very many.
+Microseconds per call are the server's own (``INFO commandstats``). Logins a second are those for which one core of it
+has the time (``INFO cpu``, network and parsing included). Both with few counters in the store, and with very many.
 """
 
 from __future__ import annotations

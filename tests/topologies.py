@@ -29,9 +29,9 @@ class Cluster:
             first, end = (SLOTS * place // len(self.nodes) for place in (number, number + 1))
             node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
             node.client.execute_command("CLUSTER", "MEET", HOST, self.nodes[0].port)
-        until(self._is_up, what="the cluster has come together")
+        until(self.is_up, what="the cluster has come together")
 
-    def _is_up(self) -> bool:
+    def is_up(self) -> bool:
         told = [str(node.client.execute_command("CLUSTER", "INFO")) for node in self.nodes]
         return all("cluster_state:ok" in text and f"cluster_known_nodes:{len(self.nodes)}" in text for text in told)
 
@@ -108,7 +108,8 @@ class Watched:
 
     def settle(self) -> None:
         """Wait until the replica has what the primary has."""
-        self.primary.client.wait(1, 2000)
+        self.primary.client.set("settled", 1)  # WAIT waits for writes of its own connection.
+        until(lambda: self.primary.client.wait(1, 1000), what="the replica has everything")
 
     def promoted(self) -> bool:
         """Return whether the replica is the primary now, and the Sentinel says so."""

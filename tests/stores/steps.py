@@ -45,16 +45,12 @@ class Steps:
         event = self.event(Kind.BLOCKED)
         return self._noted(self.store.reserve(token, counters or [self.counter()], event, lease=lease, extend=extend))
 
-    def fail(
-        self, token: str, *counters: Counter, release: Sequence[Counter] = (), extend: bool = False
-    ) -> StepResult:
+    def fail(self, token: str, *counters: Counter, release: Sequence[Counter] = (), extend: bool = False) -> StepResult:
         event = self.event(Kind.FAILED)
         counting = counters or [self.counter()]
         return self._noted(self.store.fail(token, counting, release, event, lease=LEASE, extend=extend))
 
-    def succeed(
-        self, token: str, *counters: Counter, clear: Sequence[Counter] = (), always: bool = True
-    ) -> StepResult:
+    def succeed(self, token: str, *counters: Counter, clear: Sequence[Counter] = (), always: bool = True) -> StepResult:
         event = self.event(Kind.LOGGED_IN)
         every = counters or [self.counter()]
         return self._noted(self.store.succeed(token, every, clear, event, lease=LEASE, always=always))

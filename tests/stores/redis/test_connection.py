@@ -44,9 +44,7 @@ def test_one_connection_serves_one_thread(lone: RedisStore, plain: redis.Redis, 
     assert connected(plain) == before + 1
 
 
-def test_connection_that_was_closed_meanwhile_is_no_failure(
-    lone: RedisStore, plain: redis.Redis, time: Time
-) -> None:
+def test_connection_that_was_closed_meanwhile_is_no_failure(lone: RedisStore, plain: redis.Redis, time: Time) -> None:
     steps = Steps(lone, time)
     steps.fail("a")
     plain.client_kill_filter(skipme=True)
@@ -196,12 +194,15 @@ def test_server_on_a_socket_is_used(time: Time, tmp_path: Any) -> None:
 
 
 def test_texts_are_packed_as_the_protocol_has_them() -> None:
-    assert packed(("SET", "k", 1, b"\xff", "é")) == b"*5\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\n1\r\n$1\r\n\xff\r\n$2\r\n\xc3\xa9\r\n"
+    assert (
+        packed(("SET", "k", 1, b"\xff", "é"))
+        == b"*5\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\n1\r\n$1\r\n\xff\r\n$2\r\n\xc3\xa9\r\n"
+    )
 
 
 def test_names_that_are_not_ascii_are_told_in_full(lone: RedisStore, time: Time) -> None:
     steps = Steps(lone, time)
     event = steps.event(Kind.FAILED)
-    object.__setattr__(event, "username", "Zoë 名前 \N{PILE OF POO} |:\" ")
+    object.__setattr__(event, "username", 'Zoë 名前 \N{PILE OF POO} |:" ')
     lone.fail("a", [steps.counter()], [], event, lease=LEASE, extend=False)
     assert steps.events()[0].username == event.username

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ from axes_async.errors import StoreIncomplete
 from axes_async.stores.contract import Position, SavedCounter, StoreKey
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import PERMANENT, Verdict
+from tests import servers
 from tests.stores.conftest import NAMESPACE, Time, completed
 from tests.stores.steps import LEASE, Steps
 
@@ -25,10 +27,14 @@ def steps(lone: RedisStore, time: Time) -> Steps:
     return Steps(lone, time)
 
 
-def saved(counter: Counter, failures: int, **more: int) -> SavedCounter:
-    since = more.pop("since", 1)
-    state = CounterState(failures=failures, since=since if failures else 0, **more)
+def saved(counter: Counter, failures: int, *, expires_at: int = 0) -> SavedCounter:
+    state = CounterState(failures=failures, since=1 if failures else 0, expires_at=expires_at)
     return SavedCounter(digest=counter.digest, state=state)
+
+
+def everything() -> dict[str, Any]:
+    with redis.Redis.from_url(servers.valkey_url()) as raw:
+        return {key.decode(): raw.dump(key) for key in raw.scan_iter()}
 
 
 def every_step(steps: Steps) -> list[Callable[[], object]]:
@@ -44,21 +50,21 @@ def every_step(steps: Steps) -> list[Callable[[], object]]:
     ]
 
 
-def test_unknown_store_does_no_step(unknown: RedisStore, plain: redis.Redis, time: Time) -> None:
+def test_unknown_store_does_no_step(unknown: RedisStore, time: Time) -> None:
     for step in every_step(Steps(unknown, time)):
         with pytest.raises(StoreIncomplete):
             step()
-    assert plain.keys() == []
+    assert everything() == {}
 
 
-def test_invalidated_store_does_no_step_and_changes_nothing(steps: Steps, lone: RedisStore, plain: redis.Redis) -> None:
+def test_invalidated_store_does_no_step_and_changes_nothing(steps: Steps, lone: RedisStore) -> None:
     steps.fail("a")
     lone.invalidate(2)
-    before = {key: plain.dump(key) for key in plain.keys()}
+    before = everything()
     for step in every_step(steps):
         with pytest.raises(StoreIncomplete):
             step()
-    assert {key: plain.dump(key) for key in plain.keys()} == before
+    assert everything() == before
 
 
 def test_key_of_a_flushed_store_is_absent(unknown: RedisStore) -> None:
@@ -113,18 +119,25 @@ def test_step_that_may_have_been_done_asks_the_database_in_a_new_generation(step
     with pytest.raises(StoreIncomplete):
         lone.fail("a", [steps.counter()], [], event, lease=LEASE, extend=False, again=True)
     assert lone.generation == 2
+    lone.generation = 1
     with pytest.raises(StoreIncomplete):
-        lone.generation = 1
         lone.succeed("a", [steps.counter()], [], event, lease=LEASE, always=True, again=True)
     assert steps.failures() == [0]
 
 
-def test_command_of_an_older_generation_that_arrives_late_is_void(steps: Steps, lone: RedisStore) -> None:
+def test_command_of_an_older_generation_that_arrives_late_is_void(
+    steps: Steps, lone: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     late: list[bytes] = []
-    call, lone.call = lone.call, lambda command: late.append(command) or b"0|0|0|0|0|0"  # type: ignore[method-assign]
+
+    def keep(command: bytes) -> bytes:
+        late.append(command)
+        return b"0|0|0|0|0|0"
+
     lone.generation = 1
-    steps.fail("late")
-    lone.call = call  # type: ignore[method-assign]
+    with monkeypatch.context() as patch:
+        patch.setattr(lone, "call", keep)
+        steps.fail("late")
     lone.push(1, lone.key().last, [])
     assert lone.call(late[0]) == b"generation 2"
     lone.invalidate(3)

@@ -70,7 +70,9 @@ def test_two_versions_of_the_library_work_side_by_side(
     other.close()
 
 
-def test_server_that_comes_back_with_a_snapshot_is_lost(steps: Steps, server: servers.Valkey, store: RedisStore) -> None:
+def test_server_that_comes_back_from_a_snapshot_is_lost(
+    steps: Steps, server: servers.Valkey, store: RedisStore
+) -> None:
     steps.fail("a")
     server.client.save()
     steps.fail("b")
