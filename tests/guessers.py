@@ -1,7 +1,7 @@
 """A process of password guessers: ``python -m tests.guessers THREADS`` waits for a line, then all guess at once.
 
-A second argument is the address of a Memcached that holds the counters. If AXES_TEST_COUNTERS has the ``DATABASES`` entry
-of a database, as JSON, that holds them.
+A second argument is the address of a Memcached that holds the counters; or AXES_TEST_COUNTERS is the ``DATABASES``
+entry, as JSON, of a database that does.
 Prints how many passwords were looked at, as JSON, with the status of each answer.
 """
 

@@ -48,7 +48,7 @@ class KeptCounter:
 
 
 class Step:
-    """One step over counters that nobody else can change meanwhile.
+    """The methods of ``Store``, on counters that nobody else can change meanwhile.
 
     :param kept: what is kept of each counter of the call, by digest.
     :param now: the time of the step, in epoch milliseconds.
@@ -69,7 +69,6 @@ class Step:
     def reserve(
         self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, *, lease: int, extend: bool
     ) -> StepResult:
-        """Do ``Store.reserve``."""
         locked = self._locked(counters)
         if locked:
             return self._turn_away(counters, locked, event, extend=extend)
@@ -93,7 +92,6 @@ class Step:
         extend: bool,
         again: bool,
     ) -> StepResult:
-        """Do ``Store.fail``."""
         if self._give_back(token, [*counters, *release], again=again):
             return self.look(counters)
         newly, changes = False, []
@@ -118,7 +116,6 @@ class Step:
         always: bool,
         again: bool,
     ) -> StepResult:
-        """Do ``Store.succeed``."""
         if self._give_back(token, counters, again=again):
             return StepResult(failures=self._failures(counters))
         found, changes = self._failures(counters), []
@@ -132,7 +129,6 @@ class Step:
         return StepResult(event=told, failures=found)
 
     def release(self, token: str, counters: Sequence[Counter]) -> StepResult:
-        """Do ``Store.release``."""
         self._give_back(token, counters, again=False)
         return StepResult()
 

@@ -21,8 +21,9 @@ from axes_async.clock import as_datetime
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter, LockoutTier, Parameter, Rule, counters_for
 from axes_async.counters.state import CounterState
-from axes_async.errors import StoreReturned, StoreUnavailable
+from axes_async.errors import StoreBusy, StoreReturned, StoreUnavailable
 from axes_async.models import AccessFailureLog, AttemptCounter, OutboxEvent, StoreState
+from axes_async.stores import autonomous
 from axes_async.stores.database import mode
 from axes_async.stores.database.rows import reservations_of, saved_of
 from axes_async.stores.database.store import DatabaseStore
@@ -494,6 +495,39 @@ def test_40_requests_in_transactions_at_once_are_all_done(alone: Steps) -> None:
     assert at_once(40, request) == [1] * 40
 
 
+@pytest.mark.django_db(transaction=False)
+def test_step_in_a_test_case_is_part_of_it(alone: Steps) -> None:
+    assert not autonomous.in_transaction("default")
+    alone.fail("a")
+    with transaction.atomic():
+        assert autonomous.in_transaction("default")
+        assert alone.fail("b", alone.counter, counter_of("192.0.2.9")).failures == (2, 1)
+        transaction.set_rollback(True)
+    assert alone.failures() == [1]
+
+
+def test_pool_that_is_busy_refuses_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autonomous, "THREADS", 1)
+    monkeypatch.setattr(autonomous, "PATIENCE", 0.05)
+    end, pool = threading.Event(), autonomous._Pool()
+    with pytest.raises(StoreUnavailable, match="has not answered"):
+        pool.run(lambda: end.wait(10))
+    with pytest.raises(StoreBusy):
+        pool.run(lambda: None)
+    end.set()
+    monkeypatch.setattr(autonomous, "PATIENCE", 10)
+    assert pool.run(lambda: "done") == "done"
+
+
+def test_thread_without_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autonomous, "IDLE", 0.01)
+    pool = autonomous._Pool()
+    for _ in range(2):
+        thread = pool.run(threading.current_thread)
+        thread.join(10)
+        assert (pool.threads, pool.idle) == (0, 0)
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="of PostgreSQL")
 def test_caller_at_repeatable_read_sees_what_others_have_counted(alone: Steps) -> None:
     with transaction.atomic():
@@ -635,6 +669,16 @@ def test_one_event_sent_twice_at_once_counts_once(alone: Steps) -> None:
 
 
 # Trouble
+
+
+@needs_row_locks
+def test_mode_is_changed_though_a_sync_holds_the_state_for_a_while(steps: Steps) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            mode.exclusive_state("default")
+            step = pool.submit(in_thread(lambda: steps.fail("a")))
+            time.sleep(0.3)
+        assert step.result().failures == (1,)
 
 
 def test_lost_connection_gets_another_try(alone: Steps) -> None:

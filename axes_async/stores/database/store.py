@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import Error
+from django.db import Error, connections
 
 from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.counters.rules import Counter
@@ -113,11 +113,11 @@ class DatabaseStore(CountingStore):
         def work(using: str) -> StepResult:
             with mode.step_transaction(using):
                 state, clock = mode.shared_state_and_clock(using)
+                if self._is_behind(state) and not (event is not None and settles and was_applied(using, event)):
+                    raise StoreReturned(state.generation)
                 rows = _lock(using, counters, create, event, clock)
                 # Asked for when the rows are held: a drain that wrote this event held them too.
                 applied = event is not None and settles and was_applied(using, event)
-                if not applied:
-                    self._check_generation(state)
                 step = self._begin(counters, rows, state, clock.now(), applied=applied, known=known)
                 result = action(step)
                 # Giving back what was not reserved here is no reason to change who decides.
@@ -131,17 +131,17 @@ class DatabaseStore(CountingStore):
     def _read(self, counters: Sequence[Counter]) -> Step:
         def work(using: str) -> Step:
             state, clock = mode.state_and_clock(using)
-            self._check_generation(state)
+            if self._is_behind(state):
+                raise StoreReturned(state.generation)
             rows = AttemptCounter.objects.using(using).filter(digest__in=[counter.digest for counter in counters])
             found = {row.digest: row for row in rows}
             return self._begin(counters, found, state, clock.now())
 
         return self._run(work)
 
-    def _check_generation(self, state: StoreState) -> None:
-        """Raise ``StoreReturned`` if the store decides, and this process has not heard of that yet."""
-        if self._store_decides(state) and self.replaces is not None and state.generation > self.replaces.generation:
-            raise StoreReturned(state.generation)
+    def _is_behind(self, state: StoreState) -> bool:
+        """Return whether the store decides again, and this process has not heard of that yet."""
+        return self._store_decides(state) and self.replaces is not None and state.generation > self.replaces.generation
 
     def _decide(self, using: str, state: StoreState) -> None:
         """Have the database decide, if it does not yet."""
@@ -235,8 +235,10 @@ def _lock(
     if not missing:
         return rows
     make = partial(_make, using, missing, event, clock.now())
-    if rows:
-        raise Again(make)  # With some held already, the others would be out of order.
+    # With some held already, the others would be out of order. On MySQL, an insert that finds a row there already locks it
+    # for reading, and two that have done so keep each other from writing.
+    if rows or connections[using].vendor == "mysql":
+        raise Again(make)
     make()
     return {row.digest: row for row in query.all()}
 
