@@ -17,15 +17,15 @@ from django.db import connection, connections
 from django.test import Client
 
 from axes_async.client.normalize import fold_username
-from axes_async.cursor import held_cursor
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter, DrainCursor
 from axes_async.stores.redis.store import RedisStore
-from axes_async.tasks.rebuild import rebuild
+from axes_async.tasks.projection.writer_lock import writer_lock
+from axes_async.tasks.sync import sync
 from axes_async.utils import reset
 from tests.actions import failure, success
-from tests.stores.test_cold_store import in_store_and_rows
 from tests.stores.test_concurrency import at_once
-from tests.stores.test_store_away import until
+from tests.tasks.agreement import in_store_and_rows
+from tests.waiting import until
 
 Drain = Callable[[], int]
 
@@ -52,7 +52,7 @@ NAMES = [
 
 def counter(digest: str, failures: int) -> AttemptCounter:
     now = datetime.now(UTC)
-    return AttemptCounter(digest=digest, parameters=1, epoch=1, failures=failures, limit=9, updated_at=now)
+    return AttemptCounter(digest=digest, parameters=1, failures=failures, since=now, limit=9, changed_at=now)
 
 
 @pytest.mark.django_db
@@ -67,12 +67,12 @@ def test_digests_that_differ_in_case_are_two_counters() -> None:
 
 
 @pytest.mark.django_db
-def test_portions_of_a_rebuild_leave_no_digest_out(redis_store: RedisStore, valkey: redis.Redis) -> None:
+def test_portions_of_a_sync_leave_no_digest_out(redis_store: RedisStore, valkey: redis.Redis) -> None:
     """They follow the primary key, in an order and by a comparison that have to be one and the same."""
     digests = {f"{letter}{number:021}" for letter in "aAbBzZ_-09" for number in range(30)}
     AttemptCounter.objects.bulk_create([counter(digest, 3) for digest in digests])
-    valkey.flushall()
-    assert rebuild()
+    valkey.flushdb()
+    assert sync()
     stored, rows = in_store_and_rows(redis_store)
     assert stored == rows
     assert set(stored) == digests
@@ -106,7 +106,7 @@ def test_characters_of_four_bytes_are_kept(drain: Drain) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
-def test_the_cursor_is_given_in_the_order_in_which_it_was_asked_for_at_every_isolation(
+def test_writer_lock_is_given_in_the_order_in_which_it_was_asked_for_at_every_isolation(
     monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
     """Nobody who has waited for it may fail for what was written meanwhile."""
@@ -121,9 +121,9 @@ def test_the_cursor_is_given_in_the_order_in_which_it_was_asked_for_at_every_iso
 
     def enter(number: int) -> None:
         try:
-            with held_cursor() as cursor:
+            with writer_lock() as cursor:
                 entered.append(number)
-                cursor.returns += 1
+                cursor.position = f"0-{int(cursor.position[2:]) + 1}"
                 cursor.save()
         finally:
             connection.close()
@@ -134,17 +134,17 @@ def test_the_cursor_is_given_in_the_order_in_which_it_was_asked_for_at_every_iso
             return int(query.fetchone()[0])
 
     entering: list[Future[None]] = []
-    with ThreadPoolExecutor(8) as pool, held_cursor():
+    with ThreadPoolExecutor(8) as pool, writer_lock():
         for number in range(8):
             entering.append(pool.submit(enter, number))
             until(lambda: waiting() == number + 1)  # noqa: B023
     assert [one.exception() for one in entering] == [None] * 8
     assert entered == list(range(8))
-    assert DrainCursor.objects.get().returns == 8
+    assert DrainCursor.objects.get().position == "0-8"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_cursor_is_held_also_where_transactions_are_left_to_the_caller() -> None:
+def test_writer_lock_is_held_also_where_transactions_are_left_to_the_caller() -> None:
     """As in a script that has called ``set_autocommit(False)``: a query of its own may have begun the transaction."""
     DrainCursor.objects.get_or_create(name="outbox")
     if connection.vendor == "postgresql":
@@ -153,8 +153,8 @@ def test_the_cursor_is_held_also_where_transactions_are_left_to_the_caller() -> 
     connection.set_autocommit(False)
     try:
         DrainCursor.objects.count()
-        with held_cursor() as cursor:
-            cursor.returns = 7
+        with writer_lock() as cursor:
+            cursor.position = "0-7"
             cursor.save()
         connection.commit()
     finally:
@@ -162,7 +162,7 @@ def test_the_cursor_is_held_also_where_transactions_are_left_to_the_caller() -> 
         connection.set_autocommit(True)
         if connection.vendor == "postgresql":
             connection.close()
-    assert DrainCursor.objects.get().returns == 7
+    assert DrainCursor.objects.get().position == "0-7"
 
 
 def character_sets() -> list[tuple[str, str | None]]:
@@ -251,7 +251,7 @@ def test_four_drains_at_once_write_each_event_once_at_every_isolation(
         pytest.skip("SQLite has one level of isolation.")
     for number in range(1200):
         failure(f"user{number % 7}", f"192.0.2.{number % 200}")
-    events = redis_store.client.xlen(redis_store.outbox_key)
+    events = redis_store.size().events
     options = connections["default"].settings_dict.setdefault("OPTIONS", {})
     options["isolation_level"] = level if connection.vendor == "mysql" else POSTGRES[level]
     try:

@@ -9,7 +9,8 @@ import pytest
 import time_machine
 from django.test import override_settings
 
-from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
+from axes_async.clock import as_ms
+from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter, DrainCursor
 from axes_async.tasks.expire import expire
 from axes_async.tasks.reset import reset
 from tests.actions import failure, success
@@ -102,16 +103,66 @@ def test_a_lockout_that_goes_on_keeps_its_attempts(drain: Drain, settings: objec
     assert expire() == {"attempts": 1, "counters": 1}
 
 
-def test_counters_that_were_taken_back_are_forgotten_after_a_day(drain: Drain, clock: time_machine.Coordinates) -> None:
+def test_counters_that_count_nothing_go(drain: Drain) -> None:
     failure()
-    reset()
-    assert AttemptCounter.objects.count() == 1
-    clock.shift(timedelta(hours=23))
+    reset(ip="192.0.2.1")
+    assert AttemptCounter.objects.get().failures == 0
+    assert expire() == {"attempts": 0, "counters": 1}
+
+
+def test_counter_that_counts_nothing_stays_until_the_store_knows(drain: Drain) -> None:
+    failure()
+    reset(ip="192.0.2.1")
+    AttemptCounter.objects.update(dirty=True)
+    assert expire()["counters"] == 0
+    assert expire()["counters"] == 1, "the first one had the store told"
+
+
+def test_counter_with_a_reservation_stays_until_the_lease_ends(drain: Drain, clock: time_machine.Coordinates) -> None:
+    failure()
+    reset(ip="192.0.2.1")
+    AttemptCounter.objects.update(reservations=f"token={as_ms(NOON) + 30_000}")
+    assert expire()["counters"] == 0
+    clock.shift(30)
+    assert expire()["counters"] == 1
+
+
+def test_counter_whose_events_are_void_stays_until_later_ones_are_written(drain: Drain) -> None:
+    failure()
+    reset(ip="192.0.2.1")
+    AttemptCounter.objects.update(void_generation=1)
+    assert expire()["counters"] == 0
+    failure("bob", "192.0.2.2")  # In generation 2, which the reset began.
+    assert expire()["counters"] == 1
+
+
+@override_settings(AXES_COOLOFF_TIME=timedelta(minutes=10))
+def test_events_are_written_first_that_prolong_what_has_expired_by_the_rows(
+    drain: Drain, clock: time_machine.Coordinates
+) -> None:
+    failure()
+    drain()
+    clock.shift(timedelta(minutes=9))
+    failure()
+    clock.shift(timedelta(minutes=9))
+    assert expire() == {"attempts": 0, "counters": 0}
+    assert AttemptCounter.objects.get().failures == 2
+
+
+def test_reset_of_everything_that_was_interrupted_is_finished(
+    clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        failure(address=f"192.0.2.{number}")
+    monkeypatch.setattr("axes_async.tasks.reset.delete_void", lambda using: None)
+    assert reset() == 3
+    assert (AccessAttempt.objects.count(), AttemptCounter.objects.count()) == (3, 3)
+    clock.shift(1)
+    failure(address="192.0.2.1")
     expire()
-    assert AttemptCounter.objects.count() == 1
-    clock.shift(timedelta(hours=1))
-    expire()
-    assert AttemptCounter.objects.count() == 0
+    assert AccessAttempt.objects.get().failures_since_start == 1
+    assert AttemptCounter.objects.get().failures == 1
+    assert not DrainCursor.objects.exclude(name="outbox").exists()
 
 
 @override_settings(AXES_COOLOFF_TIME=timedelta(minutes=10))
