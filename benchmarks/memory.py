@@ -19,7 +19,6 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
 django.setup()
 
-from axes_async.clock import now_ms  # noqa: E402
 from axes_async.counters.events import Kind  # noqa: E402
 from axes_async.counters.rules import Parameter  # noqa: E402
 from axes_async.stores.redis.server import build_client  # noqa: E402
@@ -60,21 +59,22 @@ def measure(store: RedisStore, case: Case, number: int) -> dict[str, float]:
     """Count ``number`` failures, each of another client; return bytes per counter and per event, in both ways."""
     valkey = store.client
     valkey.flushall(asynchronous=False)
+    store.invalidate(1)
+    store.complete(1, 0)
     before = used(valkey)
     for index in range(number):
         address, username = case.address(index), load.username(index)
         counters = load.counters(address, username, rules=case.rules, cooloff=case.cooloff)
         event = load.event(Kind.FAILED, address, username)
-        store.fail(event.id[-16:], counters, (), event, now=now_ms(), lease=LEASE, extend=False)
+        store.fail(event.id[-16:], counters, (), event, lease=LEASE, extend=False)
         if case.reserved:
-            store.reserve(event.id[:16], counters, event, now=now_ms(), lease=LEASE, extend=False)
+            store.reserve(event.id[:16], counters, event, lease=LEASE, extend=False)
     full = used(valkey)
     stream = valkey.memory_usage(store.outbox_key, samples=0)
-    (last, _), *_ = valkey.xrevrange(store.outbox_key, count=1)
-    store.trim(store.outbox().name, last.decode())
+    store.trim(store.key().last)
     counters_alone = used(valkey)
     keys = list(valkey.scan_iter(match="*:c:*", count=1000))
-    (state, *_) = store.states(counters, now=now_ms())
+    (state, *_) = store.states(counters)
     if state.failures != 1 or len(keys) != number * len(case.rules):
         raise AssertionError(f"{len(keys)} counters, the last one with {state.failures} failures: not what was sent.")
     return {
