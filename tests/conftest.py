@@ -60,7 +60,7 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         StoreState.objects.update_or_create(pk=1, defaults={"generation": 1, "mode": StoreState.STORE})
     monkeypatch.setattr(clock, "fixed_ms", clock.now_ms)
     with redis.Redis.from_url(servers.valkey_url()) as client:
-        client.flushdb()
+        client.flushall()
     caches["memory"].clear()
     complete(get_store())
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
@@ -153,7 +153,7 @@ def drain() -> Callable[[], int]:
 
 @pytest.fixture(params=["redis", "memory", "database", "away"])
 def any_store(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have the counters on Valkey, in a local cache, or in the database, also because the store is away; return which."""
+    """Have the counters on Valkey, in a local cache, in the database, or there because the store is away."""
     which: str = request.param
     monkeypatch.setitem(current_app.conf, "task_always_eager", which == "memory")
     if which == "memory":

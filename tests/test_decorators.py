@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +16,10 @@ from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_login_failed
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
-from django.test import Client, RequestFactory
+from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 from django.utils.decorators import method_decorator
+from django.views import View
 
 from axes_async import guard
 from axes_async.decorators import axes_dispatch, axes_form_invalid
@@ -85,7 +87,26 @@ class GuardedLoginView(LoginView):
         return super().form_invalid(form)
 
 
+@method_decorator(axes_dispatch, name="dispatch")
+class AsyncView(View):
+    """Checks a password of its own, asynchronously."""
+
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        """Show a page."""
+        return HttpResponse("page")
+
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        """Check, and tell Django's signal."""
+        CountingBackend.checks += 1
+        await asyncio.sleep(0.05)
+        if request.POST["password"] == PASSWORD:
+            return HttpResponse(status=204)
+        await user_login_failed.asend(__name__, credentials={"username": "alice"}, request=request)
+        return HttpResponse("wrong", status=401)
+
+
 urlpatterns = [
+    path("async-view/", AsyncView.as_view()),
     path("own/", own_login),
     path("json/", json_login),
     path("form/", form_login),
@@ -223,3 +244,23 @@ def test_without_a_request_a_module_is_guarded_by_name(settings: Any) -> None:
         guard.attempt(None, {"username": "ALICE"}).__enter__()
     with guard.attempt(None, {"username": "bob"}):
         pass
+
+
+def test_a_class_based_view_with_async_handlers_locks_at_the_limit(client: Client, valkey: redis.Redis) -> None:
+    assert client.get("/async-view/").status_code == 200
+    assert client.post("/async-view/", {"password": PASSWORD}).status_code == 204
+    assert reservations_held(valkey) == 0
+    codes = [client.post("/async-view/", {"password": "wrong"}).status_code for _ in range(5)]
+    assert codes == [401, 401, 429, 429, 429]
+    assert client.get("/async-view/").status_code == 429
+    assert CountingBackend.checks == 4
+
+
+async def test_of_20_guesses_at_once_at_a_class_based_view_3_are_looked_at(settings: Any) -> None:
+    settings.AXES_RESERVE_WAIT = 0.5
+
+    async def guess() -> int:
+        return (await AsyncClient().post("/async-view/", {"password": "wrong"})).status_code
+
+    codes = await asyncio.gather(*(guess() for _ in range(20)))
+    assert (CountingBackend.checks, sorted(codes)) == (3, [401] * 2 + [429] * 18)

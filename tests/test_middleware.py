@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 
@@ -24,7 +24,7 @@ from axes_async.middleware import AxesMiddleware
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from tests.actions import counter_keys, kept_keys, reservations_held
 from tests.conftest import PASSWORD
-from tests.site import check_only, sign_in
+from tests.site import check_only, home, sign_in
 
 Post = Callable[..., Any]
 SEEN: list[Any] = []
@@ -55,7 +55,19 @@ def in_and_out(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
+def one_after_the_other(request: HttpRequest) -> HttpResponse:
+    """Try a password for each name, and tell how the request stands after each."""
+    told = []
+    for name in request.POST.getlist("username"):
+        authenticate(request, username=name, password="wrong")
+        state = request.axes  # type: ignore[attr-defined]
+        told.append([state.locked_out, state.locked_until, state.failure_limit, state.cooloff])
+    return JsonResponse({"told": told})
+
+
 urlpatterns = [
+    path("one-after-the-other/", one_after_the_other),
+    path("home/", home),
     path("sign-in/", sign_in),
     path("check-only/", check_only),
     path("break/", authenticate_and_break),
@@ -205,3 +217,36 @@ def test_a_wrong_setting_keeps_a_web_server_from_starting(application: Callable[
         pytest.raises(ImproperlyConfigured, match=r"^AXES_FAILURE_LIMIT is 0; it takes"),
     ):
         application()
+
+
+class BasicAuthentication:
+    """Tries the password that stands in a header, at every request and before any view."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        """Keep what comes next."""
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Serve one request."""
+        if "X-Password" in request.headers:
+            authenticate(request, username="alice", password=request.headers["X-Password"])
+        return self.get_response(request)
+
+
+def test_a_password_that_a_middleware_further_out_has_tried_gives_its_place_back(
+    alice: User, settings: Any, client: Client, valkey: redis.Redis
+) -> None:
+    *others, ours = settings.MIDDLEWARE
+    settings.MIDDLEWARE, settings.AXES_RESERVE_WAIT = [*others, f"{__name__}.BasicAuthentication", ours], 0
+    assert [client.get("/home/", headers={"X-Password": PASSWORD}).status_code for _ in range(5)] == [200] * 5
+    assert reservations_held(valkey) == 0
+    assert [client.get("/home/", headers={"X-Password": "wrong"}).status_code for _ in range(4)] == [200, 200, 429, 429]
+    assert client.get("/home/").status_code == 200
+
+
+def test_what_is_told_of_a_lockout_is_not_told_of_the_next_attempt(client: Client, settings: Any) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS, settings.AXES_COOLOFF_TIME = ["username"], 1
+    names = ["alice", "alice", "alice", "alice", "bob"]
+    told = client.post("/one-after-the-other/", {"username": names}).json()["told"]
+    assert told[-2][0]
+    assert told[-1] == [False, 0, 0, None]

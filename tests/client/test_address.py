@@ -268,3 +268,77 @@ def test_the_error_of_a_callable_for_addresses_is_the_sites_to_see(
     with pytest.raises(type(error), match="mine"):
         client.post("/sign-in/", {"username": "alice", "password": "wrong"})
     assert (len(calls), CountingBackend.checks) == (1, 0)
+
+
+GARBAGE = [
+    "garbage",
+    "unknown",
+    "",
+    ",",
+    "1.2.3.4:99999999",
+    "[::1",
+    "::1%eth0",
+    "999.1.1.1",
+    "\x00",
+    "é" * 50,
+    "1.2.3.4,,",
+]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("order", ["left-most", "right-most"])
+@pytest.mark.parametrize("sent", GARBAGE)
+def test_no_header_breaks_or_escapes_what_stands_behind_a_proxy(
+    client: Client, settings: Any, sent: str, count: int, order: str
+) -> None:
+    settings.AXES_TRUSTED_PROXIES = ["10.0.0.0/8"]
+    settings.AXES_IPWARE_PROXY_COUNT, settings.AXES_IPWARE_PROXY_ORDER = count, order
+    hops = [sent, "198.51.100.7", *["10.0.0.2"] * count]
+    if order == "right-most":
+        hops.reverse()
+    statuses = [
+        client.post(
+            "/sign-in/",
+            {"username": f"u{number}", "password": "x"},
+            REMOTE_ADDR="10.0.0.1",
+            headers={"X-Forwarded-For": ", ".join(hops).replace("garbage", f"garbage{number}")},
+        ).status_code
+        for number in range(4)
+    ]
+    assert statuses == [401, 401, 429, 429]
+
+
+def test_a_varying_number_of_hops_is_no_way_around(client: Client, settings: Any) -> None:
+    settings.AXES_TRUSTED_PROXIES, settings.AXES_IPWARE_PROXY_COUNT = ["10.0.0.0/8"], 1
+    heads = ["", "1.1.1.1, ", "1.1.1.1, 2.2.2.2, ", "::ffff:1.1.1.1, ", "x, ", "8.8.8.8:1, 7.7.7.7, "]
+    statuses = [
+        client.post(
+            "/sign-in/",
+            {"username": f"u{number}", "password": "x"},
+            REMOTE_ADDR="10.0.0.1",
+            headers={"X-Forwarded-For": f"{head}198.51.100.7, 10.0.0.2"},
+        ).status_code
+        for number, head in enumerate(heads)
+    ]
+    assert statuses == [401, 401, 429, 429, 429, 429]
+
+
+@pytest.mark.parametrize("sent", ["", "garbage, ", "999999999999, ", "8.8.8.8, fe80::1%eth0, 1.2.3.4.5, "])
+@pytest.mark.parametrize("address", ["192.168.1.7", "8.8.4.4"])
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_second_header_outweighs_what_the_first_one_says(
+    client: Client, settings: Any, sent: str, address: str, count: int
+) -> None:
+    settings.AXES_TRUSTED_PROXIES, settings.AXES_IPWARE_PROXY_COUNT = ["10.0.0.0/8"], count
+    settings.AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "REMOTE_ADDR"]
+    hops = ", 10.0.0.2" * count
+    statuses = [
+        client.post(
+            "/sign-in/",
+            {"username": f"u{number}", "password": "x"},
+            REMOTE_ADDR="10.0.0.1",
+            headers={"X-Forwarded-For": f"{sent}{address}{hops}", "X-Real-IP": f"9.9.9.{number}{hops}"},
+        ).status_code
+        for number in range(5)
+    ]
+    assert statuses == [401, 401, 429, 429, 429]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -25,9 +26,11 @@ from axes_async.client import exemptions
 from axes_async.counters.events import worth_a_row
 from axes_async.decorators import axes_dispatch, axes_form_invalid
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
-from tests.actions import counter_keys, in_a_loop, reservations_held
+from tests.actions import counter_keys, in_a_loop, request_from, reservations_held
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend, async_sign_in, check_only, sign_in
+
+A = "192.0.2.1"
 
 Post = Callable[..., Any]
 Drain = Callable[[], int]
@@ -437,3 +440,30 @@ def test_without_an_admin_in_the_urls_nobody_is_turned_away_and_nothing_breaks(
     assert authenticate(None, username="alice", password=PASSWORD) == alice
     drain()
     assert AccessFailureLog.objects.count() == 5
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_whitelist_that_changes_its_mind_leaves_no_place_and_lets_no_guess_through(
+    settings: Any, valkey: redis.Redis, seed: int
+) -> None:
+    chance, exempt = random.Random(seed), set[str]()
+    settings.AXES_RESERVE_WAIT, settings.AXES_RESET_ON_SUCCESS = 0, False
+    settings.AXES_LOCKOUT_RULES = [{"parameters": "username", "limit": 2}, {"parameters": "ip_address", "limit": 4}]
+    settings.AXES_WHITELIST_CALLABLE = lambda _, credentials: (credentials or {}).get("username") in exempt
+    looked_at = 0
+    for _ in range(12):
+        request = request_from(A)
+        for _ in range(chance.randint(1, 4)):
+            exempt = set(chance.sample("abcd", 2))
+            name = chance.choice("abcd")
+            held = guard.reserve(request, {"username": name} if chance.random() < 0.8 else None)
+            assert held is not None
+            if held.denied or chance.random() < 0.3:
+                continue
+            held = guard.reserve(request, {"username": name})
+            assert held is not None
+            looked_at += not held.denied and name not in exempt
+            guard.fail(request, {"username": name})
+        guard.release(request.axes.attempts)  # type: ignore[attr-defined]
+        assert reservations_held(valkey) == 0
+    assert looked_at <= 4

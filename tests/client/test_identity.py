@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import pytest
+from django.contrib.auth import authenticate
+from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
 from django.http import HttpRequest
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.test.client import MULTIPART_CONTENT
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -24,6 +26,14 @@ from axes_async.client.normalize import (
     storable,
 )
 from axes_async.conf.networks import parse_address
+from axes_async.models import AccessFailureLog, AccessLog
+from axes_async.utils import reset
+from tests.actions import request_from
+from tests.conftest import PASSWORD
+from tests.site import CountingBackend
+
+Post = Callable[..., Any]
+Drain = Callable[[], int]
 
 ANY_TEXT = st.text(st.characters(), max_size=400)  # Surrogates and NUL, too.
 NAMES = st.text(string.ascii_lowercase + string.digits + "|:.@-_+'\u00e9\u0431\u4e2d", min_size=1, max_size=30)
@@ -235,3 +245,73 @@ def test_no_address_is_nobodys_address(meta: dict[str, Any]) -> None:
 def test_no_text_makes_an_address_raise(text: str) -> None:
     address = parse_address(text)
     assert address is None or canonical_address(text) == canonical_address(str(address))
+
+
+def test_credentials_that_name_an_email_alone_are_counted_on_the_username_rule(alice: User, settings: Any) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS = ["username"]
+    for number in range(6):
+        assert authenticate(request_from(f"192.0.2.{number}"), email="alice@example.com", password="wrong") is None
+    assert CountingBackend.checks == 3
+
+
+class KeyBackend(BaseBackend):
+    """Looks at keys, and knows none."""
+
+    seen: ClassVar[list[str]] = []
+
+    def authenticate(
+        self, request: HttpRequest | None, employee_key: Any = None, pin: Any = None, **kwargs: Any
+    ) -> None:
+        """Take note."""
+        self.seen.append(employee_key)
+
+
+class Telephone:
+    """A name that is no text, as fields of other packages have them."""
+
+    def __init__(self, number: str) -> None:
+        """Keep the number."""
+        self.number = number
+
+    def __str__(self) -> str:
+        return self.number
+
+
+def name_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> Any:
+    """Return the name as an ``AXES_USERNAME_CALLABLE`` does."""
+    return credentials["username"] if credentials else None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ask", [None, name_sent])
+@pytest.mark.parametrize("kind", [int, Telephone])
+def test_a_user_whose_name_is_no_text_logs_in_and_out_and_is_reset(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, post: Post, drain: Drain, client: Client, kind: Any, ask: Any
+) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS, settings.AXES_USERNAME_CALLABLE = ["username"], ask
+    settings.AXES_RESET_ON_SUCCESS = "account"
+    User.objects.create_user("5550123", password=PASSWORD)
+    monkeypatch.setattr(User, "get_username", lambda user: kind(user.username))
+    assert [post("5550123", password).status_code for password in ("wrong", "wrong", PASSWORD)] == [401, 401, 204]
+    assert client.post("/logout/").status_code == 302
+    drain()
+    log = AccessLog.objects.get()
+    assert (log.username, log.logout_time is None) == ("5550123", False)
+    assert [post("5550123").status_code for _ in range(3)] == [401, 401, 429]
+    assert reset(username=kind("5550123")) == 1
+    assert post("5550123", PASSWORD).status_code == 204
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("rule", ["username", ["ip_address", "username"]])
+def test_a_name_that_django_masks_in_its_signal_is_counted_as_itself(
+    rf: RequestFactory, settings: Any, drain: Drain, rule: Any
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["axes_async.backends.AxesStandaloneBackend", f"{__name__}.KeyBackend"]
+    settings.AXES_USERNAME_FORM_FIELD, settings.AXES_LOCKOUT_PARAMETERS = "employee_key", [rule]
+    KeyBackend.seen.clear()
+    for key in [*("E-1",) * 5, "E-2"]:
+        assert authenticate(rf.post("/"), employee_key=key, pin="0000") is None
+    assert KeyBackend.seen == ["E-1", "E-1", "E-1", "E-2"]
+    drain()
+    assert set(AccessFailureLog.objects.values_list("username", flat=True)) == {"E-1", "E-2"}

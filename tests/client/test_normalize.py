@@ -22,6 +22,7 @@ from axes_async.login.attempt import client_behind
 from axes_async.models import AccessAttempt, AccessLog
 from axes_async.tasks.reset import reset
 from axes_async.utils import reset_request
+from tests.actions import failure
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend, sign_in
 
@@ -327,3 +328,10 @@ def test_a_client_without_a_name_is_told_as_such(caplog: pytest.LogCaptureFixtur
     assert client_str(client_behind(None, None), None, ()) == (
         '{ip_address: None, username: None, user_agent: "", path_info: ""}'
     )
+
+
+@pytest.mark.parametrize("padded", ["alice" + " " * 1_100, " alice", "\t" * 1_100 + "alice", "ALICE\u3000"])
+def test_a_name_that_is_padded_is_the_same_name(settings: Any, padded: str) -> None:
+    settings.AXES_LOCKOUT_PARAMETERS = ["username"]
+    looked_at = [failure(name, f"192.0.2.{number}") for number, name in enumerate(["alice", padded, "alice", padded])]
+    assert looked_at == [True, True, True, False]

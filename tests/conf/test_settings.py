@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +23,9 @@ from django.utils.translation import gettext_lazy
 from axes_async.conf import AxesSettings, LockoutTier, get_settings
 from axes_async.conf.networks import Networks
 from axes_async.conf.rules import RuleSetting
+from tests import servers
 from tests.labels import short_label
+from tests.test_docs import ROOT
 
 SEEN: list[HttpRequest | None] = []
 
@@ -487,3 +494,74 @@ def test_the_error_of_a_callable_is_not_hidden(error: Exception) -> None:
     with override_settings(AXES_COOLOFF_TIME=setting), pytest.raises(type(error), match="mine"):
         get_settings().cooloff_for(None)
     assert calls == [None]
+
+
+async def asks_later(*_: Any) -> bool:
+    """Say no, to whoever waits for it."""
+    return False
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "WHITELIST_CALLABLE",
+        "CLIENT_IP_CALLABLE",
+        "USERNAME_CALLABLE",
+        "USERNAME_CANONICALIZER",
+        "CLIENT_STR_CALLABLE",
+        "FAILURE_LIMIT",
+        "LOCKOUT_PARAMETERS",
+        "COOLOFF_TIME",
+    ],
+)
+def test_an_async_callable_whose_answer_nobody_awaits_is_refused_at_the_start(settings: Any, name: str) -> None:
+    setattr(settings, f"AXES_{name}", asks_later)
+    with pytest.raises(ImproperlyConfigured, match=f"AXES_{name}"):
+        get_settings()
+
+
+SITE = """
+from tests.settings import *
+del AXES_TEST_STORE
+def named(request, credentials):
+    return "alice"
+AXES_USERNAME_CALLABLE = named
+AXES_TRUSTED_PROXIES = ["10.0.0.0/8"]
+"""
+
+
+TELL = """
+import django
+django.setup()
+from types import SimpleNamespace
+from celery import Celery
+from celery.worker.control import conf
+from kombu.serialization import dumps
+from axes_async import guard
+from axes_async.conf import get_settings
+guard.reserve(None, {"username": "alice"})
+assert get_settings().trusted_proxies
+for options in ({"namespace": "CELERY"}, {}):
+    app = Celery("site", set_as_current=False)
+    app.config_from_object("django.conf:settings", **options)
+    print(dumps(conf(SimpleNamespace(app=app)), "json")[2])
+"""
+
+
+def test_a_worker_can_tell_its_settings_after_ours_were_read(tmp_path: Path) -> None:
+    """As it answers ``inspect conf``: Celery tells all of Django's settings, with a namespace and without."""
+    (tmp_path / "told_settings.py").write_text(SITE)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        "DJANGO_SETTINGS_MODULE": "told_settings",
+        "AXES_TEST_DATABASE": "sqlite",
+        "AXES_TEST_REDIS_URL": servers.valkey_url().rpartition("/")[0],
+    }
+    done = subprocess.run([sys.executable, "-c", TELL], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 2
+    for answer in answers:
+        assert answer["AXES_TRUSTED_PROXIES"] == ["10.0.0.0/8"]
+        assert {name for name in answer if name[:5] == "AXES_"} == {"AXES_TRUSTED_PROXIES", "AXES_USERNAME_CALLABLE"}

@@ -1,4 +1,4 @@
-"""The state of a counter: when it locks and for how long, what expires, what is forgiven, and what a replay makes of it."""
+"""The state of a counter: when it locks and for how long, what expires, what is forgiven, and how it is replayed."""
 
 from __future__ import annotations
 

@@ -334,3 +334,37 @@ def test_the_flag_is_seen_through_the_wrapped_request_of_django_rest_framework(p
     with override_settings(ROOT_URLCONF=(path("token/", Token.as_view()),)):
         assert [post(url="/token/").status_code for _ in range(4)] == [401, 401, 429, 429]
     assert seen == [(False, False), (False, False), (True, True), (True, True)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\nb", "a\u2028b", "x" * 9999, "\x00", "<script>alert(1)</script>", "\r\nSet-Cookie: a=b", "\u202egnp", '"}{"'],
+)
+@pytest.mark.parametrize("url", ["/x/", "https://sso.example/locked?x=1"])
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("way", ["/sign-in/", "/async-sign-in/"])
+def test_no_name_leaves_the_answer_or_the_line_of_the_log_that_it_is_in(
+    client: Client, settings: Any, caplog: pytest.LogCaptureFixture, name: str, url: str, accept: str, way: str
+) -> None:
+    settings.AXES_LOCKOUT_URL, settings.AXES_CLIENT_STR_CALLABLE = url, lambda *told: f"{told[0]}\n{told[2]}"
+    caplog.set_level(0)
+    headers = {"Accept": accept, "User-Agent": "a\x1b[2J"}
+    body = {"username": name, "password": "hunter2secret"}
+    answers = [client.post(way, body, headers=headers) for _ in range(4)]
+    assert [answer.status_code for answer in answers[:2]] == [401, 401]
+    for answer in answers[2:]:
+        assert answer.status_code == (302 if accept == "text/html" else 429)
+        assert answer.status_code == 429 or answer["Location"].startswith(f"{url}{'&' if '?' in url else '?'}username=")
+        assert "Set-Cookie" not in answer
+    told = [record for record in caplog.records if record.name.startswith("axes_async")]
+    assert told
+    assert all(record.getMessage().isprintable() for record in told)
+    assert not any("hunter2" in str(vars(record)) for record in told)
+
+
+def test_a_long_name_in_many_bytes_is_redirected_like_any_other(alice: User, post: Post, settings: Any) -> None:
+    settings.AXES_LOCKOUT_URL = "/home/?a=1"
+    name = "\U0001f600" * 300
+    answers = [post(name) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [401, 401, 302, 302]
+    assert answers[-1]["Location"].startswith("/home/?a=1&username=%F0")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.http import HttpResponse
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 
 from axes_async.client.identity import identify
@@ -198,3 +199,22 @@ def test_a_lockout_is_told_in_json_where_the_view_answers_in_json(
     answer = lockout_response(rf.post("/"), state, view)
     assert (answer["Content-Type"] == "application/json") is told_in_json
     assert (answer.status_code, b"Too many" in answer.content) == (429, True)
+
+
+def test_an_accept_header_of_20000_characters_is_answered_like_any_other(alice: User, post: Post) -> None:
+    statuses = [post(HTTP_ACCEPT="text/html," * 2_000).status_code for _ in range(4)]
+    assert statuses == [401, 401, 429, 429]
+
+
+def test_an_accept_header_that_django_refuses_to_read_is_answered_in_text(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django 6 raises where 5.2 reads on."""
+
+    def refuse(self: HttpRequest, media_types: list[str]) -> str | None:
+        raise ValueError("The header is too long.")
+
+    monkeypatch.setattr(HttpRequest, "get_preferred_type", refuse)
+    responses = [post(url="/nobody/", HTTP_ACCEPT="application/json") for _ in range(3)]
+    assert responses[-1].status_code == 429
+    assert responses[-1]["Content-Type"].startswith("text/plain")

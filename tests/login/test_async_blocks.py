@@ -1,4 +1,4 @@
-"""The async side of what an attack has tried once: clients that go away in the middle, and blocks without a request."""
+"""Clients that go away in the middle of an async login, and async blocks without a request."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from django.test import AsyncClient, AsyncRequestFactory
 from django.urls import path
 
 from axes_async import guard
-from axes_async.clock import now_ms
 from axes_async.counters.rules import Rule, counters_for
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
-from axes_async.login import reservation
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from axes_async.stores.contract import Store
 from axes_async.stores.redis.store import RedisStore
+from tests.actions import address_counters, in_a_loop, reservations_held
 from tests.conftest import PASSWORD
-from tests.login.test_async import in_a_loop, last_place, places_held
+from tests.login.test_blocks import states_left
 from tests.site import async_sign_in
-from tests.test_attacks import states_left
 
 pytestmark = [pytest.mark.django_db]
 
@@ -131,21 +129,21 @@ async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_none_behin
     waiting, sleep = asyncio.Event(), asyncio.sleep
     counters = counters_for([Rule(parameters=("username",), limit=3, cooloff=None)], {"username": "alice"})
     for place in range(3):
-        redis_store.reserve(f"{place:016}", counters, None, now=now_ms(), lease=30_000, extend=False)
+        redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
 
     async def pause(seconds: float) -> None:
         waiting.set()
         await sleep(seconds)
 
-    monkeypatch.setattr(reservation, "asyncio_sleep", pause)
+    monkeypatch.setattr(asyncio, "sleep", pause)
     task = asyncio.ensure_future(way(async_client))
     async with asyncio.timeout(PATIENCE):
         await waiting.wait()
     await cancelled(task)
-    assert places_held(valkey) == 3
+    assert reservations_held(valkey) == 3
     for place in range(3):
-        redis_store.release(f"{place:016}", counters, now=now_ms())
-    assert places_held(valkey) == 0
+        redis_store.release(f"{place:016}", counters)
+    assert reservations_held(valkey) == 0
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -165,11 +163,11 @@ async def test_a_client_that_leaves_while_its_place_is_reserved_leaves_none_behi
     task = asyncio.ensure_future(way(async_client))
     async with asyncio.timeout(PATIENCE):
         await reserved.wait()
-    assert places_held(valkey) > 0
+    assert reservations_held(valkey) > 0
     loop.call_later(0.05, left.set)
     await cancelled(task)
     async with asyncio.timeout(PATIENCE):
-        while places_held(valkey):  # noqa: ASYNC110  (the answer comes in a thread that nobody waits for)
+        while reservations_held(valkey):  # noqa: ASYNC110  (the answer comes in a thread that nobody waits for)
             await asyncio.sleep(0.01)
 
 
@@ -181,9 +179,9 @@ async def test_a_client_that_leaves_while_its_password_is_checked_gives_its_plac
     task = asyncio.ensure_future(way(async_client))
     async with asyncio.timeout(PATIENCE):
         await INSIDE[0].wait()
-    assert places_held(valkey) > 0
+    assert reservations_held(valkey) > 0
     await cancelled(task)
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @pytest.mark.django_db(transaction=True)
@@ -206,10 +204,10 @@ async def test_a_connection_that_is_closed_gives_its_place_back(valkey: redis.Re
     await connection.send_input({"type": "http.request", "body": body})
     async with asyncio.timeout(PATIENCE):
         await INSIDE[0].wait()
-    assert places_held(valkey) > 0
+    assert reservations_held(valkey) > 0
     await connection.send_input({"type": "http.disconnect"})
     await connection.wait(timeout=PATIENCE)
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @in_a_loop
@@ -233,7 +231,7 @@ async def test_of_50_async_blocks_at_once_outside_any_request_5_look_at_the_pass
     left = await asyncio.gather(*(guess(number) for number in range(50)))
     assert len(looked_at) == 5
     assert left == [[]] * 50
-    assert places_held(valkey) == 0
+    assert reservations_held(valkey) == 0
 
 
 @pytest.mark.parametrize("without_request", [False, True])
@@ -269,5 +267,5 @@ async def test_an_async_block_that_a_signal_has_settled_counts_nothing_more(stor
     async with guard.attempt(request, {"username": "alice"}) as attempt:
         await attempt.afailed()
         await attempt.afailed()
-    (state,) = store.states(last_place(), now=now_ms())
+    (state,) = store.states(address_counters())
     assert state.failures == 1
