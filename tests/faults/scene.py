@@ -139,9 +139,9 @@ class Scene:
             assert sum(more) <= max(0, LIMIT - logged[address]), "what was logged counts"
         fresh = self.webs[-1].ask("fail", clients=[(f"fresh-{n}", "203.0.113.1") for n in range(LIMIT + 1)])
         assert fresh == [True] * LIMIT + [False]
-        over = {address: count for address, count in guesses.items() if count > LIMIT}
+        over = sum(max(0, count - LIMIT) for count in guesses.values())
         print(
-            f"\n{len(seen)} tries, {len(tried - written.keys())} lost with the store, over the limit: {over or 'none'}"
+            f"\n{len(seen)} passwords, {over} over the limit, {len(tried - written.keys())} events lost with the store"
         )
 
 
