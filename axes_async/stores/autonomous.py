@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import cache
 from threading import Condition, Thread
+from time import monotonic
 from typing import Any, TypeVar
 
 from django.db import close_old_connections, connections
@@ -23,8 +24,11 @@ THREADS = 32
 PATIENCE = 3.0
 """Seconds that a caller waits for its step; the statements of a step have shorter bounds of their own."""
 
-IDLE = 10.0
-"""Seconds after which a thread without work ends."""
+IDLE = 2.0
+"""Seconds after which a thread without work ends, and its connection with it.
+
+So long a connection is kept whatever ``CONN_MAX_AGE`` says: the steps of one login would open one each.
+"""
 
 
 def autonomous(step: Callable[[], T], *, using: str) -> T:
@@ -89,7 +93,11 @@ class _Pool:
             raise StoreUnavailable(f"The database has not answered for {PATIENCE} s.") from None
 
     def _serve(self) -> None:
+        opened = monotonic()
         while (item := self._next()) is not None:
+            if monotonic() - opened > IDLE:
+                close_old_connections()
+                opened = monotonic()
             _do(*item)
             del item  # What the step has returned is not to live until the next one.
 
@@ -106,14 +114,16 @@ class _Pool:
 
 
 def _do(future: Future[Any], step: Callable[[], Any]) -> None:
+    from axes_async.stores.factory import is_test_run
+
     if not future.set_running_or_notify_cancel():
         return
     try:
-        close_old_connections()
         try:
             result = step()
         finally:
-            close_old_connections()  # As at the end of a request, by ``CONN_MAX_AGE``.
+            if is_test_run():  # A test database that somebody is connected to cannot be dropped.
+                close_old_connections()
     except BaseException as error:  # noqa: BLE001  (it is the caller's)
         future.set_exception(error)
     else:

@@ -235,8 +235,8 @@ def _lock(
     if not missing:
         return rows
     make = partial(_make, using, missing, event, clock.now())
-    # With some held already, the others would be out of order. On MySQL, an insert that finds a row there already locks it
-    # for reading, and two that have done so keep each other from writing.
+    # With some held already, the others would be out of order. On MySQL, an insert that finds a row there locks it for
+    # reading, and two that have done so keep each other from writing.
     if rows or connections[using].vendor == "mysql":
         raise Again(make)
     make()
