@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter, StoreState
+from axes_async.stores.factory import forget, get_store
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.reset import reset
 from axes_async.tasks.sync import needs_sync, sync_store
@@ -113,8 +114,6 @@ def test_replica_that_was_behind_when_it_took_over_frees_no_client(
         site = settings.CACHES["default"]
         settings.CACHES = {**settings.CACHES, "default": {**site, "LOCATION": f"{replica.url}/0"}}
         assert not failure("alice", "192.0.2.1")
-        from axes_async.stores.factory import get_store
-
         settle(drain, get_store())  # type: ignore[arg-type]
         assert not failure("alice", "192.0.2.1")
     finally:
@@ -218,3 +217,15 @@ def test_without_a_sync_an_empty_store_is_never_asked_for_a_decision(
     assert own_valkey.client.xlen(own_store.outbox_key) == 0
     assert drain() >= 3
     assert AccessFailureLog.objects.filter(repeats=0).count() == 3
+
+
+def test_first_logins_of_a_new_site_are_decided_by_its_empty_database(
+    own_valkey: Valkey, own_store: RedisStore, drain: Drain
+) -> None:
+    StoreState.objects.all().delete()
+    own_valkey.client.flushall()
+    forget()
+    lock("alice", "192.0.2.1")
+    settle(drain, own_store)
+    assert not failure("alice", "192.0.2.1")
+    assert failure("bob", "192.0.2.2")

@@ -108,7 +108,10 @@ def let_database_decide(using: str, *, generation: int | None = None) -> None:
         rows = StoreState.objects.using(using).filter(pk=ONE, mode=StoreState.STORE)
         if generation is not None:
             rows = rows.filter(generation__lte=generation)
-        rows.update(mode=StoreState.DATABASE)
+        if not rows.update(mode=StoreState.DATABASE):
+            # A new site has no row yet: the step that made it was rolled back.
+            first = StoreState(pk=ONE, mode=StoreState.DATABASE)
+            StoreState.objects.using(using).bulk_create([first], ignore_conflicts=True)
 
 
 def database_now(using: str) -> int:
