@@ -1,4 +1,4 @@
-"""How events leave the web process: bounded nudges, and the way without an publisher."""
+"""How events leave the web process: bounded nudges, and the way without an outbox."""
 
 from __future__ import annotations
 
