@@ -14,8 +14,8 @@ from django.db.models import Model, Q
 
 from axes_async.client.keys import address_of, attempt_key, keys_of, user_agent_key, username_key
 from axes_async.conf import get_settings
-from axes_async.counters.events import AttemptEvent, Kind, parameters_of, worth_a_row
-from axes_async.counters.rules import Parameter
+from axes_async.counters.events import AttemptEvent, Kind, parameter_bits, parameters_of, worth_a_row
+from axes_async.counters.rules import PARAMETERS, Parameter
 from axes_async.login.rules import longest_cooloff
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, OutboxEvent, StoreState
 from axes_async.tasks.projection import counters
@@ -167,7 +167,7 @@ class Projector:
             (
                 *who(event, last),
                 keys.attempt,
-                *(keys.client[name] for name in counters.PARAMETERS),
+                *(keys.client[name] for name in PARAMETERS),
                 first,
                 failures,
                 expires_at,
@@ -216,7 +216,7 @@ class Projector:
             for change in event.changes if generation is None else ():
                 if change.cleared:
                     keys = self._keys(event).client
-                    bits = counters.parameter_bits(change.parameters)
+                    bits = parameter_bits(change.parameters)
                     groups.add((bits, tuple(keys[name] for name in parameters_of(bits))))
         return groups
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
 from django.db import connections
@@ -15,6 +15,11 @@ from django.db.models import F, Field, Lookup, Model, Q, QuerySet, UUIDField
 from axes_async.clock import as_datetime
 from axes_async.counters.events import AttemptEvent
 from axes_async.tasks.projection.writer_lock import writer_lock
+
+if TYPE_CHECKING:
+    AnyLookup = Lookup[Any]
+else:
+    AnyLookup = Lookup  # Generic only in its type stubs.
 
 Row = TypeVar("Row", bound=Model)
 Item = TypeVar("Item")
@@ -138,13 +143,13 @@ class Columns:
         return [self.model(**dict(zip(self.names, row, strict=True))) for row in rows]
 
 
-class Among(Lookup):  # type: ignore[type-arg]  (generic only in its type stubs)
+class Among(AnyLookup):
     """Whether a column of PostgreSQL has one of the values in a text, between commas."""
 
     lookup_name = "among"
     prepare_rhs = False
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         column, parameters = compiler.compile(self.lhs)
         kind = "uuid" if isinstance(self.lhs.output_field, UUIDField) else "text"
         return f"{column} = ANY(string_to_array(%s, ',')::{kind}[])", [*parameters, self.rhs]
