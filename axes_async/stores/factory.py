@@ -176,8 +176,6 @@ def _checked(client: Any) -> Any:
     if execute is None or isinstance(client, type) or iscoroutinefunction(execute):
         takes = "a callable that returns a redis-py client, and none of redis.asyncio"
         raise ImproperlyConfigured(f"AXES_REDIS_CLIENT returned {client!r}; it takes {takes}.")
-    if client.get_encoder().decode_responses:
-        raise ImproperlyConfigured("AXES_REDIS_CLIENT returns a client that decodes responses; it takes one without.")
     return client
 
 
