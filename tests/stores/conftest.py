@@ -12,18 +12,8 @@ from axes_async import clock
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
 from tests import servers
-
-NAMESPACE = "axes:test of a store"
-
-
-class Time:
-    """The time of every store, in epoch milliseconds."""
-
-    def __init__(self) -> None:
-        self.now = clock.now_ms()
-
-    def __call__(self) -> int:
-        return self.now
+from tests.stores.places import NAMESPACE, PLACES, Place, completed
+from tests.stores.steps import AnyStore, Steps, Time
 
 
 @pytest.fixture
@@ -56,8 +46,21 @@ def lone(unknown: RedisStore, time: Time) -> RedisStore:
     return completed(unknown)
 
 
-def completed(store: RedisStore) -> RedisStore:
-    """Have a store that knows nothing be complete in generation 1."""
-    store.invalidate(1)
-    assert store.complete(1, 0)
-    return store
+@pytest.fixture(params=[pytest.param(place, id=place.name, marks=place.marks) for place in PLACES])
+def contract_store(request: pytest.FixtureRequest, time: Time) -> Iterator[AnyStore]:
+    """Return each store in turn, empty."""
+    place: Place = request.param
+    with place.open(request) as store:
+        yield store
+
+
+@pytest.fixture
+def steps(contract_store: AnyStore, time: Time) -> Steps:
+    """Return the steps of one rule: the address, limit 3, until a reset."""
+    return Steps(contract_store, time)
+
+
+@pytest.fixture
+def minute(contract_store: AnyStore, time: Time) -> Steps:
+    """Return the steps of one rule: the address, limit 3, a cool-off of a minute."""
+    return Steps(contract_store, time, cooloff=60)

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from axes_async import clock
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter, Parameter, Rule, counters_for
 from axes_async.stores.contract import OutboxStore, Position, Store
 from axes_async.stores.failover import FailoverStore
 from axes_async.stores.results import StepResult
-from tests.stores.conftest import Time
 
 LEASE = 30_000
+
+AnyStore = Store | FailoverStore
+
+
+class Time:
+    """The time of every store, in epoch milliseconds."""
+
+    def __init__(self) -> None:
+        self.now = clock.now_ms()
+
+    def __call__(self) -> int:
+        return self.now
 
 
 class Steps:
@@ -22,9 +34,7 @@ class Steps:
     :param cooloff: in seconds.
     """
 
-    def __init__(
-        self, store: Store | FailoverStore, time: Time, *, limit: int = 3, cooloff: float | None = None
-    ) -> None:
+    def __init__(self, store: AnyStore, time: Time, *, limit: int = 3, cooloff: float | None = None) -> None:
         self.store, self.time, self.limit, self.cooloff = store, time, limit, cooloff
         self.delivered: list[AttemptEvent] = []
 
@@ -65,7 +75,7 @@ class Steps:
             stores = [self.store.primary, *([self.store.fallback] if self.store.fallback else [])]
         return [event for store in stores for event in self._events_of(store)]
 
-    def _events_of(self, store: Store | FailoverStore) -> list[AttemptEvent]:
+    def _events_of(self, store: AnyStore) -> list[AttemptEvent]:
         from axes_async.stores.database.store import DatabaseStore
 
         if isinstance(store, DatabaseStore):

@@ -20,8 +20,8 @@ from axes_async.stores.redis.store import RedisStore
 from axes_async.utils import reset
 from tests import servers
 from tests.actions import failure, success
-from tests.stores.conftest import NAMESPACE, Time, completed
-from tests.stores.steps import Steps
+from tests.stores.places import NAMESPACE, completed
+from tests.stores.steps import Steps, Time
 from tests.topologies import Cluster, Watched
 from tests.waiting import until
 

@@ -19,8 +19,8 @@ from axes_async.stores.redis.connection import packed
 from axes_async.stores.redis.server import LateClient, build_client
 from axes_async.stores.redis.store import RedisStore
 from tests import servers
-from tests.stores.conftest import NAMESPACE, Time
-from tests.stores.steps import LEASE, Steps
+from tests.stores.places import NAMESPACE
+from tests.stores.steps import LEASE, Steps, Time
 
 
 def connected(plain: redis.Redis) -> int:

@@ -17,7 +17,7 @@ from axes_async.counters.state import CounterState
 from axes_async.stores.contract import Position, SavedCounter
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import PERMANENT, Verdict
-from tests.stores.conftest import Time
+from tests.stores.steps import Time
 
 RULES = {
     "plain": Rule(parameters=("ip_address",), limit=3, cooloff=20),

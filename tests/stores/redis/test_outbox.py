@@ -11,8 +11,8 @@ from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.errors import StoreIncomplete
 from axes_async.stores.contract import OutboxSize, Position
 from axes_async.stores.redis.store import RedisStore
-from tests.stores.conftest import NAMESPACE, Time
-from tests.stores.steps import Steps
+from tests.stores.places import NAMESPACE
+from tests.stores.steps import Steps, Time
 
 
 @pytest.fixture

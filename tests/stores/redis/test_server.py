@@ -16,8 +16,8 @@ from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import Verdict
 from tests import servers
-from tests.stores.conftest import NAMESPACE, Time, completed
-from tests.stores.steps import Steps
+from tests.stores.places import NAMESPACE, completed
+from tests.stores.steps import Steps, Time
 
 
 @pytest.fixture
