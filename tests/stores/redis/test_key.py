@@ -109,7 +109,6 @@ def test_step_that_may_have_been_done_asks_the_database_in_a_new_generation(step
     event = steps.event(Kind.FAILED)
     with pytest.raises(StoreIncomplete):
         lone.fail("a", [steps.counter()], [], event, lease=LEASE, extend=False, again=True)
-    assert lone.generation == 2
     lone.generation = 1
     with pytest.raises(StoreIncomplete):
         lone.succeed("a", [steps.counter()], [], event, lease=LEASE, always=True, again=True)
