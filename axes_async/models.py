@@ -277,7 +277,9 @@ class StoreState(models.Model):
         default=-1, help_text="Counters and events of this generation, or an earlier one, count nothing."
     )
     voided_at = models.DateTimeField(null=True, help_text="When everything was reset last.")
+    synced = models.BigIntegerField(default=0, help_text="The generation of the last sync that drained the store.")
     sync_until = models.DateTimeField(null=True, help_text="Until when another sync keeps away.")
+    reset_all_pending = models.BooleanField(default=False, help_text="Whether a reset of everything has only begun.")
 
     def __str__(self) -> str:
         """Name mode and generation."""

@@ -18,6 +18,7 @@ from axes_async.tasks.drain import drain_to_end
 from axes_async.tasks.projection.resets import delete_void
 from axes_async.tasks.projection.rows import delete_portions
 from axes_async.tasks.projection.writer_lock import OUTBOX, writer_lock
+from axes_async.tasks.reset import finish_pending
 from axes_async.tasks.sync import needs_sync, sync_store
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ def expire() -> dict[str, int]:
     except StoreUnavailable as error:
         log.warning("What has expired goes by the rows alone: the store cannot be read (%s).", error)
     DrainCursor.objects.using(using).filter(name=OUTBOX).update(expired_at=as_datetime(now))
+    try:
+        finish_pending()
+    except StoreUnavailable as error:
+        log.warning("A reset of everything waits for the store (%s).", error)
     delete_void(using)
     attempts = AccessAttempt.objects.using(using).filter(expires_at__lte=as_datetime(now))
     gone = {

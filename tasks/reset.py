@@ -27,7 +27,7 @@ from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import BATCH, drain_to_end, write_next
 from axes_async.tasks.projection.resets import Reset, Scope, attempts_in, delete_void, void_all
 from axes_async.tasks.projection.writer_lock import writer_lock
-from axes_async.tasks.sync import sync_store
+from axes_async.tasks.sync import adopt, sync_store
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,13 @@ def reset(
         except StoreUnavailable as error:
             log.warning("The rows are reset, and the store cannot be told (%s). The next sync does it.", error)
     return attempts
+
+
+def finish_pending() -> None:
+    """Do a reset of everything again that was interrupted between store and rows."""
+    using = database()
+    if StoreState.objects.using(using).filter(pk=1, reset_all_pending=True).exists():
+        reset(reason="A reset of everything was interrupted.")
 
 
 def count(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:
@@ -144,6 +151,10 @@ class _Reset:
 
     def run(self) -> int:
         """Do it; return how many attempts went."""
+        if self.scope.kind == "all" and self.outbox is not None:
+            # The store is told first. Whoever dies then leaves rows that count, and nothing else that says so.
+            adopt(self.outbox.key().generation, self.using)
+            StoreState.objects.using(self.using).filter(pk=1).update(reset_all_pending=True)
         with writer_lock() as cursor:
             # No step of the database is at work until the commit; those of the store are, and come after the reset.
             state, at = exclusive_state(self.using), database_now(self.using)
@@ -194,7 +205,7 @@ class _Reset:
             else:
                 void, generation = pushed, pushed + 1
         number = void_all(state, self.using, void=void, at=at)
-        state.generation = generation
+        state.generation, state.reset_all_pending = generation, False
         state.save(using=self.using)
         if not self.has_generations and not self.standalone:
             # A cache cannot be told of generations.
@@ -207,7 +218,7 @@ class _Reset:
             return None
         try:
             key = self.outbox.key()
-            if key.status != "ok" or key.generation < state.generation:
+            if key.status != "ok" or key.generation != state.generation:
                 return None
             position = Position.parse(cursor.position)
             if self.outbox.push(key.generation, position, [], void=key.generation) == "ok":

@@ -34,7 +34,7 @@ LEASE = 2000
 """Milliseconds for which another sync keeps away; each step renews it that finds half of it gone."""
 
 CONFLICTS = 10
-"""How often events may come between rows and store, until the store is taken out of use for the sync."""
+"""How often events may come between rows and store, until the rest is left to the next sync."""
 
 SAVED = (
     "digest",
@@ -116,18 +116,15 @@ class _Sync:
         key = self.store.key()
         state = StoreState.objects.using(self.using).filter(pk=1).first() or StoreState()
         try:
-            if not _is_right(key, state):
-                return self._complete_anew()
-            done = self._push(key.generation)
-            return self._complete_anew() if done is None else done
+            return self._push(key.generation) if _is_right(key, state) else self._complete_anew()
         except _Overtaken as why:
             log.info("The sync has stopped: %s", why)
             return False
 
     # Dirty rows into a store that is in use.
 
-    def _push(self, generation: int) -> bool | None:
-        """Write dirty rows between two events; return whether all were, and None if only a new generation can do it."""
+    def _push(self, generation: int) -> bool:
+        """Write dirty rows between two events; return whether all were."""
         conflicts = 0
         while _dirty(self.using).exists():
             drain_to_end(self.store)
@@ -135,17 +132,16 @@ class _Sync:
             if reply == "ok":
                 generation += 1
                 conflicts = 0
-            elif reply != "conflict":
-                return None if reply == "mode" else False
-            elif (conflicts := conflicts + 1) >= CONFLICTS:
-                return None
+            elif reply != "conflict" or (conflicts := conflicts + 1) >= CONFLICTS:
+                return False
         return True
 
     def _push_portion(self, generation: int) -> str:
+        adopt(generation, self.using)
         with writer_lock() as cursor:
             state = exclusive_state(self.using)
-            if state.mode != StoreState.STORE or state.generation > generation:
-                return "mode"
+            if state.mode != StoreState.STORE or state.generation != generation:
+                raise _Overtaken("the store does not decide any more, or in another generation.")
             rows = list(_dirty(self.using).select_for_update().order_by("digest")[:PORTION])
             # Last, so that as little as possible can come between.
             if write_next(cursor, self.store):
@@ -176,9 +172,12 @@ class _Sync:
     def _begin(self) -> None:
         with transaction.atomic(using=self.using):
             state, key, now = exclusive_state(self.using), self.store.key(), database_now(self.using)
+            if _is_right(key, state):
+                raise _Overtaken("another one has just ended.")
             if state.sync_until is not None and as_ms(state.sync_until) > now:
                 raise _Overtaken("another one is at work.")
-            self.generation = max(state.generation, key.generation, key.last.generation) + 1
+            # One more may have been given out by a push whose commit failed. A generation is never given out twice.
+            self.generation = max(state.generation, key.generation, key.last.generation) + 2
             state.generation, state.mode = self.generation, StoreState.DATABASE
             state.sync_until = as_datetime(now + LEASE)
             state.save(using=self.using)
@@ -230,7 +229,7 @@ class _Sync:
             self._clean(rows)
             if not self.store.complete(self.generation, state.void_generation):
                 raise _Overtaken("the store was lost meanwhile.")
-            state.mode, state.sync_until = StoreState.STORE, None
+            state.mode, state.synced, state.sync_until = StoreState.STORE, self.generation, None
             state.save(using=self.using)
             return True
 
@@ -261,6 +260,16 @@ class _Sync:
         if not mine.update(sync_until=until):
             raise _Overtaken("the database is in another generation already.")
         self._renewed = time.monotonic()
+
+
+def adopt(generation: int, using: str) -> None:
+    """Note a generation that the store has reached by a push of which the database has not heard.
+
+    It is committed before the next one is given out, or the same one could be given out twice.
+    """
+    StoreState.objects.using(using).filter(pk=1, mode=StoreState.STORE, generation__lt=generation).update(
+        generation=generation
+    )
 
 
 def _tuples(rows: Any) -> Iterator[Any]:

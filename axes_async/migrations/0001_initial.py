@@ -105,7 +105,17 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("voided_at", models.DateTimeField(help_text="When everything was reset last.", null=True)),
+                (
+                    "synced",
+                    models.BigIntegerField(
+                        default=0, help_text="The generation of the last sync that drained the store."
+                    ),
+                ),
                 ("sync_until", models.DateTimeField(help_text="Until when another sync keeps away.", null=True)),
+                (
+                    "reset_all_pending",
+                    models.BooleanField(default=False, help_text="Whether a reset of everything has only begun."),
+                ),
             ],
         ),
         migrations.CreateModel(

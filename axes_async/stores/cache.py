@@ -77,6 +77,7 @@ class CacheStore(CountingStore):
         create: Sequence[Counter] = (),
         event: AttemptEvent | None = None,
         settles: bool = False,
+        unsure: bool = False,
     ) -> StepResult:
         with self._held([counter.digest for counter in counters]):
             step = self._read(counters)

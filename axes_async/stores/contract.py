@@ -151,7 +151,7 @@ class StoreKey:
     generation: int = 0
     void: int = 0
     """Counters of this generation, or an earlier one, count nothing."""
-    last: Position = Position()  # noqa: RUF009  (frozen)
+    last: Position = Position()
     """The last position that the outbox has given away."""
 
 

@@ -228,12 +228,14 @@ class CountingStore(Store):
         create: Sequence[Counter] = (),
         event: AttemptEvent | None = None,
         settles: bool = False,
+        unsure: bool = False,
     ) -> StepResult:
         """Lock ``counters``, let ``action`` do its work, save what it touched, and deliver its event.
 
         :param create: those that may be kept afterwards also if nothing is kept of them yet.
         :param event: the event that the step may record; tells whose counters they are.
         :param settles: the step settles an attempt by ``event``, and may have been done already.
+        :param unsure: it was sent to another store, which has not answered.
         """
 
     @abstractmethod
@@ -265,12 +267,13 @@ class CountingStore(Store):
         extend: bool,
         again: bool = False,
     ) -> StepResult:
-        again = again and self.has_all_reservations
+        done_if_gone = again and self.has_all_reservations
 
         def action(step: Step) -> StepResult:
-            return step.fail(token, counters, release, event, extend=extend, again=again)
+            return step.fail(token, counters, release, event, extend=extend, again=done_if_gone)
 
-        return self._step([*counters, *release], action, create=counters, event=event, settles=True)
+        every = [*counters, *release]
+        return self._step(every, action, create=counters, event=event, settles=True, unsure=again)
 
     def succeed(
         self,
@@ -283,12 +286,12 @@ class CountingStore(Store):
         always: bool,
         again: bool = False,
     ) -> StepResult:
-        again = again and self.has_all_reservations
+        done_if_gone = again and self.has_all_reservations
 
         def action(step: Step) -> StepResult:
-            return step.succeed(token, counters, clear, event, always=always, again=again)
+            return step.succeed(token, counters, clear, event, always=always, again=done_if_gone)
 
-        return self._step(counters, action, event=event, settles=True)
+        return self._step(counters, action, event=event, settles=True, unsure=again)
 
     def release(self, token: str, counters: Sequence[Counter]) -> None:
         self._step(counters, lambda step: step.release(token, counters))

@@ -40,7 +40,8 @@ class Step(Generic[T]):
 
     on_primary: Callable[[bool], T]
     """Does it there; the argument says that it may have been done already."""
-    on_fallback: Callable[[DatabaseStore], T]
+    on_fallback: Callable[[DatabaseStore, bool], T]
+    """Does it in the database; the argument says that the primary may have done it."""
     allowed: T
     """What it comes to where nobody decides, under ``on_failure="allow"``."""
     decides: bool = False
@@ -48,6 +49,8 @@ class Step(Generic[T]):
     held: bool = False
     """Whether the attempt holds reservations: they show whether the step was done."""
     event: AttemptEvent | None = None
+    unanswered: bool = False
+    """Whether the primary was sent it and did not answer."""
 
 
 class FailoverStore:
@@ -91,7 +94,7 @@ class FailoverStore:
             self.recent.note(counters, result.failures)
             return result
 
-        def on_fallback(store: DatabaseStore) -> StepResult:
+        def on_fallback(store: DatabaseStore, again: bool) -> StepResult:
             known = self.recent.known(counters)
             return store.reserve(token, counters, event, lease=lease, extend=extend, known=known)
 
@@ -113,8 +116,8 @@ class FailoverStore:
             self.recent.note(counters, result.failures)
             return result
 
-        def on_fallback(store: DatabaseStore) -> StepResult:
-            result = store.fail(token, counters, release, event, lease=lease, extend=extend)
+        def on_fallback(store: DatabaseStore, again: bool) -> StepResult:
+            result = store.fail(token, counters, release, event, lease=lease, extend=extend, again=again)
             self.recent.count_up(counters)
             return result
 
@@ -134,8 +137,8 @@ class FailoverStore:
         def on_primary(again: bool) -> StepResult:
             return self.primary.succeed(token, counters, clear, event, lease=lease, always=always, again=again)
 
-        def on_fallback(store: DatabaseStore) -> StepResult:
-            return store.succeed(token, counters, clear, event, lease=lease, always=always)
+        def on_fallback(store: DatabaseStore, again: bool) -> StepResult:
+            return store.succeed(token, counters, clear, event, lease=lease, always=always, again=again)
 
         result = self._do(Step(on_primary, on_fallback, StepResult(), held=held, event=event))
         self.recent.forget(clear)
@@ -145,26 +148,26 @@ class FailoverStore:
         def on_primary(again: bool) -> None:
             self.primary.release(token, counters)
 
-        self._do(Step(on_primary, lambda store: store.release(token, counters), None))
+        self._do(Step(on_primary, lambda store, again: store.release(token, counters), None))
 
     def peek(self, counters: Sequence[Counter]) -> StepResult:
         def on_primary(again: bool) -> StepResult:
             return self.primary.peek(counters)
 
-        return self._do(Step(on_primary, lambda store: store.peek(counters), StepResult(), decides=True))
+        return self._do(Step(on_primary, lambda store, again: store.peek(counters), StepResult(), decides=True))
 
     def record(self, event: AttemptEvent) -> StepResult:
         def on_primary(again: bool) -> StepResult:
             return self.primary.record(event)
 
-        return self._do(Step(on_primary, lambda store: store.record(event), StepResult(), event=event))
+        return self._do(Step(on_primary, lambda store, again: store.record(event), StepResult(), event=event))
 
     def states(self, counters: Sequence[Counter]) -> list[CounterState]:
         def on_primary(again: bool) -> list[CounterState]:
             return self.primary.states(counters)
 
         nothing = [CounterState() for _ in counters]
-        return self._do(Step(on_primary, lambda store: store.states(counters), nothing, decides=True))
+        return self._do(Step(on_primary, lambda store, again: store.states(counters), nothing, decides=True))
 
     def close(self) -> None:
         """Stop looking after the primary, and close what is open and not in use there."""
@@ -197,6 +200,7 @@ class FailoverStore:
             except (StoreBusy, StoreIncomplete):
                 raise
             except StoreUnavailable as error:
+                step.unanswered = True
                 if not self.probes or not self.watch.answers(error) or not left or monotonic() > give_up:
                     raise
                 # Slow, or a broken connection. Without a reservation, the step may be done twice: one failure too many.
@@ -207,7 +211,7 @@ class FailoverStore:
     def _ask_fallback(self, step: Step[T], fallback: DatabaseStore) -> T:
         for _ in range(SENDS):
             try:
-                return step.on_fallback(fallback)
+                return step.on_fallback(fallback, step.unanswered)
             except StoreReturned as returned:
                 self._adopt(returned.generation)
             try:

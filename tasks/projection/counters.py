@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.db.models import Q
 
-from axes_async.clock import as_datetime, as_ms
+from axes_async.clock import as_ms
 from axes_async.counters.events import AttemptEvent, CounterChange, Kind, parameter_bits, parameters_of
 from axes_async.counters.rules import PARAMETERS, Parameter
 from axes_async.counters.state import CounterState, ends_text
@@ -54,8 +53,15 @@ class Replayed:
     """Up to which generation events count nothing, by digest, where a reset has set that."""
     cleared: set[Group] = field(default_factory=set)
     """Counters that a login has cleared."""
-    locked: dict[Group, datetime | None] = field(default_factory=dict)
-    """When the counters expire that are locked."""
+    locked: dict[Group, int] = field(default_factory=dict)
+    """When the counters expire that are locked, in epoch milliseconds; 0: only by a reset."""
+
+    def note(self, state: CounterState, after: _After, *, group: Group) -> None:
+        """Note what attempts have to follow."""
+        if after.cleared:
+            self.cleared.add(group)
+        if 0 < after.limit <= state.failures:
+            self.locked[group] = state.expires_at
 
 
 def replay(told: Mapping[str, Sequence[Told]], using: str, *, void: int, moments: Moments) -> Replayed:
@@ -64,8 +70,11 @@ def replay(told: Mapping[str, Sequence[Told]], using: str, *, void: int, moments
     columns, rows = Columns(AttemptCounter, (*NAMES, *CONSTANT), using), AttemptCounter.objects.using(using)
     digests = sorted(told)
     if columns.takes_copies:
-        new = [_new_row(told[digest], result, void, moments) for digest in digests]
-        inserted = columns.insert_or_lock(new, key="digest")
+        new = {digest: _replay_alone(told[digest], void) for digest in digests}
+        values = [_values(told[digest][0], *new[digest], moments) for digest in digests]
+        inserted = columns.insert_or_lock(values, key="digest")
+        for digest in inserted:
+            result.note(*new[digest], group=_group_of(told[digest][0]))
         digests = [digest for digest in digests if digest not in inserted]
     else:
         blank = [WRITTEN(_blank(told[digest][0])) for digest in digests]
@@ -95,36 +104,42 @@ def keys_under(bits: int, row: Any) -> tuple[str, ...]:
     return tuple(getattr(row, f"{name}_key") for name in parameters_of(bits))
 
 
-def _new_row(told: Sequence[Told], result: Replayed, void: int, moments: Moments) -> tuple[Any, ...]:
-    """Return the values of a row that was not there before."""
-    first, state = told[0], CounterState()
-    after = _After()
+def _replay_alone(told: Sequence[Told], void: int) -> tuple[CounterState, _After]:
+    """Return what becomes of a counter that has no row."""
+    state, after = CounterState(), _After()
     for one in told:
         if one.generation > void:
             after.replay(state, one)
-    bits, keys = parameter_bits(first.change.parameters), first.keys
-    named = first.change.parameters
-    values = (
-        first.change.digest,
-        bits,
+    return state, after
+
+
+def _values(first: Told, state: CounterState, after: _After, moments: Moments) -> tuple[Any, ...]:
+    """Return the values of a new row."""
+    change, event, _, keys = first
+    named = change.parameters
+    return (
+        change.digest,
+        parameter_bits(named),
         *[keys[name] if name in named else "" for name in PARAMETERS],
-        first.event.username if "username" in named else None,
-        first.event.ip_address if "ip_address" in named else None,
+        event.username if "username" in named else None,
+        event.ip_address if "ip_address" in named else None,
         state.failures,
-        moments[state.since] if state.since else None,
+        moments[state.since],
         after.limit,
-        moments[state.expires_at] if state.expires_at else None,
-        moments[state.locked_until] if state.locked_until else None,
+        moments[state.expires_at],
+        moments[state.locked_until],
         ends_text(state.ends),
-        moments[after.changed_at or first.event.time],
+        moments[after.changed_at or event.time],
         after.generation,
         after.blocked,
         "",
         -1,
         False,
     )
-    after.note(result, state, bits, [keys[name] for name in named])
-    return values
+
+
+def _group_of(told: Told) -> Group:
+    return parameter_bits(told.change.parameters), tuple(told.keys[name] for name in told.change.parameters)
 
 
 def _replay_onto(row: AttemptCounter, told: Sequence[Told], result: Replayed, void: int) -> bool:
@@ -137,12 +152,12 @@ def _replay_onto(row: AttemptCounter, told: Sequence[Told], result: Replayed, vo
     if row.generation <= void:
         row.failures = row.blocked = 0
     state = state_of(row)
-    after = _After(as_ms(row.changed_at), row.limit, row.blocked, row.generation)
+    after = _After(as_ms(row.changed_at), row.limit, row.blocked, row.generation, row.dirty)
     for one in counts:
         after.replay(state, one)
     keep_state(row, state, at=after.changed_at, limit=after.limit, generation=after.generation)
     row.generation, row.blocked = after.generation, after.blocked
-    after.note(result, state, row.parameters, keys_under(row.parameters, row))
+    result.note(state, after, group=group_of(row))
     return True
 
 
@@ -154,11 +169,14 @@ class _After:
     limit: int = 0
     blocked: int = 0
     generation: int = 0
+    dirty: bool = False
     cleared: bool = False
 
     def replay(self, state: CounterState, told: Told) -> None:
         """Apply one change."""
         change, at, since = told.change, told.event.time, state.since
+        if change.cleared and self.dirty:
+            return  # The row may have failures that the store did not: a login has not cleared those.
         late = at < self.changed_at
         state.replay(change, at, late=late)
         if state.since != since:
@@ -170,13 +188,6 @@ class _After:
         elif told.event.kind is Kind.BLOCKED:
             self.blocked = max(self.blocked, told.event.repeats)
         self.cleared = self.cleared or change.cleared
-
-    def note(self, result: Replayed, state: CounterState, bits: int, keys: Sequence[str]) -> None:
-        """Note what attempts have to follow."""
-        if self.cleared:
-            result.cleared.add((bits, tuple(keys)))
-        if 0 < self.limit <= state.failures:
-            result.locked[bits, tuple(keys)] = as_datetime(state.expires_at) if state.expires_at else None
 
 
 def _blank(told: Told) -> AttemptCounter:

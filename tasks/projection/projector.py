@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db.models import Model, Q
 
 from axes_async.client.keys import address_of, attempt_key, keys_of, user_agent_key, username_key
+from axes_async.clock import as_datetime, as_ms
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent, Kind, parameter_bits, parameters_of, worth_a_row
 from axes_async.counters.rules import PARAMETERS, Parameter
@@ -63,7 +64,7 @@ class Projector:
         found = StoreState.objects.using(using).filter(pk=1).values_list("void_generation", flat=True).first()
         self.void = -1 if found is None else found
         self.void_attempts_until = void_attempts_until(using)
-        self.moments = Moments()
+        self.moments = Moments(using)
         self._known: dict[tuple[str | None, str, str], _Keys] = {}
 
     def write(self, entries: Iterable[Entry]) -> None:
@@ -141,7 +142,7 @@ class Projector:
         ended = []
         for login in AccessLog.objects.using(self.using).filter(wanted, logout_time=None):
             event = by_id.get(login.event_id) or by_session[login.session_hash]
-            login.logout_time = self.moments[event.time]
+            login.logout_time = as_datetime(event.time)
             ended.append(login)
         upsert(AccessLog, ended, key="event_id", fields=["logout_time"], using=self.using)
 
@@ -158,21 +159,22 @@ class Projector:
         keyed = [(self._keys(event), event) for event in events]
         rows = self._known_attempts({keys.attempt for keys, _ in keyed})
         for keys, event in keyed:
-            at = self.moments[event.time]
-            last, first, failures, expires_at = rows.get(keys.attempt, _NO_ATTEMPT)[:4]
-            if not failures or (expires_at is not None and expires_at <= at):
+            at = event.time
+            last, first, failures, end = rows.get(keys.attempt, _NO_ATTEMPT)[:4]
+            if not failures or 0 < end <= at:
                 last, first, failures = at, at, 0
-            rows[keys.attempt] = max(last, at), first, failures + 1, self._expiry(event), event, keys
+            rows[keys.attempt] = max(last, at), first, failures + 1, self._end(event), event, keys
+        moments = self.moments
         values = [
             (
-                *who(event, last),
+                *who(event, moments[last]),
                 keys.attempt,
-                *(keys.client[name] for name in PARAMETERS),
-                first,
+                *[keys.client[name] for name in PARAMETERS],
+                moments[first],
                 failures,
-                expires_at,
+                moments[end],
             )
-            for last, first, failures, expires_at, event, keys in rows.values()
+            for last, first, failures, end, event, keys in rows.values()
             if event is not None
         ]
         Columns(AccessAttempt, ATTEMPT, self.using).upsert(values, key="key", fields=ATTEMPT_FIELDS)
@@ -183,22 +185,25 @@ class Projector:
         until = self.void_attempts_until
         condition = None if until is None else Q(attempt_time__gt=until)
         found = Columns(AccessAttempt, names, self.using).find("key", list(keys), condition=condition)
-        return {key: (*values, None, None) for key, *values in found}
+        return {
+            key: (as_ms(last), as_ms(first), failures, 0 if end is None else as_ms(end), None, None)
+            for key, last, first, failures, end in found
+        }
 
-    def _expiry(self, event: AttemptEvent) -> datetime | None:
-        """Return when the last of the event's counters starts over; ``None`` if one does so only by a reset."""
+    def _end(self, event: AttemptEvent) -> int:
+        """Return when the last of the event's counters starts over; 0 if one does so only by a reset."""
         ends = [change.expires_at for change in event.changes]
-        if not ends:
-            cooloff = longest_cooloff(self.settings)
-            return None if cooloff is None else self.moments[event.time] + cooloff
-        return None if 0 in ends else self.moments[max(ends)]
+        if ends:
+            return 0 if 0 in ends else max(ends)
+        cooloff = longest_cooloff(self.settings)
+        return 0 if cooloff is None else event.time + round(cooloff.total_seconds() * 1000)
 
-    def _keep_shown(self, locked: dict[Group, datetime | None]) -> None:
+    def _keep_shown(self, locked: dict[Group, int]) -> None:
         """Have attempts last as long as the lockout they stand for, which later ones may have set or prolonged."""
         ends: dict[int, dict[tuple[str, ...], datetime]] = {}
         for (bits, keys), until in locked.items():
-            if until is not None:
-                ends.setdefault(bits, {})[keys] = until
+            if until:
+                ends.setdefault(bits, {})[keys] = as_datetime(until)
         for bits, until_by_keys in ends.items():
             early = attempts_of(bits, until_by_keys, self.using).filter(expires_at__lt=max(until_by_keys.values()))
             short = []
@@ -248,7 +253,7 @@ def _keys_of(event: AttemptEvent) -> dict[Parameter, str]:
     return keys_of(event)
 
 
-_NO_ATTEMPT: tuple[Any, ...] = (None, None, 0, None)
+_NO_ATTEMPT: tuple[Any, ...] = (0, 0, 0, 0)
 
 
 def attempts_of(bits: int, groups: Iterable[tuple[str, ...]], using: str) -> Any:

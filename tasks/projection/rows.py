@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,15 +30,23 @@ WHO = ("username", "ip_address", "user_agent", "http_accept", "path_info", "atte
 """The columns that ``who`` returns."""
 
 
-class Moments(dict[int, datetime]):
-    """Times of one batch as rows have them, by epoch milliseconds: the same time is in many rows."""
+class Moments(dict[int, Any]):
+    """Times of one batch as rows take them, by epoch milliseconds: the same time is in many rows. 0 is no time.
 
-    def __missing__(self, ms: int) -> datetime:
-        moment = self[ms] = as_datetime(ms)
-        return moment
+    COPY takes text; that of a time is worked out once here, where psycopg would do it for each column.
+    """
+
+    def __init__(self, using: str) -> None:
+        super().__init__({0: None})
+        self.as_text = takes_copies(using)
+
+    def __missing__(self, ms: int) -> Any:
+        moment = as_datetime(ms)
+        self[ms] = found = str(moment) if self.as_text else moment
+        return found
 
 
-def who(event: AttemptEvent, at: datetime) -> tuple[Any, ...]:
+def who(event: AttemptEvent, at: Any) -> tuple[Any, ...]:
     """Return the columns that the rows of all kinds have."""
     return event.username, event.ip_address, event.user_agent, event.http_accept, event.path_info, at
 
@@ -53,21 +60,13 @@ class Columns:
 
     def __init__(self, model: type[Model], names: Iterable[str], using: str) -> None:
         self.model, self.names, self.using = model, tuple(names), using
-        self.connection = connections[using]
+        self.connection, self.takes_copies = connections[using], takes_copies(using)
         fields: dict[str, Field[Any, Any]] = {field.name: field for field in model._meta.concrete_fields}
         quote = self.connection.ops.quote_name
         self.columns = {name: quote(str(fields[name].column)) for name in self.names}
         self.table = quote(model._meta.db_table)
         self.listed = ", ".join(self.columns.values())
         self.copy_table = quote(f"axes_async_copy_{crc32(self.table.encode() + self.listed.encode()):08x}")
-
-    @property
-    def takes_copies(self) -> bool:
-        """Whether rows go in by COPY."""
-        if self.connection.vendor != "postgresql":
-            return False
-        with self.connection.cursor() as cursor:
-            return hasattr(cursor.cursor, "copy")
 
     def find(self, name: str, values: Sequence[str], *, condition: Q | None = None) -> Iterable[tuple[Any, ...]]:
         """Return the columns of the rows whose column ``name`` has one of ``values``, digests or hexadecimal ids."""
@@ -141,6 +140,15 @@ class Columns:
 
     def _instances(self, rows: Sequence[tuple[Any, ...]]) -> list[Model]:
         return [self.model(**dict(zip(self.names, row, strict=True))) for row in rows]
+
+
+def takes_copies(using: str) -> bool:
+    """Return whether rows go into this database by COPY."""
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return False
+    with connection.cursor() as cursor:
+        return hasattr(cursor.cursor, "copy")
 
 
 class Among(AnyLookup):

@@ -108,12 +108,14 @@ class DatabaseStore(CountingStore):
         create: Sequence[Counter] = (),
         event: AttemptEvent | None = None,
         settles: bool = False,
+        unsure: bool = False,
         known: Known = NOTHING,
     ) -> StepResult:
         def work(using: str) -> StepResult:
             with mode.step_transaction(using):
                 state, clock = mode.shared_state_and_clock(using)
-                if self._is_behind(state) and not (event is not None and settles and was_applied(using, event)):
+                behind = self._is_behind(state, unsure=unsure)
+                if behind and not (event is not None and settles and was_applied(using, event)):
                     raise StoreReturned(state.generation)
                 rows = _lock(using, counters, create, event, clock)
                 # Asked for when the rows are held: a drain that wrote this event held them too.
@@ -139,14 +141,20 @@ class DatabaseStore(CountingStore):
 
         return self._run(work)
 
-    def _is_behind(self, state: StoreState) -> bool:
-        """Return whether the store decides again, and this process has not heard of that yet."""
-        return self._store_decides(state) and self.replaces is not None and state.generation > self.replaces.generation
+    def _is_behind(self, state: StoreState, *, unsure: bool = False) -> bool:
+        """Return whether the store decides again, and this process has not heard of that yet.
+
+        A step that the store may have done goes there again only after a sync, which has drained the store: "not applied"
+        means "not done" then. A push begins a generation too, and drains nothing.
+        """
+        if self.replaces is None or not self._store_decides(state):
+            return False
+        return (state.synced if unsure else state.generation) > self.replaces.generation
 
     def _decide(self, using: str, state: StoreState) -> None:
         """Have the database decide, if it does not yet."""
         if self._store_decides(state) and self.replaces is not None:
-            raise Again(partial(mode.let_database_decide, using, generation=self.replaces.generation))
+            raise Again(partial(mode.let_database_decide, using, generation=state.generation))
 
     def _store_decides(self, state: StoreState) -> bool:
         return self.replaces is not None and not self.standalone and state.mode == StoreState.STORE

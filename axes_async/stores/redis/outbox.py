@@ -23,7 +23,7 @@ class RedisOutbox(Server, OutboxStore):
 
     def trim(self, position: Position) -> None:
         first_kept = Position(position.generation, position.number + 1)
-        self.command("XTRIM", self.outbox_key, "MINID", str(first_kept))
+        self.run("trim", [self.outbox_key, self.trimmed_key], [str(position), str(first_kept)])
 
     def rearm(self, position: Position, *, pause: int = 0) -> bool:
         return bool(self.run("rearm", [self.outbox_key, self.nudged_key], [str(position), pause]))

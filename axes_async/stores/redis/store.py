@@ -134,9 +134,9 @@ class RedisStore(RedisOutbox, RedisSync):
                 return reply
             if reply == b"incomplete":
                 raise StoreIncomplete("The store does not have all counters of our database.")
-            self.generation = int(reply.split()[1])
             if again:
                 raise StoreIncomplete("The generation has changed; the database knows whether the step was done.")
+            self.generation = int(reply.split()[1])
         raise StoreIncomplete("The generation of the store changes faster than a step can be sent.")
 
 

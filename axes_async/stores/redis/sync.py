@@ -27,7 +27,8 @@ class RedisSync(Server, OutboxStore):
         return bool(self.run("complete", [self.state_key], [generation, void]))
 
     def push(self, generation: int, position: Position, counters: Sequence[SavedCounter], *, void: int = 0) -> str:
-        keys = [self.state_key, self.outbox_key, *(self.counter_prefix + counter.digest for counter in counters)]
+        keys = [self.state_key, self.outbox_key, self.trimmed_key]
+        keys += [self.counter_prefix + counter.digest for counter in counters]
         reply = self.run("push", keys, [generation, fixed_time(), str(position), void, *map(_text, counters)])
         return bytes(reply).decode()
 

@@ -15,6 +15,14 @@ local function append(keys, args, id, now, repeats, changes)
   return call('SET', keys[3], '1', 'NX', 'PX', NUDGE_LASTS) and 1 or 0
 end
 
+-- Whether a position comes before another one.
+local function before(one, other)
+  local generation, number = one:match('^(%d+)-(%d+)$')
+  local generation_, number_ = other:match('^(%d+)-(%d+)$')
+  generation, generation_ = tonumber(generation), tonumber(generation_)
+  return generation < generation_ or (generation == generation_ and tonumber(number) < tonumber(number_))
+end
+
 -- The last position that a stream has given away.
 local function last_of(stream)
   if call('EXISTS', stream) == 0 then return '0-0' end
@@ -44,6 +52,14 @@ register('rearm', {'allow-oom'}, function(keys, args)
   if #call('XRANGE', keys[1], '(' .. args[1], '+', 'COUNT', 1) > 0 then return 0 end
   if args[2] == '0' then call('DEL', keys[2]) else call('SET', keys[2], '1', 'PX', args[2]) end
   return 1
+end)
+
+-- trim: drop the entries up to a position.
+-- One step, so that a push that arrives late knows that there were entries behind its position.
+-- KEYS outbox, trimmed   ARGV position, the first one to keep   Reply: how many were dropped
+register('trim', {'allow-oom'}, function(keys, args)
+  if before(call('GET', keys[2]) or '0-0', args[1]) then call('SET', keys[2], args[1]) end
+  return call('XTRIM', keys[1], 'MINID', args[2])
 end)
 
 -- put_back: append an entry that was set aside to the outbox again, under the generation of the key.

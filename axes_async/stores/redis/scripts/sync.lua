@@ -68,10 +68,11 @@ register('complete', {'allow-oom'}, function(keys, args)
   return 1
 end)
 
--- Whether an event behind a position tells of one of the counters.
+-- Whether an event behind a position tells of one of the counters, or may have: it may be drained and trimmed by now.
 local function conflict(keys, position)
+  if before(position, call('GET', keys[3]) or '0-0') then return true end
   local wanted = {}
-  for i = 3, #keys do wanted[keys[i]:sub(-22)] = true end
+  for i = 4, #keys do wanted[keys[i]:sub(-22)] = true end
   local entries = call('XRANGE', keys[2], '(' .. position, '+', 'COUNT', CONFLICTS + 1)
   if #entries > CONFLICTS then return true end
   for _, entry in ipairs(entries) do
@@ -85,14 +86,14 @@ end
 
 -- push: write counters into a store that is in use, between two events; the next generation begins.
 -- One step, so that no event comes between the look at the outbox and the write.
--- KEYS key, outbox, counters…   ARGV generation, time or '', position up to which rows have the events, void generation, the
+-- KEYS key, outbox, trimmed, counters…   ARGV generation, time or '', position up to which rows have the events, void generation, the
 -- text of each counter…   Reply: "ok"; "conflict" or "refused", with nothing changed
 register('push', {}, function(keys, args)
   local key = enter(keys[1], args[1])
   if not key then return 'refused' end
-  if #keys > 2 and conflict(keys, args[3]) then return 'conflict' end
+  if #keys > 3 and conflict(keys, args[3]) then return 'conflict' end
   local now, generation = clock(args[2]), key.generation + 1
-  for i = 3, #keys do save(keys[i], args[i + 2], generation, now) end
+  for i = 4, #keys do save(keys[i], args[i + 1], generation, now) end
   write_key(keys[1], 'ok', generation, math.max(key.void, tonumber(args[4])), key.run_id)
   return 'ok'
 end)
