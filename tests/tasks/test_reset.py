@@ -308,7 +308,7 @@ def test_reset_whose_store_falls_silent_before_the_sync_is_carried_out_by_the_ne
 
 
 def test_reset_goes_through_though_events_keep_coming(redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each push finds one more event of the counter behind it, until the store is taken out of use."""
+    """Each push finds one more event of the counter behind it, until that is locked."""
     push, comes = RedisStore.push, iter(range(1000))
 
     def after_one_more(self: RedisStore, generation: int, position: Position, counters: Any, **options: Any) -> str:
