@@ -122,7 +122,7 @@ def test_cluster_that_is_away_when_the_process_starts_is_a_store_that_is_away(cl
             return redis.cluster.RedisCluster(host=servers.HOST, port=closed.number, **BOUNDS)
         return cluster.client()
 
-    settings.AXES_REDIS_CLIENT, settings.AXES_STORE_REST = client, 0.02
+    settings.AXES_REDIS_CLIENT, settings.AXES_STORE_RETRY_INTERVAL = client, 0.02
     assert [failure() for _ in range(4)] == [True, True, True, False]
     is_there = True
     until(lambda: not get_failover().is_away, what="the cluster is used")
@@ -169,7 +169,7 @@ def test_cluster_that_is_emptied_frees_nobody(on_cluster: RedisStore, cluster: C
 def test_when_a_sentinel_replaces_the_primary_no_guess_is_given_away_and_none_is_lost(
     watched: Watched, settings: Any, drain: Drain
 ) -> None:
-    settings.AXES_REDIS_CLIENT, settings.AXES_STORE_REST = watched.client, 0.1
+    settings.AXES_REDIS_CLIENT, settings.AXES_STORE_RETRY_INTERVAL = watched.client, 0.1
     completed_by_sync()
     assert [failure("alice", "192.0.2.1"), failure("alice", "192.0.2.1")] == [True, True]
     assert [failure("bob", "192.0.2.2") for _ in range(4)] == [True, True, True, False]

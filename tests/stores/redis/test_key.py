@@ -109,7 +109,7 @@ def test_step_that_may_have_been_done_asks_the_database_in_a_new_generation(step
     event = steps.event(Kind.FAILED)
     with pytest.raises(StoreIncomplete):
         lone.fail("a", [steps.counter()], [], event, lease=LEASE, extend=False, again=True)
-    lone.generation = 1
+    assert lone.generation == 1, "the database compares it with its own"
     with pytest.raises(StoreIncomplete):
         lone.succeed("a", [steps.counter()], [], event, lease=LEASE, always=True, again=True)
     assert steps.failures() == [0]

@@ -180,6 +180,17 @@ def test_push_conflicts_with_more_events_than_it_looks_at(steps: Steps, lone: Re
     assert lone.push(1, Position(1, 0), [saved(steps.counter(), 1)]) == "ok"
 
 
+def test_push_that_arrives_after_its_events_were_trimmed_conflicts(steps: Steps, lone: RedisStore) -> None:
+    steps.fail("a")
+    position = lone.key().last
+    steps.fail("b")
+    lone.trim(lone.key().last)
+    some = [saved(steps.counter(), 0)]
+    assert lone.push(1, position, some) == "conflict"
+    assert steps.failures() == [2]
+    assert lone.push(1, lone.key().last, some) == "ok"
+
+
 def test_push_of_a_void_generation_conflicts_with_nothing(steps: Steps, lone: RedisStore) -> None:
     for token in "abc":
         steps.fail(token)

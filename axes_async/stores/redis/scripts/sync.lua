@@ -86,8 +86,8 @@ end
 
 -- push: write counters into a store that is in use, between two events; the next generation begins.
 -- One step, so that no event comes between the look at the outbox and the write.
--- KEYS key, outbox, trimmed, counters…   ARGV generation, time or '', position up to which rows have the events, void generation, the
--- text of each counter…   Reply: "ok"; "conflict" or "refused", with nothing changed
+-- KEYS key, outbox, trimmed, counters…   ARGV generation, time or '', position up to which rows have the events, void
+-- generation, the text of each counter…   Reply: "ok"; "conflict" or "refused", with nothing changed
 register('push', {}, function(keys, args)
   local key = enter(keys[1], args[1])
   if not key then return 'refused' end
