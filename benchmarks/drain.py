@@ -48,8 +48,8 @@ CLIENTS = 1_000_000
 """Numbers of clients that one run may use."""
 
 FILL = """
-INSERT INTO axes_async_accessfailurelog (username, ip_address, user_agent, http_accept, path_info, attempt_time, event_id,
-    locked_out, repeats)
+INSERT INTO axes_async_accessfailurelog (username, ip_address, user_agent, http_accept, path_info, attempt_time,
+    event_id, locked_out, repeats)
 SELECT 'old.' || i, '10.0.0.0'::inet + i, {agent}, {accept}, '/login/', {at}, {event_id}, FALSE, 0
 FROM generate_series({first}, {last}) i;
 
@@ -125,11 +125,17 @@ def same(what: str, found: object, expected: object) -> None:
         raise AssertionError(f"{what}: {str(found)[:200]} in place of {str(expected)[:200]}")
 
 
-def begin(store: RedisStore, rows: int) -> None:
-    """Empty store and tables, write so many rows, and have PostgreSQL sync its commits to the disk."""
+def empty(store: RedisStore) -> None:
+    """Empty store and tables."""
     store.client.flushall(asynchronous=False)
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE " + ", ".join(model._meta.db_table for model in TABLES))
+
+
+def begin(store: RedisStore, rows: int) -> None:
+    """Empty store and tables, write so many rows, and have PostgreSQL sync its commits to the disk."""
+    empty(store)
+    with connection.cursor() as cursor:
         for setting in ("fsync", "synchronous_commit"):
             cursor.execute(f"ALTER SYSTEM SET {setting} = on")
         cursor.execute("SELECT pg_reload_conf()")

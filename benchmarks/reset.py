@@ -1,7 +1,7 @@
-"""How long a reset of very many counters takes, with their rows, and what logins meet meanwhile.
+"""How long a sync and resets of very many counters take, with their rows, and what logins meet meanwhile.
 
-The rows are copied into PostgreSQL, and Valkey is rebuilt from them; then each reset runs as a worker process runs it,
-while a site in a process of its own is logged in to, wrongly and rightly, all the time.
+The rows are copied into PostgreSQL, and Valkey is empty, as after a flush. Then the sync and each reset run as a worker
+process runs them, while a site in a process of its own is logged in to, wrongly and rightly, all the time.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 
+from axes_async.client.keys import attempt_key, keys_of  # noqa: E402
 from axes_async.clock import as_datetime, now_ms  # noqa: E402
 from axes_async.counters.events import Kind  # noqa: E402
 from axes_async.models import AccessAttempt, AttemptCounter  # noqa: E402
 from axes_async.stores.factory import get_store  # noqa: E402
 from axes_async.stores.redis.store import RedisStore  # noqa: E402
-from axes_async.tasks.projection.rows import attempt_key, keys_of  # noqa: E402
-from axes_async.tasks.rebuild import rebuild_if_cold  # noqa: E402
+from axes_async.tasks.expire import expire  # noqa: E402
 from axes_async.tasks.reset import reset  # noqa: E402
+from axes_async.tasks.sync import sync_store  # noqa: E402
 from benchmarks import load  # noqa: E402
 from benchmarks.drain import empty  # noqa: E402
 from benchmarks.figures import heading, row, verdict  # noqa: E402
@@ -50,17 +51,20 @@ WIDTHS = (20, 10, 21, 18, 20, 10)
 
 
 def fill(store: RedisStore, number: int) -> None:
-    """Have ``number`` clients that are locked, each with an attempt and a counter, in the rows and in the store."""
+    """Have ``number`` clients that are locked, each with an attempt and a counter, in the rows."""
     empty(store)
     now = now_ms()
     copy(AccessAttempt, (attempt(client, now) for client in range(number)))
     copy(AttemptCounter, (counter(client, now) for client in range(number)))
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
-    store.outbox()  # A server that is asked for a script that it does not know is cooled once more.
-    store.cool()
-    if not rebuild_if_cold(store):
-        raise AssertionError("The store could not be rebuilt.")
+
+
+def sync(store: RedisStore) -> int:
+    """Write all counters into the empty store."""
+    while not sync_store(store):
+        time.sleep(0.5)
+    return 0
 
 
 def attempt(client: int, now: int) -> dict[str, Any]:
@@ -92,14 +96,17 @@ def counter(client: int, now: int) -> dict[str, Any]:
         "ip_address_key": keys_of(event)["ip_address"],
         "user_agent_key": "",
         "ip_address": event.ip_address,
-        "epoch": now,
         "failures": 3,
-        "lifted": 0,
+        "since": as_datetime(now),
         "limit": 3,
         "expires_at": as_datetime(now + client + round(load.HOUR * 1000)),
         "ends": "",
-        "updated_at": as_datetime(now),
         "blocked": 0,
+        "changed_at": as_datetime(now),
+        "reservations": "",
+        "generation": 1,
+        "void_generation": -1,
+        "dirty": False,
     }
 
 
@@ -167,7 +174,7 @@ def rest() -> int:
 
 
 def main() -> int:
-    """Print a line for each reset; return 1 if a target is missed."""
+    """Print a line for each task; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", type=int, default=1_000_000, help="locked clients (default 1,000,000)")
     number = parser.parse_args().number
@@ -181,12 +188,14 @@ def main() -> int:
     site = Site("axes_async", connection.settings_dict)
     with running(site):
         fill(store, number)
-        row("reset", "seconds", "longest command, ms", "median login, ms", "slowest login, ms", "logins", widths=WIDTHS)
+        row("task", "seconds", "longest command, ms", "median login, ms", "slowest login, ms", "logins", widths=WIDTHS)
         fine = [
+            measure(store, site, "sync()", partial(sync, store), 0),
             measure(store, site, "none", rest, 0),
             measure(store, site, "reset(username=…)", partial(reset, username=load.username(7)), 1),
             measure(store, site, "reset(ip=…)", partial(reset, ip=load.address(8)), 1),
             measure(store, site, "reset()", reset, number - 2),
+            measure(store, site, "expire()", lambda: sum(expire().values()), 0),
         ]
     return 0 if all(fine) else 1
 
