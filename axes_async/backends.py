@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
@@ -30,6 +31,10 @@ class AxesStandaloneBackend:
         """Do as ``authenticate``."""
         _refuse_denied(await guard.areserve(request, credentials))
         _refuse_unfit(credentials)
+
+
+# Django asks for the signature of each backend with each login, and working it out takes longer than many a query.
+AxesStandaloneBackend.authenticate.__signature__ = signature(AxesStandaloneBackend.authenticate)  # type: ignore[attr-defined]
 
 
 class AxesBackend(AxesStandaloneBackend, ModelBackend):  # type: ignore[misc]  # Any credentials, not only these.

@@ -77,7 +77,7 @@ def forget() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """The stores, and what they were built for: another process, database or test run needs others."""
+    """The stores, and what they were built for: other settings, or another database or test run, need others."""
 
     alias: str
     made_for: tuple[object, ...]
@@ -106,18 +106,24 @@ class _Stores:
             return self._built
 
     def forget(self) -> None:
-        """Close the stores, unless they are those of the process that this one was forked from."""
+        """Close the stores."""
         with self._lock:
-            if self._built is not None and self._built.made_for[0] == os.getpid():
+            if self._built is not None:
                 self._built.failover.close()
             self._built = None
 
+    def start_over(self) -> None:
+        """Forget the stores of the process that this one was forked from: they are open there."""
+        self._built, self._lock = None, RLock()
+
 
 _stores = _Stores()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_stores.start_over)
 
 
 def _made_for(alias: str) -> tuple[object, ...]:
-    return os.getpid(), get_settings(), _name(alias), _tests_are_set_up()
+    return get_settings(), _name(alias), _tests_are_set_up()
 
 
 def _failover(store: Store, settings: AxesSettings) -> FailoverStore:

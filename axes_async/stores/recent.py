@@ -25,6 +25,8 @@ class RecentAnswers:
 
     def note(self, counters: Sequence[Counter], failures: Sequence[int]) -> None:
         """Remember the failures that the store has told of."""
+        if not any(failures) and not self._answers:
+            return
         now = now_ms()
         with self._lock:
             for counter, count in zip(counters, failures, strict=False):
