@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.utils.timezone import get_default_timezone, is_naive, make_aware, make_naive
 
-
 fixed_ms: Callable[[], int] | None = None
 """Returns the time that stores take in place of their server's, in epoch milliseconds; tests set it."""
 

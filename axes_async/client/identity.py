@@ -15,7 +15,6 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
@@ -131,14 +130,14 @@ def is_masked(credentials: Mapping[str, Any] | None) -> bool:
 
 def _name_fields() -> tuple[str, ...]:
     """Return where a name is looked for among credentials."""
-    user_model = _user_model(django_settings.AUTH_USER_MODEL)
-    field = get_settings().username_form_field or user_model.USERNAME_FIELD
-    return field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name()
+    return _fields_of(django_settings.AUTH_USER_MODEL, get_settings().username_form_field)
 
 
 @lru_cache(maxsize=8)
-def _user_model(name: str) -> type[AbstractBaseUser]:
-    return get_user_model()
+def _fields_of(model: str, form_field: str | None) -> tuple[str, ...]:
+    user_model = get_user_model()  # The one that ``model`` names.
+    field = form_field or user_model.USERNAME_FIELD
+    return field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name()
 
 
 def _username_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:

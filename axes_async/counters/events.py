@@ -149,7 +149,8 @@ class AttemptEvent:
 
     def wire(self) -> str:
         """Return the wire form."""
-        return "|".join([str(self.repeats), str(self.at), *(change.text() for change in self.changes)]) + " " + self.body()
+        outcome = [str(self.repeats), str(self.at), *(change.text() for change in self.changes)]
+        return f"{'|'.join(outcome)} {self.body()}"
 
     @classmethod
     def parse(cls, wire: str | bytes) -> Self:
@@ -175,8 +176,9 @@ class AttemptEvent:
             )
         except (TypeError, RecursionError) as error:
             raise ValueError(f"no event: {error}") from error
-        texts = (event.username or "", event.ip_address or "", user_agent, http_accept, path_info)
-        if len(event_id) != 32 or not isinstance(event.extra, dict) or not all(isinstance(text, str) for text in texts):
+        texts: list[object] = [username or "", ip_address or "", user_agent, http_accept, path_info]
+        known = [event_id.isalnum() and len(event_id) == 32, isinstance(extra[0] if extra else {}, dict)]
+        if not all(known) or not all(isinstance(text, str) for text in texts):
             raise ValueError("no event: a part of it has another type")
         return event
 

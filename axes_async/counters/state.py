@@ -1,7 +1,7 @@
 """What failures make of a counter: when it locks, for how long, and what of that has expired.
 
-The Lua library in ``stores/redis/scripts`` does the same on the server. Every store that counts in Python, the projection
-and the importer use this class. Pure: the time comes in, in epoch milliseconds as everywhere.
+The Lua library in ``stores/redis/scripts`` does the same on the server. Every store that counts in Python, the
+projection and the importer use this class. Pure: the time comes in, in epoch milliseconds as everywhere.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class Store(ABC):
     def probe(self) -> None:
         """Write something that does not matter, over a connection of its own; raises ``StoreUnavailable``."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most stores have nothing to close)
         """Close what is open and not in use now."""
 
 

@@ -144,8 +144,8 @@ class DatabaseStore(CountingStore):
     def _is_behind(self, state: StoreState, *, unsure: bool = False) -> bool:
         """Return whether the store decides again, and this process has not heard of that yet.
 
-        A step that the store may have done goes there again only after a sync, which has drained the store: "not applied"
-        means "not done" then. A push begins a generation too, and drains nothing.
+        A step that the store may have done goes there again only after a sync. That has drained the store, so "not
+        applied" means "not done" then. A push begins a generation too, and drains nothing.
         """
         if self.replaces is None or not self._store_decides(state):
             return False
