@@ -16,10 +16,9 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.clock import as_datetime, now_ms
-from axes_async.counters.events import parameters_of
 from axes_async.counters.rules import PARAMETERS
 from axes_async.errors import AxesError
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, AttemptCounter
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, AttemptCounter, counter_columns
 from axes_async.text import printable
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ def _is_locked() -> Q:
     locked = AttemptCounter.objects.locked(as_datetime(now_ms()))
     found = Q()
     for bits in range(1, 1 << len(PARAMETERS)):
-        keys = {f"{name}_key": OuterRef(f"{name}_key") for name in parameters_of(bits)}
+        keys = {column: OuterRef(of_attempt) for column, of_attempt in counter_columns(bits).items()}
         found |= Q(Exists(locked.filter(parameters=bits, **keys)))
     return found
 

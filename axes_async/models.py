@@ -64,7 +64,7 @@ class AccessAttempt(AccessBase):
 
     key = ComputedDigestField(max_length=DIGEST_LENGTH, editable=False)
     username_key = ComputedDigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
-    ip_address_key = ComputedDigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
+    ip_address_key = ComputedDigestField(max_length=DIGEST_LENGTH, editable=False)
     user_agent_key = ComputedDigestField(max_length=DIGEST_LENGTH, editable=False)
     first_attempt_time = models.DateTimeField(_("first attempt time"), default=timezone.now)
     failures_since_start = models.PositiveIntegerField(_("failed logins"))
@@ -75,7 +75,8 @@ class AccessAttempt(AccessBase):
 
         verbose_name = _("access attempt")
         verbose_name_plural = _("access attempts")
-        constraints = (models.UniqueConstraint(fields=("key",), name="axes_async_one_per_client"),)
+        # The key alone would do; with the address before it, the index leads to the attempts of an address, too.
+        constraints = (models.UniqueConstraint(fields=("ip_address_key", "key"), name="axes_async_one_per_client"),)
         indexes = (
             models.Index(fields=("expires_at",), name="axes_async_attempt_expiry", condition=~Q(expires_at=None)),
         )
@@ -183,9 +184,24 @@ class CounterQuerySet(models.QuerySet["AttemptCounter"]):
         )
 
 
-def kinds_with(parameter: Parameter) -> list[int]:
-    """Return ``AttemptCounter.parameters`` of each kind of rule that has ``parameter``."""
-    return [bits for bits in range(1, 1 << len(PARAMETERS)) if parameter in parameters_of(bits)]
+ADDRESS = parameter_bits(("ip_address",))
+"""``AttemptCounter.parameters`` of a rule of the address alone. Its digest is the address's key, and needs no index."""
+
+
+def kinds_with(parameter: Parameter, *, alone: bool = True) -> list[int]:
+    """Return ``AttemptCounter.parameters`` of each kind of rule that has ``parameter``.
+
+    :param alone: with that of the parameter alone.
+    """
+    kinds = [bits for bits in range(1, 1 << len(PARAMETERS)) if parameter in parameters_of(bits)]
+    return kinds if alone else [bits for bits in kinds if bits != parameter_bits((parameter,))]
+
+
+def counter_columns(bits: int) -> dict[str, str]:
+    """Return the columns by which the counters of an attempt under a kind of rules are found, and what they equal."""
+    if bits == ADDRESS:
+        return {"digest": "ip_address_key"}
+    return {f"{name}_key": f"{name}_key" for name in parameters_of(bits)}
 
 
 class AttemptCounter(models.Model):
@@ -237,7 +253,7 @@ class AttemptCounter(models.Model):
             models.Index(
                 fields=("parameters", "ip_address_key"),
                 name="axes_async_by_address",
-                condition=Q(parameters__in=kinds_with("ip_address")),
+                condition=Q(parameters__in=kinds_with("ip_address", alone=False)),
             ),
             # A counter of an agent and something else is found by the other value.
             models.Index(

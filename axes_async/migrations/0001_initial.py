@@ -133,7 +133,7 @@ class Migration(migrations.Migration):
                 ),
                 ("key", axes_async.fields.ComputedDigestField(editable=False, max_length=22)),
                 ("username_key", axes_async.fields.ComputedDigestField(db_index=True, editable=False, max_length=22)),
-                ("ip_address_key", axes_async.fields.ComputedDigestField(db_index=True, editable=False, max_length=22)),
+                ("ip_address_key", axes_async.fields.ComputedDigestField(editable=False, max_length=22)),
                 ("user_agent_key", axes_async.fields.ComputedDigestField(editable=False, max_length=22)),
                 (
                     "first_attempt_time",
@@ -154,7 +154,9 @@ class Migration(migrations.Migration):
                         name="axes_async_attempt_expiry",
                     )
                 ],
-                "constraints": [models.UniqueConstraint(fields=("key",), name="axes_async_one_per_client")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("ip_address_key", "key"), name="axes_async_one_per_client")
+                ],
             },
         ),
         migrations.CreateModel(
@@ -252,7 +254,7 @@ class Migration(migrations.Migration):
                         name="axes_async_by_username",
                     ),
                     models.Index(
-                        condition=models.Q(("parameters__in", [1, 3, 5, 7])),
+                        condition=models.Q(("parameters__in", [3, 5, 7])),
                         fields=["parameters", "ip_address_key"],
                         name="axes_async_by_address",
                     ),

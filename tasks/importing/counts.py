@@ -21,7 +21,7 @@ from axes_async.stores.database.rows import STATE_FIELDS, keep_state, name_clien
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.importing.sources import MOST_FAILURES, Record
-from axes_async.tasks.projection.rows import upsert
+from axes_async.tasks.projection.rows import ATTEMPT_KEY, known_attempts, upsert
 
 ATTEMPT_FIELDS = (
     "attempt_time",
@@ -108,10 +108,10 @@ class Counts:
 
     def _write_attempts(self) -> None:
         now = as_datetime(self.now)
-        for known in AccessAttempt.objects.using(self.using).filter(key__in=self.attempts):
+        for known in known_attempts(self.attempts.values(), self.using):
             if known.expires_at is None or known.expires_at > now:
                 _join(self.attempts[known.key], known)
-        upsert(AccessAttempt, list(self.attempts.values()), key="key", fields=ATTEMPT_FIELDS, using=self.using)
+        upsert(AccessAttempt, list(self.attempts.values()), key=ATTEMPT_KEY, fields=ATTEMPT_FIELDS, using=self.using)
 
     def _write_counters(self) -> None:
         if not self.shares:

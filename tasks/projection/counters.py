@@ -17,7 +17,7 @@ from axes_async.clock import as_ms
 from axes_async.counters.events import AttemptEvent, CounterChange, Kind, parameter_bits, parameters_of
 from axes_async.counters.rules import PARAMETERS, Parameter
 from axes_async.counters.state import CounterState, ends_text
-from axes_async.models import AttemptCounter
+from axes_async.models import ADDRESS, AttemptCounter, counter_columns
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, state_of
 from axes_async.tasks.projection.rows import Columns, Moments
 
@@ -216,14 +216,17 @@ def counters_of(
     """
     shared = Q(pk__in=[])
     for bits in kinds:
-        keys = {f"{name}_key": {getattr(row, f"{name}_key") for row in attempts} - {""} for name in parameters_of(bits)}
+        columns = counter_columns(bits).items()
+        keys = {
+            f"{column}__in": {getattr(row, of_attempt) for row in attempts} - {""} for column, of_attempt in columns
+        }
         if all(keys.values()):
-            shared |= Q(parameters=bits, **{f"{name}__in": values for name, values in keys.items()})
+            shared |= Q(parameters=bits, **keys)
     return counting(using, void=void).filter(shared)
 
 
 def existing_kinds(using: str) -> Iterator[int]:
-    """Return the kinds of rules that there are counters of; an index leads to each."""
+    """Return the kinds of rules that there are counters of; an index leads to each but that of addresses alone."""
     for bits in range(1, 1 << len(PARAMETERS)):
-        if AttemptCounter.objects.using(using).filter(parameters=bits).exists():
+        if bits == ADDRESS or AttemptCounter.objects.using(using).filter(parameters=bits).exists():
             yield bits

@@ -22,7 +22,7 @@ from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, Outbox
 from axes_async.tasks.projection import counters
 from axes_async.tasks.projection.counters import Group, Told, counters_of, keys_under
 from axes_async.tasks.projection.resets import void_attempts_until
-from axes_async.tasks.projection.rows import PORTION, WHO, Columns, Moments, portions, upsert, who
+from axes_async.tasks.projection.rows import ATTEMPT_KEY, PORTION, WHO, Columns, Moments, portions, upsert, who
 
 ATTEMPT_FIELDS = (
     "attempt_time",
@@ -157,7 +157,7 @@ class Projector:
 
     def _attempts(self, events: list[AttemptEvent]) -> None:
         keyed = [(self._keys(event), event) for event in events]
-        rows = self._known_attempts({keys.attempt for keys, _ in keyed})
+        rows = self._known_attempts({(keys.client["ip_address"], keys.attempt) for keys, _ in keyed})
         for keys, event in keyed:
             at = event.time
             last, first, failures, end = rows.get(keys.attempt, _NO_ATTEMPT)[:4]
@@ -177,17 +177,18 @@ class Projector:
             for last, first, failures, end, event, keys in rows.values()
             if event is not None
         ]
-        Columns(AccessAttempt, ATTEMPT, self.using).upsert(values, key="key", fields=ATTEMPT_FIELDS)
+        Columns(AccessAttempt, ATTEMPT, self.using).upsert(values, key=ATTEMPT_KEY, fields=ATTEMPT_FIELDS)
 
-    def _known_attempts(self, keys: set[str]) -> dict[str, Any]:
+    def _known_attempts(self, pairs: set[tuple[str, str]]) -> dict[str, Any]:
         """Return the attempts that have rows, but for those that a reset of everything has yet to delete."""
-        names = ("key", "attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
+        names = (*ATTEMPT_KEY, "attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
         until = self.void_attempts_until
-        condition = None if until is None else Q(attempt_time__gt=until)
-        found = Columns(AccessAttempt, names, self.using).find("key", list(keys), condition=condition)
         return {
             key: (as_ms(last), as_ms(first), failures, 0 if end is None else as_ms(end), None, None)
-            for key, last, first, failures, end in found
+            for _, key, last, first, failures, end in Columns(AccessAttempt, names, self.using).find_pairs(
+                ATTEMPT_KEY, list(pairs)
+            )
+            if until is None or last > until
         }
 
     def _end(self, event: AttemptEvent) -> int:

@@ -19,7 +19,7 @@ from axes_async.client.normalize import canonical_address, canonical_username
 from axes_async.clock import as_datetime, as_ms
 from axes_async.counters.events import parameters_of
 from axes_async.counters.rules import Parameter, Rule, counters_for
-from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, StoreState, kinds_with
+from axes_async.models import ADDRESS, AccessAttempt, AttemptCounter, DrainCursor, StoreState, kinds_with
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, reservations_of, state_of
 from axes_async.tasks.projection.counters import counters_of, counting, existing_kinds, group_of, keys_under
 from axes_async.tasks.projection.rows import delete_portions, portions, upsert
@@ -198,7 +198,9 @@ def counters_in(scope: Scope) -> Q:
     """Return what the counters have in common that are named, each of which is taken back whole."""
     named = Q()
     for name, key in scope.keys.items():
-        one = Q(**{f"{name}_key": key}, parameters__in=kinds_with(name))
+        one = Q(**{f"{name}_key": key}, parameters__in=kinds_with(name, alone=name != "ip_address"))
+        if name == "ip_address":
+            one |= Q(digest=key, parameters=ADDRESS)
         named = named | one if scope.kind == "either" else named & one
     return named or Q(pk__in=[])
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, or_
 from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
@@ -13,6 +14,7 @@ from django.db.models import F, Field, Lookup, Model, Q, QuerySet, UUIDField
 
 from axes_async.clock import as_datetime
 from axes_async.counters.events import AttemptEvent
+from axes_async.models import AccessAttempt
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 if TYPE_CHECKING:
@@ -22,12 +24,17 @@ else:
 
 Row = TypeVar("Row", bound=Model)
 Item = TypeVar("Item")
+Key = str | tuple[str, ...]
 
 PORTION = 500
 """Rows of a statement: SQLite allows 32,766 parameters in one, and a row has up to 20."""
 
 WHO = ("username", "ip_address", "user_agent", "http_accept", "path_info", "attempt_time")
 """The columns that ``who`` returns."""
+
+
+ATTEMPT_KEY = ("ip_address_key", "key")
+"""What names an attempt; one index serves this and the look for the attempts of an address."""
 
 
 class Moments(dict[int, Any]):
@@ -81,6 +88,22 @@ class Columns:
         found: Iterable[tuple[Any, ...]] = query.values_list(*self.names)
         return found
 
+    def find_pairs(self, names: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Any, ...]]:
+        """Return the columns of the rows whose columns ``names`` have one of the ``pairs`` of digests."""
+        if self.connection.vendor != "postgresql":
+            for some in portions(pairs, 100):
+                wanted = [Q(**dict(zip(names, pair, strict=True))) for pair in some]
+                yield from self._manager.filter(reduce(or_, wanted)).order_by().values_list(*self.names)
+        elif pairs:
+            # A join: with two lists, PostgreSQL before 17 looks for each of one with each of the other.
+            given = "unnest(string_to_array(%s, ',')) WITH ORDINALITY AS {} (value, place)"
+            texts = [",".join(values) for values in zip(*pairs, strict=True)]
+            with self.connection.cursor() as cursor:
+                both = f"{given.format('one')} JOIN {given.format('two')} USING (place)"
+                equal = f"{self.columns[names[0]]} = one.value AND {self.columns[names[1]]} = two.value"
+                cursor.execute(f"SELECT {self.listed} FROM {both} JOIN {self.table} ON {equal}", texts)  # noqa: S608
+                yield from cursor.fetchall()
+
     def insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert ``rows``."""
         if not self.takes_copies:
@@ -89,19 +112,20 @@ class Columns:
             with self.connection.cursor() as cursor:
                 self._copy(cursor, self.table, rows)
 
-    def upsert(self, rows: Sequence[tuple[Any, ...]], *, key: str, fields: Iterable[str]) -> None:
+    def upsert(self, rows: Sequence[tuple[Any, ...]], *, key: Key, fields: Iterable[str]) -> None:
         """Insert ``rows``; where one with the same ``key`` is there, set its ``fields`` to the new ones."""
+        key = (key,) if isinstance(key, str) else key
         if not self.takes_copies:
             self._manager.bulk_create(
                 self._instances(rows),
                 batch_size=PORTION,
                 update_conflicts=True,
-                unique_fields=[key] if self.connection.features.supports_update_conflicts_with_target else None,
+                unique_fields=key if self.connection.features.supports_update_conflicts_with_target else None,
                 update_fields=list(fields),
             )
         elif rows:
             sets = ", ".join(f"{self.columns[name]} = EXCLUDED.{self.columns[name]}" for name in fields)
-            self._copy_over(rows, f"ON CONFLICT ({self.columns[key]}) DO UPDATE SET {sets}")
+            self._copy_over(rows, f"ON CONFLICT ({self._named(key)}) DO UPDATE SET {sets}")
 
     def insert_or_lock(self, rows: Sequence[tuple[Any, ...]], *, key: str) -> set[str]:
         """Insert the rows that are missing and lock the others, in the order given; return the keys of the inserted.
@@ -133,6 +157,9 @@ class Columns:
         ):
             for row in rows:
                 copy.write_row(row)
+
+    def _named(self, names: Iterable[str]) -> str:
+        return ", ".join(self.columns[name] for name in names)
 
     @property
     def _manager(self) -> Any:
@@ -169,7 +196,7 @@ def insert(model: type[Row], rows: Sequence[Row], *, using: str) -> None:
     Columns(model, names, using).insert(_values(names, rows))
 
 
-def upsert(model: type[Row], rows: Sequence[Row], *, key: str, fields: Iterable[str], using: str) -> None:
+def upsert(model: type[Row], rows: Sequence[Row], *, key: Key, fields: Iterable[str], using: str) -> None:
     """Insert ``rows``; where one with the same ``key`` is there, set its ``fields`` to the new ones."""
     automatic = model._meta.auto_field
     names = [field.name for field in model._meta.concrete_fields if field is not automatic]
@@ -178,6 +205,13 @@ def upsert(model: type[Row], rows: Sequence[Row], *, key: str, fields: Iterable[
 
 def _values(names: Sequence[str], rows: Sequence[Row]) -> list[tuple[Any, ...]]:
     return list(map(attrgetter(*names), rows))
+
+
+def known_attempts(rows: Iterable[AccessAttempt], using: str) -> QuerySet[AccessAttempt]:
+    """Return the rows in the database that stand for the same clients as ``rows``."""
+    pairs = [(row.ip_address_key, row.key) for row in rows]
+    found = Columns(AccessAttempt, ("id", *ATTEMPT_KEY), using).find_pairs(ATTEMPT_KEY, pairs)
+    return AccessAttempt.objects.using(using).filter(pk__in=[pk for pk, *_ in found])
 
 
 def portions(items: Iterable[Item], size: int = PORTION) -> Iterator[list[Item]]:
