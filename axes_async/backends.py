@@ -9,10 +9,10 @@ from typing import Any
 from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
-from axes_async import guard
 from axes_async.client.normalize import storable
 from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied
+from axes_async.login import reservation
 from axes_async.login.state import Attempt
 
 
@@ -24,12 +24,12 @@ class AxesStandaloneBackend:
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Return ``None``, so that the next backend is asked, or raise ``AttemptDenied``, so that none is."""
-        _refuse_denied(guard.reserve(request, credentials))
+        _refuse_denied(reservation.reserve(request, credentials))
         _refuse_unfit(credentials)
 
     async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Do as ``authenticate``."""
-        _refuse_denied(await guard.areserve(request, credentials))
+        _refuse_denied(await reservation.areserve(request, credentials))
         _refuse_unfit(credentials)
 
 

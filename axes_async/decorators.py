@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
-from axes_async import guard
+from axes_async.guard import look
+from axes_async.login import reservation
 from axes_async.login.responses import alockout_response, lockout_response
 from axes_async.login.state import end_block, open_block, state_of
 
@@ -32,15 +33,15 @@ def axes_dispatch(view: View) -> View:
             state, attempt = state_of(request), None
             try:
                 if request.method in SAFE_METHODS:
-                    await sync_to_async(guard.look)(request)
+                    await sync_to_async(look)(request)
                 else:
-                    attempt = await guard.areserve(request, None)
+                    attempt = await reservation.areserve(request, None)
                     open_block(attempt)
                 if state.denied:
                     return await alockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
             finally:
-                await guard.arelease(end_block(state, attempt))
+                await reservation.arelease(end_block(state, attempt))
 
         return cast("View", aguarded)
 
@@ -49,13 +50,13 @@ def axes_dispatch(view: View) -> View:
         state, attempt = state_of(request), None
         try:
             if request.method in SAFE_METHODS:
-                guard.look(request)
+                look(request)
             else:
-                attempt = guard.reserve(request, None)
+                attempt = reservation.reserve(request, None)
                 open_block(attempt)
             return lockout_response(request, state) if state.denied else view(request, *args, **kwargs)
         finally:
-            guard.release(end_block(state, attempt))
+            reservation.release(end_block(state, attempt))
 
     return cast("View", guarded)
 
@@ -74,7 +75,7 @@ def axes_form_invalid(method: View) -> View:
 
     @wraps(method)
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        state = guard.look(self.request)
+        state = look(self.request)
         return lockout_response(self.request, state) if state.denied else method(self, *args, **kwargs)
 
     return cast("View", guarded)

@@ -1,7 +1,6 @@
-"""The login path: client, rules and store brought together, for every way in.
+"""What a site's own code calls around a password check of its own: ``attempt``, and ``look`` where none is made.
 
-``reserve`` before a password is looked at; ``fail`` or ``succeed`` when it has been; ``release`` for what is left open.
-Everything else in the package calls these and decides nothing of its own.
+What they stand on is in ``login``: reservations before a password is looked at, settlements afterwards.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from axes_async.errors import AttemptDenied, StoreUnavailable
 from axes_async.login.attempt import client_behind, mark_locked
 from axes_async.login.reservation import REFUSED, arelease, areserve, release, reserve
 from axes_async.login.rules import counters_of
-from axes_async.login.settlement import fail, log_out, succeed
+from axes_async.login.settlement import fail, succeed
 from axes_async.login.state import Attempt, AxesState, end_block, enter_block, is_detached, leave, open_block, state_of
 from axes_async.stores.factory import get_failover
 
-__all__ = ["arelease", "areserve", "attempt", "fail", "log_out", "look", "release", "reserve", "succeed"]
+__all__ = ["attempt", "look"]
 
 log = logging.getLogger(__name__)
 

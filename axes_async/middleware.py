@@ -9,9 +9,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from axes_async import guard
 from axes_async.conf import get_settings
-from axes_async.login import state
+from axes_async.login import reservation, state
 from axes_async.login.attempt import client_behind, mark_locked_by_site
 from axes_async.login.responses import alockout_response, lockout_response
 
@@ -51,7 +50,7 @@ class AxesMiddleware:
             response = cast("Response", self.get_response(request))
         finally:
             state.leave(token)
-            guard.release(current.attempts)
+            reservation.release(current.attempts)
         return response if _stands(request, response, current) else lockout_response(request, current, response)
 
     async def _serve_async(self, request: HttpRequest) -> Response:
@@ -62,7 +61,7 @@ class AxesMiddleware:
             response = await cast("Awaitable[Response]", self.get_response(request))
         finally:
             state.leave(token)
-            await guard.arelease(current.attempts)
+            await reservation.arelease(current.attempts)
         return response if _stands(request, response, current) else await alockout_response(request, current, response)
 
 

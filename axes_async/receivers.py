@@ -1,4 +1,4 @@
-"""Django's auth signals, handed to the guard."""
+"""Django's auth signals, handed to the settlement."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out, user_lo
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 
-from axes_async import guard
 from axes_async.conf import get_settings
+from axes_async.login import settlement
 
 LOGIN_ID = "_axes_login"
 """Session key under which a login's id waits for the logout; the session's own key may change in between."""
@@ -29,7 +29,7 @@ def on_login_failed(
     sender: Any, credentials: Mapping[str, Any] | None = None, request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
     """Count a failure."""
-    guard.fail(request, credentials)
+    settlement.fail(request, credentials)
 
 
 def on_logged_in(sender: Any, user: AbstractBaseUser, request: HttpRequest | None = None, **kwargs: Any) -> None:
@@ -37,7 +37,7 @@ def on_logged_in(sender: Any, user: AbstractBaseUser, request: HttpRequest | Non
     if not get_settings().enabled:
         return
     session = _session(request)
-    login = guard.succeed(request, user.get_username(), session_hash=session_hash(session))
+    login = settlement.succeed(request, user.get_username(), session_hash=session_hash(session))
     # Only a session that is going to be saved anyway: a login without one must not create one.
     if session is not None and session.modified and not get_settings().disable_access_log:
         session[LOGIN_ID] = login
@@ -51,7 +51,7 @@ def on_logged_out(
         return
     session = _session(request)
     login = session.get(LOGIN_ID, "") if session is not None and session.accessed else ""
-    guard.log_out(request, user.get_username(), session_hash=session_hash(session), login=login)
+    settlement.log_out(request, user.get_username(), session_hash=session_hash(session), login=login)
 
 
 def session_hash(session: SessionBase | None) -> str:

@@ -11,9 +11,9 @@ from asgiref.sync import async_to_sync
 from django.http import HttpRequest
 from django.test import RequestFactory
 
-from axes_async import guard
 from axes_async.client.identity import identify
 from axes_async.counters.rules import Counter, Rule, counters_for
+from axes_async.login import reservation, settlement
 
 
 def request_from(address: str, agent: str = "tests") -> HttpRequest:
@@ -24,18 +24,18 @@ def request_from(address: str, agent: str = "tests") -> HttpRequest:
 def failure(username: str | None = "alice", address: str = "192.0.2.1", agent: str = "tests") -> bool:
     """Try a wrong password; return whether it was looked at."""
     request = request_from(address, agent)
-    attempt = guard.reserve(request, {"username": username})
-    guard.fail(request, {"username": username})
+    attempt = reservation.reserve(request, {"username": username})
+    settlement.fail(request, {"username": username})
     return attempt is not None and not attempt.denied
 
 
 def success(username: str = "alice", address: str = "192.0.2.1", agent: str = "tests") -> bool:
     """Try the right password; return whether it was looked at."""
     request = request_from(address, agent)
-    attempt = guard.reserve(request, {"username": username})
+    attempt = reservation.reserve(request, {"username": username})
     if attempt is None or attempt.denied:
         return False
-    guard.succeed(request, username)
+    settlement.succeed(request, username)
     return True
 
 

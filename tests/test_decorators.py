@@ -145,7 +145,7 @@ def test_a_locked_client_does_not_reach_a_guarded_view(post: Post, client: Clien
     assert CALLS == []
 
 
-def test_a_guarded_view_holds_a_place_only_while_it_runs(post: Post, valkey: redis.Redis) -> None:
+def test_a_guarded_view_holds_a_reservation_only_while_it_runs(post: Post, valkey: redis.Redis) -> None:
     assert [post(url="/form/").status_code for _ in range(5)] == [204] * 5
     assert reservations_held(valkey) == 0
 
@@ -178,7 +178,7 @@ def test_a_name_that_comes_late_is_counted_once_under_every_rule(
     assert CountingBackend.checks == 3
 
 
-def test_tries_at_a_locked_name_hold_no_places_of_the_address(alice: User, client: Client, settings: Any) -> None:
+def test_tries_at_a_locked_name_hold_no_reservations_of_the_address(alice: User, client: Client, settings: Any) -> None:
     settings.AXES_LOCKOUT_PARAMETERS = ["ip_address", "username"]
 
     def attempt(name: str, address: str) -> int:
@@ -218,7 +218,7 @@ def test_a_denied_attempt_that_the_view_does_not_catch_is_the_lockout_response(p
     assert (response.status_code, response.json()["failure_limit"]) == (429, 3)
 
 
-def test_a_block_that_settles_nothing_gives_its_place_back(rf: RequestFactory, valkey: redis.Redis) -> None:
+def test_a_block_that_settles_nothing_releases_its_reservation(rf: RequestFactory, valkey: redis.Redis) -> None:
     for _ in range(4):
         with guard.attempt(rf.post("/"), {"username": "alice"}):
             assert reservations_held(valkey) == 1

@@ -1,4 +1,4 @@
-"""The end of a request: places are given back, and what is switched off leaves no trace."""
+"""The end of a request: reservations are released, and what is switched off leaves no trace."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from django.urls import path
 
 from axes_async import guard, signals
 from axes_async.conf import get_settings
+from axes_async.login import reservation
 from axes_async.login.state import AxesState, state_of
 from axes_async.middleware import AxesMiddleware
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
@@ -65,7 +66,20 @@ def one_after_the_other(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"told": told})
 
 
+def lock_out(request: HttpRequest) -> HttpResponse:
+    """Say that the client is locked out, as views written for django-axes may."""
+    request.axes_locked_out = True  # type: ignore[attr-defined]
+    return HttpResponse("a page")
+
+
+async def alock_out(request: HttpRequest) -> HttpResponse:
+    """Do as ``lock_out``."""
+    return lock_out(request)
+
+
 urlpatterns = [
+    path("lock-out/", lock_out),
+    path("async-lock-out/", alock_out),
     path("one-after-the-other/", one_after_the_other),
     path("home/", home),
     path("sign-in/", sign_in),
@@ -84,7 +98,7 @@ def _urls(settings: Any) -> None:
     SEEN.clear()
 
 
-def test_a_password_check_that_logs_nobody_in_gives_its_place_back(
+def test_a_password_check_that_logs_nobody_in_releases_its_reservation(
     alice: User, post: Post, valkey: redis.Redis
 ) -> None:
     assert [post(password=PASSWORD, url="/check-only/").status_code for _ in range(5)] == [204] * 5
@@ -93,7 +107,7 @@ def test_a_password_check_that_logs_nobody_in_gives_its_place_back(
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
-def test_an_exception_after_the_password_check_gives_the_place_back(
+def test_an_exception_after_the_password_check_releases_the_reservation(
     alice: User, client: Client, valkey: redis.Redis, status: int
 ) -> None:
     client.raise_request_exception = False
@@ -108,11 +122,11 @@ def test_an_exception_after_a_wrong_password_is_still_a_failure(alice: User, cli
     assert [client.post("/break/?with=500", form).status_code for _ in range(4)] == [500, 500, 429, 429]
 
 
-def test_an_exception_that_no_one_caught_gives_the_place_back(
+def test_an_exception_that_no_one_caught_releases_the_reservation(
     alice: User, rf: RequestFactory, valkey: redis.Redis
 ) -> None:
     def view(request: HttpRequest) -> HttpResponse:
-        guard.reserve(request, {"username": "alice"})
+        reservation.reserve(request, {"username": "alice"})
         assert reservations_held(valkey) == 1
         raise RuntimeError
 
@@ -121,9 +135,9 @@ def test_an_exception_that_no_one_caught_gives_the_place_back(
     assert reservations_held(valkey) == 0
 
 
-def test_an_async_view_that_breaks_gives_the_place_back(rf: RequestFactory, valkey: redis.Redis) -> None:
+def test_an_async_view_that_breaks_releases_the_reservation(rf: RequestFactory, valkey: redis.Redis) -> None:
     async def view(request: HttpRequest) -> HttpResponse:
-        await guard.areserve(request, {"username": "alice"})
+        await reservation.areserve(request, {"username": "alice"})
         raise RuntimeError
 
     async def serve() -> None:
@@ -233,7 +247,7 @@ class BasicAuthentication:
         return self.get_response(request)
 
 
-def test_a_password_that_a_middleware_further_out_has_tried_gives_its_place_back(
+def test_a_password_that_a_middleware_further_out_has_tried_releases_its_reservation(
     alice: User, settings: Any, client: Client, valkey: redis.Redis
 ) -> None:
     *others, ours = settings.MIDDLEWARE
@@ -250,3 +264,20 @@ def test_what_is_told_of_a_lockout_is_not_told_of_the_next_attempt(client: Clien
     told = client.post("/one-after-the-other/", {"username": names}).json()["told"]
     assert told[-2][0]
     assert told[-1] == [False, 0, 0, None]
+
+
+@pytest.mark.parametrize("url", ["/lock-out/", "/async-lock-out/"])
+@pytest.mark.parametrize(("cooloff", "wait"), [(None, None), (2, "7200")])
+def test_a_view_that_says_so_itself_gets_the_lockout_response(
+    client: Client, settings: Any, valkey: redis.Redis, url: str, cooloff: int | None, wait: str | None
+) -> None:
+    settings.AXES_COOLOFF_TIME = cooloff
+    response = client.get(url)
+    assert (response.status_code, response.get("Retry-After")) == (429, wait)
+    assert b"Too many failed login attempts" in response.content
+    assert kept_keys(valkey) == []
+
+
+@override_settings(AXES_ENABLED=False)
+def test_switched_off_a_view_may_say_what_it_likes(client: Client) -> None:
+    assert client.get("/lock-out/").content == b"a page"

@@ -143,7 +143,7 @@ import django
 django.setup()
 from django.apps import apps
 from django.test import RequestFactory
-from axes_async import guard
+from axes_async.login import reservation, settlement
 from axes_async.stores.factory import get_store
 request = RequestFactory().post("/sign-in/", REMOTE_ADDR="127.0.0.1")
 %s
@@ -154,8 +154,8 @@ print(json.dumps([type(get_store()).__name__,
 FAIL = """
 from axes_async.tasks.sync import sync
 sync()
-guard.reserve(request, {"username": "alice"})
-guard.fail(request, {"username": "alice"})
+reservation.reserve(request, {"username": "alice"})
+settlement.fail(request, {"username": "alice"})
 """
 
 

@@ -41,7 +41,7 @@ class AxesSettings:
     username_callable: Callable[[HttpRequest | None, Mapping[str, Any] | None], Any] | None = None
     """Returns the username of a request and credentials."""
     username_canonicalizer: Callable[[str], str | None] | None = None
-    """Returns the form of a username that counters use; ``None`` for ``client.fold_username``."""
+    """Returns the form of a username that counters use; ``None`` for ``client.normalize.fold_username``."""
     client_ip_callable: Callable[[HttpRequest], Any] | None = None
     """Returns the address of the client behind a request."""
     client_str_callable: Callable[..., Any] | None = None
@@ -138,7 +138,7 @@ class AxesSettings:
     reserve_wait: float = 1.0
     """Seconds an attempt waits at most while open reservations of the same client leave no room."""
     reserve_lease: float = 30.0
-    """Seconds after which a reservation that was never settled is given back."""
+    """Seconds after which a reservation that was never settled ends."""
     store_timeout: float = 0.07
     """Seconds to wait for the store's connection, and for its answer."""
     on_store_failure: Literal["database", "deny", "allow"] = "database"

@@ -1,6 +1,6 @@
 """Reservations of attempts: made before a password is looked at, and released if nothing else settles them.
 
-``guard`` is what the rest of the package calls; what a settled attempt counts for is decided in ``settlement``.
+What a settled attempt counts for is decided in ``settlement``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What became of an attempt: a failure that counts, a login that is recorded, a logout.
 
-Each settles the reservations that were made for it; ``guard`` is what the rest of the package calls.
+Each settles the reservations that were made for it.
 """
 
 from __future__ import annotations

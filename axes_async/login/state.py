@@ -1,6 +1,6 @@
 """What is known of the attempts in one request: ``request.axes``.
 
-One typed object, the same for sync and async code. It decides nothing; the login path writes it, the ways out read it.
+One typed object, the same for sync and async code. It decides nothing: the login path writes it, the ways out read it.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from axes_async import guard, signals
 from axes_async.client import exemptions
 from axes_async.counters.events import worth_a_row
 from axes_async.decorators import axes_dispatch, axes_form_invalid
+from axes_async.login import reservation, settlement
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
 from tests.actions import counter_keys, in_a_loop, request_from, reservations_held
 from tests.conftest import PASSWORD
@@ -261,7 +262,7 @@ def test_refused_clients_are_remembered_within_bounds(
     monkeypatch.setattr(exemptions, "REMEMBERED", 3)
     settings.AXES_IP_BLACKLIST = ["192.0.2.0/24"]
     for number in [*range(5), 4, 4]:
-        guard.reserve(rf.post("/", REMOTE_ADDR=f"192.0.2.{number}"), {"username": "alice"})
+        reservation.reserve(rf.post("/", REMOTE_ADDR=f"192.0.2.{number}"), {"username": "alice"})
     assert {key: count for key, (count, _) in exemptions._refusals.items()} == {
         "192.0.2.2": 1, "192.0.2.3": 1, "192.0.2.4": 3,
     }  # fmt: skip
@@ -339,7 +340,7 @@ def test_an_exempt_name_opens_no_place_for_another_in_the_same_request(settings:
 
 
 def test_an_exempt_login_that_is_not_carried_out_opens_no_place_for_another(alice: User, settings: Any) -> None:
-    """The second name must take a place, though the attempt of the first is still open."""
+    """The second name must get a reservation, though the attempt of the first is still open."""
     settings.AXES_WHITELIST_CALLABLE = is_alice
     for _ in range(4):
         request = RequestFactory().post("/")
@@ -443,7 +444,7 @@ def test_without_an_admin_in_the_urls_nobody_is_turned_away_and_nothing_breaks(
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_whitelist_that_changes_its_mind_leaves_no_place_and_lets_no_guess_through(
+def test_a_whitelist_that_changes_its_mind_leaves_no_reservation_and_lets_no_guess_through(
     settings: Any, valkey: redis.Redis, seed: int
 ) -> None:
     chance, exempt = random.Random(seed), set[str]()
@@ -456,14 +457,14 @@ def test_a_whitelist_that_changes_its_mind_leaves_no_place_and_lets_no_guess_thr
         for _ in range(chance.randint(1, 4)):
             exempt = set(chance.sample("abcd", 2))
             name = chance.choice("abcd")
-            held = guard.reserve(request, {"username": name} if chance.random() < 0.8 else None)
+            held = reservation.reserve(request, {"username": name} if chance.random() < 0.8 else None)
             assert held is not None
             if held.denied or chance.random() < 0.3:
                 continue
-            held = guard.reserve(request, {"username": name})
+            held = reservation.reserve(request, {"username": name})
             assert held is not None
             looked_at += not held.denied and name not in exempt
-            guard.fail(request, {"username": name})
-        guard.release(request.axes.attempts)  # type: ignore[attr-defined]
+            settlement.fail(request, {"username": name})
+        reservation.release(request.axes.attempts)  # type: ignore[attr-defined]
         assert reservations_held(valkey) == 0
     assert looked_at <= 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -16,6 +16,7 @@ from django.test.client import MULTIPART_CONTENT
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from axes_async.client import identity
 from axes_async.client.identity import identify, username_from
 from axes_async.client.normalize import (
     CANONICAL_LENGTH,
@@ -91,8 +92,17 @@ def test_a_name_of_any_type_has_a_text(given: object, shown: str | None) -> None
     assert identify(None, {"username": given}).username == shown
 
 
-def test_the_user_models_own_field_counts_first(monkeypatch: pytest.MonkeyPatch, rf: RequestFactory) -> None:
+@pytest.fixture
+def _email_as_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have a user model whose users are known by their e-mail address."""
+    identity._fields_of.cache_clear()
     monkeypatch.setattr(User, "USERNAME_FIELD", "email")
+    yield
+    identity._fields_of.cache_clear()
+
+
+@pytest.mark.usefixtures("_email_as_name")
+def test_the_user_models_own_field_counts_first(rf: RequestFactory) -> None:
     assert username_from(None, {"email": "a@b.c", "username": "alice"}) == "a@b.c"
     assert username_from(None, {"username": "alice"}) == "alice"
     assert username_from(rf.post("/", {"email": "a@b.c"}), None) == "a@b.c"

@@ -95,14 +95,16 @@ async def test_many_async_guesses_at_once_get_no_more_than_the_limit(alice: User
 
 
 @in_a_loop
-async def test_an_async_login_gives_its_place_back(alice: User, async_client: AsyncClient, valkey: redis.Redis) -> None:
+async def test_an_async_login_releases_its_reservation(
+    alice: User, async_client: AsyncClient, valkey: redis.Redis
+) -> None:
     assert [await post(async_client, password=PASSWORD) for _ in range(4)] == [204] * 4
     assert reservations_held(valkey) == 0
 
 
 @pytest.mark.parametrize("url", ["/check-only/", "/own/", "/guarded/"])
 @in_a_loop
-async def test_what_an_async_view_leaves_open_is_given_back(
+async def test_what_an_async_view_leaves_open_is_released(
     alice: User, async_client: AsyncClient, valkey: redis.Redis, url: str
 ) -> None:
     assert [await post(async_client, url, password=PASSWORD) for _ in range(4)] == [204] * 4
@@ -122,7 +124,7 @@ async def test_an_exception_in_an_async_check_counts_as_nothing(
 
 
 @in_a_loop
-async def test_a_cancelled_request_gives_its_place_back(alice: User, valkey: redis.Redis) -> None:
+async def test_a_cancelled_request_releases_its_reservation(alice: User, valkey: redis.Redis) -> None:
     request = AsyncRequestFactory().post("/")
     inside = asyncio.Event()
 
@@ -154,7 +156,7 @@ async def test_looking_at_an_async_view_is_no_attempt_and_a_locked_client_does_n
 
 
 @in_a_loop
-async def test_a_busy_wait_leaves_the_loop_to_others_and_ends_when_a_place_comes_free(
+async def test_a_busy_wait_leaves_the_loop_to_others_and_ends_when_a_reservation_ends(
     alice: User, async_client: AsyncClient, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counters, waiting, sleep = address_counters(), asyncio.Event(), asyncio.sleep

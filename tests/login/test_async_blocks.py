@@ -120,7 +120,7 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @in_a_loop
-async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_none_behind(
+async def test_a_client_that_leaves_while_it_waits_for_a_reservation_leaves_none_behind(
     alice: User, async_client: AsyncClient, redis_store: RedisStore, valkey: redis.Redis, settings: Any,
     monkeypatch: pytest.MonkeyPatch, way: Way,
 ) -> None:  # fmt: skip
@@ -148,7 +148,7 @@ async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_none_behin
 
 @pytest.mark.parametrize("way", WAYS)
 @in_a_loop
-async def test_a_client_that_leaves_while_its_place_is_reserved_leaves_none_behind(
+async def test_a_client_that_leaves_while_its_reservation_is_made_leaves_none_behind(
     alice: User, async_client: AsyncClient, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch, way: Way
 ) -> None:
     loop, reserved, left, reserve = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), RedisStore.reserve
@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_while_its_place_is_reserved_leaves_none_behi
 
 @pytest.mark.parametrize("way", WAYS[1:])
 @in_a_loop
-async def test_a_client_that_leaves_while_its_password_is_checked_gives_its_place_back(
+async def test_a_client_that_leaves_while_its_password_is_checked_releases_its_reservation(
     async_client: AsyncClient, valkey: redis.Redis, way: Way
 ) -> None:
     task = asyncio.ensure_future(way(async_client))
@@ -186,7 +186,7 @@ async def test_a_client_that_leaves_while_its_password_is_checked_gives_its_plac
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("url", VIEWS)
-async def test_a_connection_that_is_closed_gives_its_place_back(valkey: redis.Redis, url: str) -> None:
+async def test_a_connection_that_is_closed_releases_its_reservation(valkey: redis.Redis, url: str) -> None:
     body = b"username=alice"
     scope = {
         "type": "http",

@@ -18,11 +18,14 @@ from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
 from axes_async.login import attempt as attempts
 from axes_async.login.state import AxesState
-from axes_async.models import AccessFailureLog
+from axes_async.models import AccessFailureLog, AttemptCounter
+from axes_async.utils import reset
 from tests import servers
-from tests.actions import reservations_held
+from tests.actions import failure, request_from, reservations_held
 from tests.site import CountingBackend
 from tests.stores.test_concurrency import at_once
+
+HOME = "192.0.2.1"
 
 Drain = Callable[[], int]
 Post = Callable[..., Any]
@@ -80,7 +83,7 @@ def test_of_50_blocks_at_once_outside_any_request_5_look_at_the_password(setting
     assert reservations_held(valkey) == 0
 
 
-def test_a_block_outside_any_request_holds_a_place_until_its_end(settings: Any, valkey: redis.Redis) -> None:
+def test_a_block_outside_any_request_holds_a_reservation_until_its_end(settings: Any, valkey: redis.Redis) -> None:
     settings.AXES_LOCKOUT_PARAMETERS = ["username"]
     for _ in range(4):
         with guard.attempt(None, {"username": "alice"}):
@@ -104,7 +107,9 @@ def test_a_block_that_cannot_be_entered_leaves_nothing_in_the_context(
 
 
 @pytest.mark.parametrize("inner", ["alice", "bob"])
-def test_a_block_within_a_block_leaves_its_place_to_the_one_around_it(post: Post, client: Client, inner: str) -> None:
+def test_a_block_within_a_block_leaves_its_reservation_to_the_one_around_it(
+    post: Post, client: Client, inner: str
+) -> None:
     HELD.clear()
     for tell in ("outer", "late", "inner"):
         client.post("/blocks/", {"outer": "alice", "inner": inner, "tell": tell})
@@ -122,3 +127,20 @@ def test_a_password_that_both_blocks_tell_of_is_one_failure_and_one_for_each_nam
     drain()
     assert AccessFailureLog.objects.count() == failures
     assert set(AccessFailureLog.objects.values_list("username", flat=True)) == {"alice", inner}
+
+
+@pytest.mark.parametrize("who", [{}, {"ip": HOME}], ids=str)
+@pytest.mark.parametrize("has_row", [True, False])
+def test_a_reset_keeps_the_reservations_of_passwords_that_are_being_looked_at(
+    drain: Drain, valkey: redis.Redis, settings: Any, who: dict[str, Any], has_row: bool
+) -> None:
+    settings.AXES_RESERVE_WAIT = 0
+    failure("alice", HOME)
+    drain()
+    if not has_row:
+        AttemptCounter.objects.all().delete()
+    with guard.attempt(request_from(HOME), {"username": "alice"}):
+        reset(**who)
+        assert reservations_held(valkey) == 1
+        assert [failure("alice", HOME) for _ in range(3)] == [True, True, False], "the block may yet be the third"
+    assert reservations_held(valkey) == 0

@@ -21,7 +21,7 @@ from django.utils.functional import lazystr
 from axes_async.decorators import axes_dispatch
 from axes_async.stores.redis.store import RedisStore
 from tests.conftest import PASSWORD
-from tests.login.test_responses import hold_places
+from tests.login.test_responses import hold_reservations
 from tests.site import async_sign_in, home, sign_in
 from tests.test_decorators import GuardedLoginView
 
@@ -145,7 +145,7 @@ class TestCallable:
 
     @override_settings(AXES_LOCKOUT_CALLABLE=teapot)
     def test_a_busy_client_is_not_its_business(self, post: Post, redis_store: RedisStore) -> None:
-        hold_places(redis_store)
+        hold_reservations(redis_store)
         assert (post().status_code, CALLS) == (429, [])
 
     @override_settings(AXES_LOCKOUT_CALLABLE=lambda request, response, credentials: response)
@@ -231,7 +231,7 @@ class TestWords:
 
     @override_settings(AXES_COOLOFF_MESSAGE="Soon.", AXES_PERMALOCK_MESSAGE="Ask us.")
     def test_they_are_for_lockouts_alone(self, post: Post, redis_store: RedisStore) -> None:
-        hold_places(redis_store)
+        hold_reservations(redis_store)
         assert "at once" in post().content.decode()
 
 

@@ -37,12 +37,12 @@ def locked_out(post: Post, **extra: Any) -> Any:
     return post(**extra)
 
 
-def hold_places(store: RedisStore, places: int = 3) -> None:
-    """Take places of the test client's address, as attempts do whose passwords are still being looked at."""
+def hold_reservations(store: RedisStore, number: int = 3) -> None:
+    """Make reservations of the test client's address, as attempts do whose passwords are still being looked at."""
     client = identify(RequestFactory().get("/"), None)
     counters = counters_for([Rule(parameters=("ip_address",), limit=3, cooloff=None)], client.canonical)
-    for place in range(places):
-        store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
+    for token in range(number):
+        store.reserve(f"{token:016}", counters, None, lease=30_000, extend=False)
 
 
 def test_a_lockout_is_answered_with_429_and_is_never_cached(post: Post) -> None:
@@ -132,7 +132,7 @@ def test_a_lockout_that_only_a_reset_ends_names_no_time(post: Post) -> None:
 
 @override_settings(AXES_RESERVE_WAIT=0, AXES_HTTP_RESPONSE_CODE=403)
 def test_a_busy_client_is_told_to_come_back_in_a_second(post: Post, redis_store: RedisStore) -> None:
-    hold_places(redis_store)
+    hold_reservations(redis_store)
     response = post(password=PASSWORD)
     assert (response.status_code, response["Retry-After"]) == (429, "1")
     assert response["Cache-Control"] == "no-store"
@@ -143,7 +143,7 @@ def test_a_busy_client_is_told_to_come_back_in_a_second(post: Post, redis_store:
 def test_being_turned_away_as_busy_counts_as_nothing(
     post: Post, redis_store: RedisStore, drain: Callable[[], int]
 ) -> None:
-    hold_places(redis_store)
+    hold_reservations(redis_store)
     assert post().status_code == 429
     assert drain() == 0
 

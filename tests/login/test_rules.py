@@ -16,6 +16,7 @@ from django.test import Client, RequestFactory
 from axes_async import guard
 from axes_async.conf import get_settings
 from axes_async.decorators import axes_dispatch
+from axes_async.login import reservation
 from axes_async.login.rules import longest_cooloff, rules_for
 from axes_async.models import AccessAttempt, AttemptCounter
 from axes_async.utils import reset, reset_request
@@ -99,7 +100,7 @@ def test_before_a_view_a_callable_is_asked_without_credentials(settings: Any, rf
     request = rf.get("/")
     axes_dispatch(lambda request: None)(request)
     assert asked == [(request, None)]
-    guard.reserve(None, {"username": "alice"})
+    reservation.reserve(None, {"username": "alice"})
     assert asked[1:] == [(None, {"username": "alice"})]
 
 
@@ -296,10 +297,10 @@ def test_a_limit_that_is_lowered_by_a_later_name_in_the_same_request_holds(setti
     for _ in range(3):
         failure("bob", A)
     request = request_from(A)
-    first = guard.reserve(request, {"username": "bob"})
+    first = reservation.reserve(request, {"username": "bob"})
     assert first is not None
     assert not first.denied
-    second = guard.reserve(request, {"username": "alice"})
+    second = reservation.reserve(request, {"username": "alice"})
     assert second is not None
     assert second.denied
 

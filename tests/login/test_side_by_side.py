@@ -47,7 +47,7 @@ async def blocks_at_once(request: HttpRequest) -> HttpResponse:
 
 @axes_dispatch
 async def in_a_task_of_its_own(request: HttpRequest) -> HttpResponse:
-    """Try a password in a task that is waited for, within places that are held."""
+    """Try a password in a task that is waited for, within reservations that are held."""
     async with guard.attempt(request, {"username": "alice"}):
         await asyncio.create_task(aauthenticate(request, username="alice", password="wrong"))
         await asyncio.create_task(aauthenticate(request, username="alice", password="wrong"))
@@ -97,7 +97,7 @@ def test_a_task_within_an_attempt_waits_for_none_of_it(alice: User, valkey: redi
     assert reservations_held(valkey) == 0
 
 
-def test_a_block_within_a_block_leaves_its_turn_to_the_next_task(settings: Any, client: Client, drain: Drain) -> None:
+def test_a_block_within_a_block_keeps_no_other_task_waiting(settings: Any, client: Client, drain: Drain) -> None:
     settings.AXES_RESERVE_WAIT = 0.3
     assert client.post("/tasks/").status_code == 401
     drain()

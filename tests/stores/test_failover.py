@@ -22,6 +22,7 @@ from axes_async.counters.rules import Counter, Rule, counters_for
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied, StoreBusy, StoreIncomplete, StoreUnavailable
 from axes_async.handlers.proxy import AxesProxyHandler
+from axes_async.login import reservation, settlement
 from axes_async.models import AttemptCounter, OutboxEvent, StoreState
 from axes_async.stores import failover as failover_module
 from axes_async.stores import recent
@@ -484,7 +485,7 @@ class TestDeny:
         request = request_from("192.0.2.1")
         user_login_failed.send(sender=__name__, credentials={"username": "bob"}, request=request)
         user_logged_in.send(sender=User, user=alice, request=request)
-        guard.log_out(request, "alice")
+        settlement.log_out(request, "alice")
         for told in ("Failure not counted", "Login not recorded", "Logout not recorded"):
             assert caplog.text.count(told) == 1
 
@@ -559,15 +560,15 @@ def test_a_store_that_fails_between_two_attempts_of_a_request_keeps_no_reservati
 ) -> None:
     settings.AXES_ON_STORE_FAILURE, settings.AXES_LOCKOUT_PARAMETERS = "deny", ["username"]
     request = request_from("192.0.2.1")
-    guard.reserve(request, {"username": "alice"})
+    reservation.reserve(request, {"username": "alice"})
     get_failover().watch.is_away = True
-    denied = guard.reserve(request, {"username": "bob"})
+    denied = reservation.reserve(request, {"username": "bob"})
     assert denied is not None
     assert denied.denied
     get_failover().watch.is_away = False
-    guard.reserve(request, {"username": "carol"})
-    guard.fail(request, {"username": "carol"})
-    guard.release(request.axes.attempts)  # type: ignore[attr-defined]
+    reservation.reserve(request, {"username": "carol"})
+    settlement.fail(request, {"username": "carol"})
+    reservation.release(request.axes.attempts)  # type: ignore[attr-defined]
     assert reservations_held(valkey) == 0
 
 
@@ -578,7 +579,7 @@ def test_a_database_that_fails_is_no_store_to_look_after(settings: Any, monkeypa
         raise StoreUnavailable("The database: OperationalError")
 
     monkeypatch.setattr(DatabaseStore, "_run", away)
-    denied = guard.reserve(request_from("192.0.2.1"), {"username": "alice"})
+    denied = reservation.reserve(request_from("192.0.2.1"), {"username": "alice"})
     assert denied is not None
     assert denied.denied
     assert not get_failover().is_away

@@ -1,4 +1,4 @@
-"""Rows that an attack has made disagree with the counters: resets without rows, and events that no database takes."""
+"""Lockouts that no row speaks of, and events that no database takes: what a reset and a drain make of them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import redis
-import time_machine
 from django.db import DatabaseError, InterfaceError, OperationalError
 
-from axes_async import guard
 from axes_async.counters.events import AttemptEvent
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.drain import _database
-from axes_async.tasks.projection import projector as fold
-from axes_async.tasks.reset import reset_event
+from axes_async.tasks.projection.projector import Projector
 from axes_async.utils import reset
-from tests.actions import failure, request_from, success
-from tests.login.test_async import places_held
-from tests.tasks.test_drain import in_store_and_rows
+from tests.actions import failure, success
 
 Drain = Callable[[], int]
 Lose = Callable[[], None]
@@ -31,7 +25,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 @pytest.fixture(autouse=True)
 def _a_database_untried() -> Iterator[None]:
-    """Leave no rest of the database to the next test."""
+    """Let the next test find the database as it is."""
     yield
     _database.succeeded()
 
@@ -48,7 +42,7 @@ def lose(request: pytest.FixtureRequest, settings: Any, drain: Drain, monkeypatc
 
     def poisoned_events() -> None:
         with monkeypatch.context() as broken:
-            broken.setattr(fold.Fold, "flush", _refuse)
+            broken.setattr(Projector, "_write", _refuse)
             lock_alice()
             drain()
 
@@ -64,10 +58,8 @@ def lose(request: pytest.FixtureRequest, settings: Any, drain: Drain, monkeypatc
     return {"overflow": full_outbox, "set aside": poisoned_events, "deleted": deleted_rows}[request.param]
 
 
-def _refuse(self: fold.Fold) -> None:
-    if self.pending:
-        self.pending = []
-        raise DatabaseError("no event can be written")
+def _refuse(self: Projector, entries: Any) -> None:
+    raise DatabaseError("no event can be written")
 
 
 @pytest.mark.parametrize("rules", [["ip_address"], ["username"], [["username", "ip_address"]]], ids=str)
@@ -114,63 +106,20 @@ def test_a_reset_of_another_lifts_no_lockout_that_no_row_speaks_of(
     assert not success("alice", HOME)
 
 
-@pytest.mark.parametrize("who", [{}, {"ip": HOME}], ids=str)
-@pytest.mark.parametrize("has_row", [True, False])
-def test_a_reset_keeps_the_places_of_passwords_that_are_being_looked_at(
-    drain: Drain, valkey: redis.Redis, settings: Any, who: dict[str, Any], has_row: bool
-) -> None:
-    settings.AXES_RESERVE_WAIT = 0
-    failure("alice", HOME)
-    drain()
-    if not has_row:
-        AttemptCounter.objects.all().delete()
-    with guard.attempt(request_from(HOME), {"username": "alice"}):
-        reset(**who)
-        assert places_held(valkey) == 1
-        assert [failure("alice", HOME) for _ in range(3)] == [True, True, False], "the block may yet be the third"
-    assert places_held(valkey) == 0
-
-
-def test_failures_behind_a_reset_that_is_carried_out_late_are_kept(
-    drain: Drain, redis_store: RedisStore, settings: Any
-) -> None:
-    settings.AXES_FAILURE_LIMIT = 10
-    for _ in range(3):
-        failure("alice", HOME)
-    drain()
-    redis_store.record(reset_event())
-    for _ in range(2):
-        failure("alice", HOME)
-    drain()
-    stored, rows = in_store_and_rows(redis_store)
-    assert list(stored.values()) == list(rows.values()) == [2]
-
-
-def test_a_counter_that_began_behind_a_reset_is_kept(drain: Drain, redis_store: RedisStore, settings: Any) -> None:
-    """Begun in the same millisecond, too."""
-    settings.AXES_FAILURE_LIMIT = 10
-    with time_machine.travel(1_780_000_000, tick=False):
-        redis_store.record(reset_event())
-        failure("alice", HOME)
-        drain()
-    stored, rows = in_store_and_rows(redis_store)
-    assert stored == rows != {}
-
-
 @pytest.mark.parametrize("code", [1264, 1366, 1406])
 def test_what_mysql_calls_operational_and_is_the_fault_of_one_event_sets_that_one_aside(
     drain: Drain, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     for name in ("one", "\U0001f600", "two"):
         failure(name, OFFICE)
-    write = fold.Fold._failure_logs
+    write = Projector._failure_logs
 
-    def refuse(self: fold.Fold, events: list[AttemptEvent]) -> None:
+    def refuse(self: Projector, events: list[AttemptEvent]) -> None:
         if any(event.username == "\U0001f600" for event in events):
             raise OperationalError(code, "Incorrect string value for column 'username'")
         write(self, events)
 
-    monkeypatch.setattr(fold.Fold, "_failure_logs", refuse)
+    monkeypatch.setattr(Projector, "_failure_logs", refuse)
     assert drain() == 3
     assert list(AccessFailureLog.objects.order_by("id").values_list("username", flat=True)) == ["one", "two"]
     ((_, entry),) = redis_store.client.xrange(redis_store.dead_letters_key)
@@ -195,12 +144,12 @@ def test_a_fault_of_the_database_sets_nothing_aside_and_the_next_drain_writes_al
         failure(name, OFFICE)
     tried: list[int] = []
 
-    def refuse(self: fold.Fold, events: list[AttemptEvent]) -> None:
+    def refuse(self: Projector, events: list[AttemptEvent]) -> None:
         tried.append(len(events))
         raise fault
 
     with monkeypatch.context() as broken:
-        broken.setattr(fold.Fold, "_attempts", refuse)
+        broken.setattr(Projector, "_attempts", refuse)
         assert drain() == 0
         tries = len(tried)
         assert drain() == 0
