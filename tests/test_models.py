@@ -13,6 +13,7 @@ from axes_async.client.keys import attempt_key, ip_address_key, keys_of, user_ag
 from axes_async.clock import as_ms
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter, StoreState
+from tests.labels import label
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -66,7 +67,7 @@ def test_rows_created_in_bulk_have_keys() -> None:
     assert AccessAttempt.objects.filter(ip_address_key=ip_address_key(A)).values("key").distinct().count() == 2
 
 
-@pytest.mark.parametrize("fields", [None, ["username"], {"username", "path_info"}], ids=str)
+@pytest.mark.parametrize("fields", [None, ["username"], {"username", "path_info"}], ids=label)
 def test_keys_change_with_the_name_whatever_fields_are_saved(fields: Any) -> None:
     row = attempt()
     before = row.key

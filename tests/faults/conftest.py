@@ -25,8 +25,11 @@ from tests.waiting import PATIENCE
 RETRY = 0.05
 """Seconds between two probes of a store that is away, in these tests."""
 
-TIMEOUT = 0.3
+TIMEOUT = 0.5
 """Seconds to wait for an answer of the store: more than a machine that is busy with something else takes for one."""
+
+PATIENT = 3.0
+"""The same where a store that is only slow would be taken for a loss more than a test has counted."""
 
 
 class Actor:

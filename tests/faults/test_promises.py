@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import Actor, Notes
+from tests.faults.conftest import PATIENT, Actor, Notes
 from tests.faults.machines import Postgres, Valkey
 from tests.faults.scene import LIMIT, Scene
 from tests.waiting import until
@@ -101,7 +101,7 @@ def scene(
 
     def start() -> Actor:
         settings: dict[str, Any] = {"AXES_FAILURE_LIMIT": LIMIT, "AXES_COOLOFF_TIME": 1, "AXES_RESERVE_WAIT": 0.1}
-        return start_actor(own_database, broker.url, **settings)
+        return start_actor(own_database, broker.url, **settings, AXES_STORE_TIMEOUT=PATIENT)
 
     yield Scene(own_valkey, broker, own_postgres, own_database["NAME"], notes, start)
     broker.stop()
