@@ -92,7 +92,8 @@ def check_cache(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return []
     settings = get_settings()
     backend = django_settings.CACHES.get(settings.cache, {}).get("BACKEND", "")
-    if settings.redis_client is not None or not _places([backend], LocMemCache) + _places([backend], DummyCache):
+    is_elsewhere = settings.store == "database" or settings.redis_client is not None
+    if is_elsewhere or not _places([backend], LocMemCache) + _places([backend], DummyCache):
         return []
     alone = f"CACHES[{settings.cache!r}] is not shared between processes, so each has counters of its own, or none."
     return [

@@ -224,7 +224,9 @@ class FailoverStore:
 
     def _note_return(self) -> None:
         """Ask the database first from now on: it says when the store has been told what was counted meanwhile."""
-        self._is_behind = self._outbox is not None and self.fallback is not None
+        if self._outbox is not None and self.fallback is not None:
+            self._is_behind = True
+            self._outbox.generation = 0  # So that whatever generation decides by then is news.
 
     def _adopt(self, generation: int) -> None:
         self._is_behind = False

@@ -114,3 +114,10 @@ def test_what_is_switched_off_is_not_checked() -> None:
 
 def test_what_is_switched_off_needs_no_store() -> None:
     assert found(AXES_ENABLED=False, AXES_CACHE="no such alias") == []
+
+
+@pytest.mark.parametrize(("store", "expected"), [("cache", True), ("database", False)])
+def test_a_cache_of_one_process_is_no_fault_of_a_site_that_counts_in_its_database(store: str, expected: bool) -> None:
+    with override_settings(AXES_CACHE="memory", AXES_STORE=store):
+        ids = [message.id for message in run_checks(tags=["axes_async"], include_deployment_checks=True)]
+    assert ("axes_async.W005" in ids) is expected
