@@ -27,7 +27,7 @@ from axes_async.stores.factory import get_store
 from axes_async.stores.redis.store import RedisStore
 from tests import servers, system
 from tests.site import CountingBackend
-from tests.summary import pytest_terminal_summary  # noqa: F401  (a hook)
+from tests.summary import pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401  (hooks)
 
 if TYPE_CHECKING:
     from tests.topologies import Cluster

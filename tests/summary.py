@@ -1,4 +1,6 @@
-"""What a test run says at its end: skips of one reason on one line, and how much passed on which database.
+"""What holds for a test run as a whole: its order, and what it says at its end.
+
+Skips of one reason are told on one line, and how much passed on which database.
 
 ``python -m tests.summary`` prints what the runs have noted whose ``AXES_TESTED`` named the same file.
 """
@@ -16,6 +18,15 @@ TESTED = "AXES_TESTED"
 """The environment variable that names a file; each test run adds a line to it: passed, failed, database."""
 
 DATABASES = {"postgres": "PostgreSQL", "sqlite": "SQLite", "mysql": "MariaDB"}
+
+
+FIRST = ("test_site_tests.py", "test_end_to_end.py", "test_packaging.py", "test_sites.py", "faults")
+"""Files and folders whose tests take longest; begun last, one process would wait for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest; the order within a file stays."""
+    items.sort(key=lambda item: not any(part in FIRST for part in item.path.parts))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

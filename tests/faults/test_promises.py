@@ -61,10 +61,8 @@ def replace_worker(scene: Scene) -> None:
 FAULTS = {
     "nothing": Fault(lambda scene: None),
     "store flushed": Fault(Scene.flush, Scene.flush, losses=2, quick=True),
-    "store killed, empty afterwards": Fault(restart, losses=1, quick=True),
-    "store killed, back from an old snapshot": Fault(
-        lambda scene: scene.valkey.client.save(), restart, losses=1, quick=True
-    ),
+    "store killed, empty afterwards": Fault(restart, losses=1),
+    "store killed, back from an old snapshot": Fault(lambda scene: scene.valkey.client.save(), restart, losses=1),
     "store killed, back from its log": Fault(log_every_write, restart_with_log, losses=2),
     "store frozen": Fault(lambda s: s.valkey.freeze(), lambda s: s.valkey.thaw(), losses=1, quick=True),
     "store silent": Fault(lambda s: (s.note_outbox(), s.valkey.silence()), lambda s: s.valkey.start(), losses=1),
@@ -75,7 +73,7 @@ FAULTS = {
     "no worker": Fault(Scene.kill_worker, Scene.start_worker),
     "two workers": Fault(Scene.start_worker, Scene.kill_worker),
     "web process killed": Fault(Scene.kill_web),
-    "database stopped": Fault(lambda s: s.postgres.kill(), lambda s: s.postgres.start(), quick=True),
+    "database stopped": Fault(lambda s: s.postgres.kill(), lambda s: s.postgres.start()),
     "database frozen": Fault(lambda s: s.postgres.freeze(), lambda s: s.postgres.thaw()),
     "broker stopped": Fault(lambda s: s.broker.kill(), lambda s: s.broker.start()),
     "broker silent": Fault(lambda s: s.broker.silence(), lambda s: s.broker.start()),
