@@ -4,6 +4,7 @@ Everything else is the same: sessions in memory, a password check that costs not
 two sites is what the package costs.
 """
 
+import json
 import os
 
 from benchmarks import servers
@@ -35,7 +36,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
 AUTHENTICATION_BACKENDS = ["benchmarks.site.KnownPassword"]
-CELERY_BROKER_URL = servers.redis_url(1)
+CELERY_BROKER_URL = os.environ.get("BENCH_BROKER") or servers.redis_url(1)
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 
 def protect(app: str, **backend_and_middleware: str) -> None:
@@ -67,3 +69,6 @@ elif SITE == "two_gets":
     AUTHENTICATION_BACKENDS.insert(0, "benchmarks.site.RoundTrip")
 elif SITE != "bare":
     raise ValueError(f"BENCH_SITE is {SITE!r}, which is none of the sites.")
+
+for _name, _value in json.loads(os.environ.get("BENCH_SETTINGS", "{}")).items():
+    globals()[_name] = _value

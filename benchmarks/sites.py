@@ -76,6 +76,8 @@ class Overhead:
     """Differences of medians."""
     means: list[float] = field(default_factory=list)
     """Differences of means: with the pauses of garbage collection and all else that is rare, and with the noise."""
+    cpu: list[float] = field(default_factory=list)
+    """Differences of the means of what the process has worked, in microseconds."""
     ratios: list[float] = field(default_factory=list)
     """Differences of medians, over two bare round trips in a loop."""
 
@@ -85,7 +87,7 @@ class Overhead:
 
 
 def overheads(
-    bare: Site, others: list[Site], kind: str, *, rounds: int, number: int, forget: str | None = None
+    bare: Site, others: list[Site], kind: str, *, rounds: int, number: int, quiet: bool = False
 ) -> tuple[dict[str, Overhead], list[float]]:
     """Send ``kind`` requests to each site in turns; return what each costs, and the microseconds of a round trip.
 
@@ -98,21 +100,25 @@ def overheads(
         names = [GET, bare.name, *found]
         start = turn % len(names)
         sites = {site.name: site for site in (bare, *others)}
-        middle, average = {}, {}
+        middle, average, worked = {}, {}, {}
         for name in names[start:] + names[:start]:
             answer = (
                 bare.ask("round_trips", number=number * 2)
                 if name == GET
-                else sites[name].ask("requests", kind=kind, number=number, forget=forget)
+                else sites[name].ask("requests", kind=kind, number=number, quiet=quiet)
             )
             middle[name], average[name] = median(answer["times"]) / 1000, mean(answer["times"]) / 1000
+            worked[name] = mean(answer.get("cpu", [0])) / 1000
             wanted = STATUS["failed" if name in UNGUARDED and kind == "denied" else kind]
             if name != GET and not all(status[:3] in wanted for status in answer["statuses"]):
                 raise RuntimeError(f"{name} answered {kind} requests with {answer['statuses']}.")
         bare.ask("empty")
+        for site in others:
+            site.ask("complete")
         trips.append(middle[GET])
         for name, overhead in found.items():
             overhead.microseconds.append(middle[name] - middle[bare.name])
             overhead.means.append(average[name] - average[bare.name])
+            overhead.cpu.append(worked[name] - worked[bare.name])
             overhead.ratios.append((middle[name] - middle[bare.name]) / (2 * middle[GET]))
     return found, trips
