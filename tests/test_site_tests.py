@@ -223,7 +223,9 @@ RUNS = {
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", RUNS)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[pytest.mark.long] * (len(runs) > 1)) for how, runs in RUNS.items()]
+)
 def test_a_sites_tests_lock_and_leave_the_live_site_alone(site: Site, how: str) -> None:
     site.live(FAIL)
     before, rows = site.kept(), site.live()
