@@ -28,7 +28,10 @@ from axes_async.tasks.projection.writer_lock import writer_lock
 log = logging.getLogger(__name__)
 
 PORTION = 500
-"""Counters that are written in one step: a few milliseconds, in which the store serves nobody else."""
+"""Counters that are loaded in one step, while the store is out of use."""
+
+PUSHED = 200
+"""Counters that are pushed in one step: a few milliseconds, in which the store serves nobody else."""
 
 LEASE = 2000
 """Milliseconds for which another sync keeps away; each step renews it that finds half of it gone."""
@@ -142,10 +145,10 @@ class _Sync:
             state = exclusive_state(self.using)
             if state.mode != StoreState.STORE or state.generation != generation:
                 raise _Overtaken("the store does not decide any more, or in another generation.")
-            rows = list(_dirty(self.using).select_for_update().order_by("digest")[:PORTION])
+            rows = list(_dirty(self.using).select_for_update().order_by("digest")[:PUSHED])
             # Last, so that as little as possible can come between.
             if write_next(cursor, self.store):
-                rows = list(_dirty(self.using).order_by("digest")[:PORTION])
+                rows = list(_dirty(self.using).order_by("digest")[:PUSHED])
             saved = self._saved(rows, state.void_generation)
             reply = self.store.push(generation, Position.parse(cursor.position), saved)
             if reply == "ok":

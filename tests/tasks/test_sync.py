@@ -130,7 +130,7 @@ def test_dirty_counters_are_pushed_into_a_store_that_stays_in_use(redis_store: R
 def test_many_dirty_counters_are_pushed_in_portions(
     redis_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync_module, "PORTION", 3)
+    monkeypatch.setattr(sync_module, "PUSHED", 3)
     fail_everywhere(2)
     drain()
     AttemptCounter.objects.update(failures=1, dirty=True)
