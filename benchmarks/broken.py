@@ -53,6 +53,7 @@ class Site:
     socket: socket.socket = field(default_factory=socket.socket)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     """Usernames whose events were in the outbox of a store when it was emptied."""
 
@@ -74,7 +75,7 @@ class Site:
             "BENCH_SITE": "axes_async",
             "BENCH_REDIS_URL": self.valkey.url,
             "BENCH_BROKER": f"{self.broker.url}/0",
-            "BENCH_DATABASE": json.dumps({**self.postgres.options, "NAME": self.database}),
+            "BENCH_DATABASE": json.dumps({**self.postgres.options, "NAME": self.database, "CONN_MAX_AGE": None}),
             "BENCH_SETTINGS": json.dumps(settings),
             "BENCH_NOTES": str(self.folder),
         }
@@ -118,12 +119,12 @@ class Site:
         self.broker.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def log_in(self, username: str, address: str, password: str = "wrong") -> tuple[int, float]:
-        """Try a password from ``address``; return the status of the answer, and the seconds that it took."""
+    def log_in(self, username: str, address: str) -> tuple[int, float]:
+        """Try a wrong password from ``address``; return the status of the answer, and the seconds that it took."""
         started = time.perf_counter()
         connection = http.client.HTTPConnection(*self.socket.getsockname(), timeout=PATIENCE)
         try:
-            body = urlencode({"username": username, "password": password})
+            body = urlencode({"username": username, "password": "wrong"})
             connection.request("POST", "/sign-in/", body, {**FORM, "X-Client": address, "Connection": "close"})
             answer = connection.getresponse()
             answer.read()
@@ -147,8 +148,7 @@ class Site:
 
         try:
             state = self.sql("SELECT mode, generation FROM axes_async_storestate")
-            name = next(iter(self.valkey.client.scan_iter("{axes:*:key", count=10_000)), None)
-            key = str(self.valkey.client.get(name) or "").split() if name else []
+            key = str(self.valkey.client.get(self.name("key")) or "").split()
             run_id = self.valkey.client.info("server")["run_id"]
         except (redis.RedisError, psycopg.Error, OSError):
             return False
@@ -157,9 +157,17 @@ class Site:
             and key[3] == run_id
         )
 
-    def outbox(self) -> str:
-        """Return the name of the stream of events."""
-        return str(next(self.valkey.client.scan_iter("{axes:*:outbox", count=10_000), "none"))
+    def name(self, of: str) -> str:
+        """Return the store's own name of ``key`` or ``outbox``; '' until it has been there once."""
+        if of not in self.names:
+            found = next(self.valkey.client.scan_iter(f"{{axes:*:{of}", count=10_000), None)
+            if found is None:
+                return ""
+            self.names[of] = found
+        return self.names[of]
+
+
+Step = Callable[[Site], None]
 
 
 def kill(processes: list[subprocess.Popen[bytes]]) -> None:
@@ -184,8 +192,11 @@ def usernames(entries: Any) -> set[str]:
 
 
 @contextlib.contextmanager
-def running_site(postgres: Postgres, **options: Any) -> Iterator[Site]:
-    """Run a site with empty servers and an empty database, once its store is complete."""
+def running_site(postgres: Postgres, prepare: Step | None = None, **options: Any) -> Iterator[Site]:
+    """Run a site with servers of its own, once its store is complete.
+
+    :param prepare: called when the empty tables are there, and nothing runs.
+    """
     from tests.faults.machines import Valkey
     from tests.waiting import until
 
@@ -194,6 +205,8 @@ def running_site(postgres: Postgres, **options: Any) -> Iterator[Site]:
     try:
         postgres.create_database(site.database)
         site.run("migrate", "--verbosity", "0")
+        if prepare is not None:
+            prepare(site)
         site.start_webs()
         site.start_worker()
         for number in range(3 * site.webs):
@@ -207,8 +220,6 @@ def running_site(postgres: Postgres, **options: Any) -> Iterator[Site]:
 
 # The faults.
 
-Step = Callable[[Site], None]
-
 
 def nothing(site: Site) -> None:
     """Do nothing."""
@@ -217,7 +228,7 @@ def nothing(site: Site) -> None:
 def flush(site: Site) -> None:
     """Empty the store between two commands of anybody else, and note whose events were in it."""
     with site.valkey.client.pipeline(transaction=True) as pipe:
-        pipe.xrange(site.outbox())
+        pipe.xrange(site.name("outbox"))
         pipe.flushall()
         entries, _ = pipe.execute()
     site.held |= usernames(entries)
@@ -226,7 +237,7 @@ def flush(site: Site) -> None:
 def kill_store(site: Site) -> None:
     """Kill it, once it takes no more writes, and note whose events are in it."""
     site.valkey.client.client_pause(600_000, all=False)
-    site.held |= usernames(site.valkey.client.xrange(site.outbox()))
+    site.held |= usernames(site.valkey.client.xrange(site.name("outbox")))
     site.valkey.kill()
 
 
