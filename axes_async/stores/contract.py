@@ -188,6 +188,9 @@ class OutboxStore(Store):
     generation: int
     """The generation that this process knows; 0 before it was told any."""
 
+    sent_in: int = 0
+    """The generation that a step was sent in last: one that was not answered may have been done in it."""
+
     @abstractmethod
     def read(self, after: Position, count: int) -> list[tuple[Position, AttemptEvent | bytes]]:
         """Return up to ``count`` entries behind ``after``, whatever the key says; bytes stand for what is no event."""

@@ -149,7 +149,9 @@ class DatabaseStore(CountingStore):
         """
         if self.replaces is None or not self._store_decides(state):
             return False
-        return (state.synced if unsure else state.generation) > self.replaces.generation
+        if unsure:
+            return state.synced > max(self.replaces.generation, self.replaces.sent_in)
+        return state.generation > self.replaces.generation
 
     def _decide(self, using: str, state: StoreState) -> None:
         """Have the database decide, if it does not yet."""

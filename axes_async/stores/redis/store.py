@@ -128,7 +128,9 @@ class RedisStore(RedisOutbox, RedisSync):
         parts += bulk("" if event is None else event.body()), self._bulk_max, bulk(flags)
         parts += [_of_rule(counter.rule) for counter in counters]
         for _ in range(TRIES):
-            parts[place] = bulk(str(self.generation))
+            generation = self.generation
+            self.sent_in = generation or self.sent_in  # In none, nothing is done.
+            parts[place] = bulk(str(generation))
             reply: bytes = self.call("".join(parts).encode())
             if not reply.startswith((b"i", b"g")):
                 return reply
