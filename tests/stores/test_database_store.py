@@ -82,7 +82,7 @@ class Steps:
 @pytest.fixture
 def store_key() -> SimpleNamespace:
     """Return what stands for the store that is away: the generation that this process knows."""
-    return SimpleNamespace(generation=3)
+    return SimpleNamespace(generation=3, sent_in=0)
 
 
 @pytest.fixture
