@@ -35,7 +35,7 @@ def plain() -> Iterator[redis.Redis]:
 @pytest.fixture
 def unknown(plain: redis.Redis) -> Iterator[RedisStore]:
     """Return a store on an empty Valkey, which knows nothing of our database."""
-    client = build_client(servers.valkey_url(), {}, timeout=1)
+    client = build_client(servers.valkey_url(), {}, timeout=10)
     with closing(RedisStore(client, namespace=NAMESPACE)) as store:
         yield store
 

@@ -34,7 +34,7 @@ def completed(store: RedisStore) -> RedisStore:
 @contextmanager
 def on_valkey(request: Request) -> Iterator[RedisStore]:
     request.getfixturevalue("plain")
-    client = build_client(servers.valkey_url(), {}, timeout=1)
+    client = build_client(servers.valkey_url(), {}, timeout=10)
     with closing(completed(RedisStore(client, namespace=NAMESPACE))) as store:
         yield store
 

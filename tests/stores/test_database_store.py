@@ -606,21 +606,17 @@ def hold() -> Iterator[Callable[[Counter], None]]:
 def test_strangers_do_not_wait_for_each_other(steps: Steps, hold: Callable[[Counter], None]) -> None:
     steps.fail("a")
     stranger = counter_of("198.51.100.1")
-    hold(steps.counter)
-    begun = time.monotonic()
+    hold(steps.counter)  # To the end of the test.
     assert steps.reserve("b", stranger).verdict is Verdict.ALLOWED
     assert steps.fail("b", stranger).failures == (1,)
-    assert time.monotonic() - begun < 0.2
 
 
 @needs_row_locks
 def test_lock_that_cannot_be_had_in_time_is_a_store_that_is_away(steps: Steps, hold: Callable[[Counter], None]) -> None:
     steps.fail("a")
     hold(steps.counter)
-    begun = time.monotonic()
     with pytest.raises(StoreUnavailable):
         steps.fail("b")
-    assert time.monotonic() - begun < 3
 
 
 @needs_row_locks

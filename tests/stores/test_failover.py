@@ -64,7 +64,7 @@ class Faulty(RedisStore):
     """A store on Valkey that can be told to fail."""
 
     def __init__(self) -> None:
-        super().__init__(build_client(servers.valkey_url(), {}, timeout=1), namespace=NAMESPACE)
+        super().__init__(build_client(servers.valkey_url(), {}, timeout=10), namespace=NAMESPACE)
         self.faults: list[StoreUnavailable] = []
         """What the next calls raise, one each."""
         self.does_it_first = False

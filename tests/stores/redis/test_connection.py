@@ -93,12 +93,12 @@ def test_probe_needs_no_free_connection(small: RedisStore, time: Time) -> None:
 
 def test_reply_that_came_too_late_is_never_the_next_one(plain: redis.Redis, time: Time) -> None:
     server = servers.Valkey()
-    with closing(RedisStore(build_client(server.url, {}, timeout=0.05), namespace=NAMESPACE)) as store:
+    with closing(RedisStore(build_client(server.url, {}, timeout=0.5), namespace=NAMESPACE)) as store:
         store.invalidate(1)
         store.complete(1, 0)
         steps = Steps(store, time)
         steps.fail("a")
-        server.client.execute_command("CLIENT", "PAUSE", 300)
+        server.client.execute_command("CLIENT", "PAUSE", 600_000, "WRITE")
         with pytest.raises(StoreUnavailable):
             steps.fail("late")
         server.client.execute_command("CLIENT", "UNPAUSE")

@@ -31,7 +31,7 @@ def server() -> Iterator[servers.Valkey]:
 @pytest.fixture
 def store(server: servers.Valkey) -> Iterator[RedisStore]:
     """Return the store on it, complete."""
-    with closing(completed(RedisStore(build_client(server.url, {}, timeout=1), namespace=NAMESPACE))) as store:
+    with closing(completed(RedisStore(build_client(server.url, {}, timeout=10), namespace=NAMESPACE))) as store:
         yield store
 
 
