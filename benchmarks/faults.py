@@ -170,8 +170,8 @@ def main() -> int:
             fine += map(partial(measure, postgres), names)
         if options.table != "load":
             print(f"\nA failed login alone, and the {LOGINS - 1} after it, in ms; a request to gunicorn and back")
-            headings = ("before", "the first", "the next", "slowest of them")
-            row("fault, AXES_ON_STORE_FAILURE", *headings, widths=WIDTHS_ALONE)
+            alone = ("before", "the first", "the next", "slowest of them")
+            row("fault, AXES_ON_STORE_FAILURE", *alone, widths=WIDTHS_ALONE)
             for name in names:
                 for on_failure in ("database", "deny") if FAULTS[name].is_away else ():
                     fine.append(measure_alone(postgres, name, on_failure))

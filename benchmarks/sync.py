@@ -34,7 +34,12 @@ WIDTHS = (12, 14, 18, 18, 18, 16, 18, 20)
 
 def fill(number: int) -> None:
     """Copy counters of so many locked clients into the site's database."""
-    from benchmarks.reset import AttemptCounter, connection, copy, counter, now_ms  # isort: skip  (sets Django up)
+    from benchmarks.reset import copy, counter  # isort: skip  (sets Django up)
+
+    from django.db import connection
+
+    from axes_async.clock import now_ms
+    from axes_async.models import AttemptCounter
 
     now = now_ms()
     locked = {"failures": LIMIT, "limit": LIMIT}
