@@ -74,6 +74,6 @@ $(BIN)/pip:
 
 # One stamp for each group: installed again only when pyproject.toml has changed since.
 $(VENV)/installed-%: pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group $*
+	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -qq --editable . --group $*
 	@touch $@
