@@ -66,6 +66,7 @@ def test_without_a_store_logins_are_decided_in_the_second_database() -> None:
     assert AccessAttempt.objects.using("attempts").get().failures_since_start == 3
     assert reset(username="alice") == 1
     assert enter(PASSWORD).status_code == 302
+    drain()
     assert AccessLog.objects.using("attempts").count() == 1
 
 
