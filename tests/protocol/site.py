@@ -31,7 +31,7 @@ from axes_async.stores.results import StepResult
 from tests import servers
 from tests.faults.machines import Valkey
 
-TIMEOUT = 0.06
+TIMEOUT = 0.1
 """Seconds that a frozen store costs, and that one in order never takes."""
 
 LEASE = 3_600_000
