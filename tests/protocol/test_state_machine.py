@@ -92,6 +92,7 @@ class FailureProtocol(RuleBasedStateMachine):
     server: Server
     closed: int
     time: Time
+    is_interrupted = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,8 +204,10 @@ class FailureProtocol(RuleBasedStateMachine):
         self.run_with(job, user, at, partial(beside, act))
 
     def run_with(self, job: str, user: str, at: int, action: Callable[[], None]) -> None:
+        self.is_interrupted = True
         with suppress(KilledError), interrupted(self.worker, at, action):
             getattr(self, job)(*([user] if job == "reset" else []))
+        self.is_interrupted = False
         self.worker.close()
 
     # Rows.
@@ -340,8 +343,8 @@ class FailureProtocol(RuleBasedStateMachine):
     def check_calm(self) -> None:
         """After a sync: with nothing broken any more, the counting of losses begins anew."""
         broken = self.server.is_frozen or any(web.is_cut or web.asks_database for web in self.webs)
-        if self.server.is_frozen or needs_sync(self.worker):
-            return
+        if self.is_interrupted or self.server.is_frozen or needs_sync(self.worker):
+            return  # The look itself must not be interrupted.
         stored, rows = in_store_and_rows(self.worker)
         for user, book in self.books.items():
             in_store, in_row = (found.get(counter(user).digest, 0) for found in (stored, rows))
