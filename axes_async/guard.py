@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from axes_async.client.exemptions import Exemption, exemption_of
 from axes_async.client.identity import Client
 from axes_async.conf import get_settings
-from axes_async.conf.rules import Credentials
+from axes_async.conf.lockout_rules import Credentials
 from axes_async.delivery import publisher
 from axes_async.errors import AttemptDenied, StoreUnavailable
 from axes_async.login.attempt import client_behind, mark_locked

@@ -15,8 +15,8 @@ from axes_async.stores.database.mode import database_now
 from axes_async.stores.database.rows import reservations_of
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
+from axes_async.tasks.projection.bulk import delete_portions
 from axes_async.tasks.projection.resets import delete_void
-from axes_async.tasks.projection.rows import delete_portions
 from axes_async.tasks.projection.writer_lock import OUTBOX, writer_lock
 from axes_async.tasks.reset import finish_pending
 from axes_async.tasks.sync import needs_sync, sync_store

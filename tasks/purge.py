@@ -16,7 +16,7 @@ from django.db.models.functions import RowNumber
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.models import AccessFailureLog, AccessLog, AccessReset, database
-from axes_async.tasks.projection.rows import delete_portions, portions
+from axes_async.tasks.projection.bulk import delete_portions, portions
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 from axes_async.conf import get_settings
 from axes_async.conf.networks import group_of
-from axes_async.conf.readers import refuse
+from axes_async.conf.validators import refuse
 from axes_async.counters.rules import digest_of
 
 ROW_LENGTH = 255

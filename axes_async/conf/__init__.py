@@ -16,9 +16,7 @@ from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.utils.functional import Promise
 
-from axes_async.conf import addresses as address_readers
-from axes_async.conf import readers
-from axes_async.conf import rules as rule_readers
+from axes_async.conf import addresses, lockout_rules, validators
 from axes_async.conf.networks import NOWHERE, Networks
 from axes_async.counters.rules import LockoutTier
 
@@ -78,17 +76,17 @@ class AxesSettings:
     """Whether GET requests are exempt."""
     only_admin_site: bool = False
     """Whether lockouts keep clients from the admin only."""
-    failure_limit: rule_readers.Limit = 3
+    failure_limit: lockout_rules.Limit = 3
     """Failures after which a counter locks, or what returns them for a request and credentials."""
     lock_out_at_failure: bool = True
     """``False`` counts and logs, and never locks."""
-    lockout_parameters: rule_readers.Parameters = (("ip_address",),)
+    lockout_parameters: lockout_rules.Parameters = (("ip_address",),)
     """What is counted: one counter per inner tuple; or what returns that for a request and credentials."""
-    lockout_rules: tuple[rule_readers.RuleSetting, ...] | None = None
+    lockout_rules: tuple[lockout_rules.RuleSetting, ...] | None = None
     """What is counted, each with a limit and a cool-off of its own; used in place of ``lockout_parameters``."""
     lockout_tiers: tuple[LockoutTier, ...] | None = None
     """A lockout that is the longer the more failures there were; used in place of limit and cool-off."""
-    cooloff_time: readers.CoolOff = None
+    cooloff_time: validators.CoolOff = None
     """How long failures and lockouts last after the last failure; ``None`` until a reset."""
     use_attempt_expiration: bool = False
     """Whether each failure ends alone, a cool-off after it was made, and not all of them after the last one."""
@@ -100,7 +98,7 @@ class AxesSettings:
     """Status of the lockout response."""
     enable_retry_after_header: bool = True
     """Whether the lockout response has ``Retry-After``, where the lockout ends by itself."""
-    lockout_callable: readers.LockoutCallable | None = None
+    lockout_callable: validators.LockoutCallable | None = None
     """Makes the lockout response out of the request, the view's response and the credentials."""
     lockout_template: str | None = None
     """Template of the lockout page."""
@@ -178,68 +176,68 @@ class AxesSettings:
 
         Raises ``ImproperlyConfigured`` when a callable ``AXES_COOLOFF_TIME`` returns something else.
         """
-        return readers.seconds_of("AXES_COOLOFF_TIME", self.cooloff_time, request)
+        return validators.seconds_of("AXES_COOLOFF_TIME", self.cooloff_time, request)
 
 
-_READERS: Mapping[str, Callable[[str, object], Any]] = {
-    "enabled": readers.boolean,
-    "username_form_field": readers.optional_text,
-    "password_form_field": readers.text,
-    "username_callable": readers.optional_dotted,
-    "username_canonicalizer": readers.optional_dotted,
-    "client_ip_callable": readers.optional_dotted,
-    "client_str_callable": readers.optional_dotted,
-    "sensitive_parameters": readers.texts,
-    "verbose": readers.boolean,
-    "trusted_proxies": partial(address_readers.networks, unix=True),
-    "ipware_meta_precedence_order": readers.texts,
-    "ipware_proxy_order": partial(readers.choice, choices=("left-most", "right-most")),
-    "ipware_proxy_count": address_readers.proxy_count,
-    "ipware_proxy_trusted_ips": address_readers.hops,
-    "ipv4_prefix": partial(readers.integer, least=1, most=32),
-    "ipv6_prefix": partial(readers.integer, least=1, most=128),
-    "whitelist_callable": readers.optional_dotted,
-    "ip_whitelist": address_readers.networks,
-    "never_lockout_whitelist": readers.boolean,
-    "only_whitelist": readers.boolean,
-    "ip_blacklist": address_readers.networks,
-    "never_lockout_get": readers.boolean,
-    "only_admin_site": readers.boolean,
-    "failure_limit": rule_readers.limit,
-    "lock_out_at_failure": readers.boolean,
-    "lockout_parameters": rule_readers.parameters,
-    "lockout_rules": rule_readers.rules,
-    "lockout_tiers": rule_readers.tiers,
-    "cooloff_time": readers.cooloff,
-    "use_attempt_expiration": readers.boolean,
-    "reset_on_success": readers.reset_on_success,
-    "reset_cool_off_on_failure_during_lockout": readers.boolean,
-    "http_response_code": partial(readers.integer, least=200, most=599),
-    "enable_retry_after_header": readers.boolean,
-    "lockout_callable": readers.lockout_callable,
-    "lockout_template": readers.optional_text,
-    "lockout_url": readers.lazy_text,
-    "cooloff_message": readers.lazy_text,
-    "permalock_message": readers.lazy_text,
-    "allowed_cors_origins": readers.origins,
-    "enable_admin": readers.boolean,
-    "enable_access_failure_log": readers.boolean,
-    "disable_access_log": readers.boolean,
-    "access_log_age": readers.age,
-    "access_failure_log_age": readers.age,
-    "access_reset_age": readers.age,
-    "access_failure_log_per_user_limit": partial(readers.optional_integer, least=1, most=readers.MOST),
-    "store": partial(readers.choice, choices=("cache", "database")),
-    "test_store": partial(readers.choice, choices=("database", "cache")),
-    "cache": readers.text,
-    "redis_client": readers.optional_dotted,
-    "reserve_wait": partial(readers.seconds, positive=False),
-    "reserve_lease": partial(readers.seconds, positive=True),
-    "store_timeout": partial(readers.seconds, positive=True),
-    "on_store_failure": readers.on_store_failure,
-    "store_retry_interval": partial(readers.seconds, positive=True),
-    "outbox_max": partial(readers.integer, least=1),
-    "celery_queue": readers.optional_text,
+_VALIDATORS: Mapping[str, Callable[[str, object], Any]] = {
+    "enabled": validators.boolean,
+    "username_form_field": validators.optional_text,
+    "password_form_field": validators.text,
+    "username_callable": validators.optional_dotted,
+    "username_canonicalizer": validators.optional_dotted,
+    "client_ip_callable": validators.optional_dotted,
+    "client_str_callable": validators.optional_dotted,
+    "sensitive_parameters": validators.texts,
+    "verbose": validators.boolean,
+    "trusted_proxies": partial(addresses.networks, unix=True),
+    "ipware_meta_precedence_order": validators.texts,
+    "ipware_proxy_order": partial(validators.choice, choices=("left-most", "right-most")),
+    "ipware_proxy_count": addresses.proxy_count,
+    "ipware_proxy_trusted_ips": addresses.hops,
+    "ipv4_prefix": partial(validators.integer, least=1, most=32),
+    "ipv6_prefix": partial(validators.integer, least=1, most=128),
+    "whitelist_callable": validators.optional_dotted,
+    "ip_whitelist": addresses.networks,
+    "never_lockout_whitelist": validators.boolean,
+    "only_whitelist": validators.boolean,
+    "ip_blacklist": addresses.networks,
+    "never_lockout_get": validators.boolean,
+    "only_admin_site": validators.boolean,
+    "failure_limit": lockout_rules.limit,
+    "lock_out_at_failure": validators.boolean,
+    "lockout_parameters": lockout_rules.parameters,
+    "lockout_rules": lockout_rules.rules,
+    "lockout_tiers": lockout_rules.tiers,
+    "cooloff_time": validators.cooloff,
+    "use_attempt_expiration": validators.boolean,
+    "reset_on_success": validators.reset_on_success,
+    "reset_cool_off_on_failure_during_lockout": validators.boolean,
+    "http_response_code": partial(validators.integer, least=200, most=599),
+    "enable_retry_after_header": validators.boolean,
+    "lockout_callable": validators.lockout_callable,
+    "lockout_template": validators.optional_text,
+    "lockout_url": validators.lazy_text,
+    "cooloff_message": validators.lazy_text,
+    "permalock_message": validators.lazy_text,
+    "allowed_cors_origins": validators.origins,
+    "enable_admin": validators.boolean,
+    "enable_access_failure_log": validators.boolean,
+    "disable_access_log": validators.boolean,
+    "access_log_age": validators.age,
+    "access_failure_log_age": validators.age,
+    "access_reset_age": validators.age,
+    "access_failure_log_per_user_limit": partial(validators.optional_integer, least=1, most=validators.MOST),
+    "store": partial(validators.choice, choices=("cache", "database")),
+    "test_store": partial(validators.choice, choices=("database", "cache")),
+    "cache": validators.text,
+    "redis_client": validators.optional_dotted,
+    "reserve_wait": partial(validators.seconds, positive=False),
+    "reserve_lease": partial(validators.seconds, positive=True),
+    "store_timeout": partial(validators.seconds, positive=True),
+    "on_store_failure": validators.on_store_failure,
+    "store_retry_interval": partial(validators.seconds, positive=True),
+    "outbox_max": partial(validators.integer, least=1),
+    "celery_queue": validators.optional_text,
 }
 
 
@@ -254,7 +252,7 @@ def get_settings() -> AxesSettings:
     for field in fields(AxesSettings):
         name = f"AXES_{field.name.upper()}"
         if hasattr(django_settings, name):
-            values[field.name] = _READERS[field.name](name, getattr(django_settings, name))
+            values[field.name] = _VALIDATORS[field.name](name, getattr(django_settings, name))
     return AxesSettings(**values)
 
 

@@ -1,14 +1,14 @@
 """What the settings of addresses may be: networks, and the proxies that a client is found behind.
 
-As in ``readers``: a value that is not taken raises ``ImproperlyConfigured``, naming the setting, what it got and what
-it takes.
+As in ``validators``: a value that is not taken raises ``ImproperlyConfigured``. It names the setting, what it got and
+what it takes.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 
-from axes_async.conf import readers
+from axes_async.conf import validators
 from axes_async.conf.networks import MOST_HOPS, Network, Networks, ipware, parse_network
 
 
@@ -19,7 +19,7 @@ def networks(name: str, value: object, *, unix: bool = False) -> Networks:
     if value is None:
         return Networks()
     if not isinstance(value, list | tuple | set | frozenset):
-        readers.refuse(name, value, takes)
+        validators.refuse(name, value, takes)
     read: list[Network] = []
     for item in value:
         if unix and item == "unix":
@@ -27,20 +27,20 @@ def networks(name: str, value: object, *, unix: bool = False) -> Networks:
         try:
             read.append(parse_network(str(item) if isinstance(item, IPv4Network | IPv6Network) else item))
         except (ValueError, AttributeError):
-            readers.refuse(name, value, takes)
+            validators.refuse(name, value, takes)
     return Networks(tuple(read), unix=unix and "unix" in value)
 
 
 def proxy_count(name: str, value: object) -> int | None:
     """Read how many proxies there are, or ``None``."""
-    return None if value is None else readers.integer(name, value, least=0, most=MOST_HOPS)
+    return None if value is None else validators.integer(name, value, least=0, most=MOST_HOPS)
 
 
 def hops(name: str, value: object) -> tuple[str, ...]:
     """Read the proxies behind the client as python-ipware takes them; ``None`` is none."""
-    read = readers.texts(name, value)
+    read = validators.texts(name, value)
     try:
         ipware((), True, None, read)
     except ValueError:
-        readers.refuse(name, value, "a list of addresses, networks and beginnings of addresses, one for each proxy")
+        validators.refuse(name, value, "a list of addresses, networks and beginnings of addresses, one for each proxy")
     return read

@@ -1,6 +1,6 @@
 """Networks and addresses: read from text, looked up, grouped for counters, and the finder of a client among proxies.
 
-Where a request has its address is told in ``addresses``.
+Where a request has its address is worked out in ``client/address.py``.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ COUNTED, CLEARED, LOCKED, PROLONGED = 1, 2, 4, 8
 class CounterChange:
     """What one step of a store did to one counter.
 
-    Wire form, as ``common.lua`` writes it too: ``digest:parameters:flags:limit:expires_at``, then ``:locked_until``
+    Wire form, as ``counter.lua`` writes it too: ``digest:parameters:flags:limit:expires_at``, then ``:locked_until``
     and ``:end`` where they are not 0.
     """
 

@@ -12,7 +12,7 @@ from axes_async.client.identity import Client, client_of, identify
 from axes_async.client.normalize import as_text
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
-from axes_async.conf.rules import Credentials
+from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter
 from axes_async.login.rules import longest_lockout

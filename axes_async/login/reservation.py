@@ -18,7 +18,7 @@ from axes_async.client.display import client_str
 from axes_async.client.exemptions import Exemption, count_refusal, exemption_of
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
-from axes_async.conf.rules import Credentials
+from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import Kind, worth_a_row
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable

@@ -12,8 +12,8 @@ from django.http import HttpRequest
 
 from axes_async.client.identity import Client
 from axes_async.conf import AxesSettings
-from axes_async.conf.readers import CoolOff, seconds_of
-from axes_async.conf.rules import RETURNED, Credentials, Limit, RuleSetting, combinations, whole_limit
+from axes_async.conf.lockout_rules import RETURNED, Credentials, Limit, RuleSetting, combinations, whole_limit
+from axes_async.conf.validators import CoolOff, seconds_of
 from axes_async.counters.rules import Counter, LockoutTier, Rule, counters_for
 
 

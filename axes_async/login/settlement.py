@@ -15,7 +15,7 @@ from axes_async.client.exemptions import Exemption, exemption_of
 from axes_async.client.identity import client_of, is_masked, source_of
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
-from axes_async.conf.rules import Credentials
+from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import Kind, new_id
 from axes_async.counters.rules import Counter
 from axes_async.delivery import publisher

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from axes_async.conf.readers import OLDEST
+from axes_async.conf.validators import OLDEST
 from axes_async.management.database import needs_database
 
 

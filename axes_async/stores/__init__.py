@@ -1,1 +1,1 @@
-"""Where counters live: the contract, its two implementations, and the one that the settings ask for."""
+"""Where counters live: the contract, its implementations, and the one that the settings ask for."""

@@ -21,7 +21,7 @@ from axes_async.stores.database.rows import STATE_FIELDS, keep_state, name_clien
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.importing.sources import MOST_FAILURES, Record
-from axes_async.tasks.projection.rows import ATTEMPT_KEY, known_attempts, upsert
+from axes_async.tasks.projection.bulk import ATTEMPT_KEY, known_attempts, upsert
 
 ATTEMPT_FIELDS = (
     "attempt_time",

@@ -17,7 +17,7 @@ from axes_async.conf import get_settings
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor, database
 from axes_async.tasks.importing.counts import Counts, columns
 from axes_async.tasks.importing.sources import Record, Source
-from axes_async.tasks.projection.rows import insert
+from axes_async.tasks.projection.bulk import insert
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 PORTION = 500

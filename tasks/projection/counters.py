@@ -19,7 +19,7 @@ from axes_async.counters.rules import PARAMETERS, Parameter
 from axes_async.counters.state import CounterState, ends_text
 from axes_async.models import ADDRESS, AttemptCounter, counter_columns
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, state_of
-from axes_async.tasks.projection.rows import Columns, Moments
+from axes_async.tasks.projection.bulk import Columns, Moments
 
 KEYS = tuple(f"{name}_key" for name in PARAMETERS)
 NAMES = ("digest", "parameters", *KEYS, "username", "ip_address", *STATE_FIELDS, "blocked")

@@ -1,4 +1,4 @@
-"""The projector: events become rows of logs, attempts and counters, in the order of the events.
+"""The projector: events become rows of logs (``logs.py``), attempts and counters (``counters.py``), in their order.
 
 Call it under the writer lock, in the transaction that moves the cursor.
 """
@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from django.db.models import Model, Q
+from django.db.models import Model
 
 from axes_async.client.keys import address_of, attempt_key, keys_of, user_agent_key, username_key
 from axes_async.clock import as_datetime, as_ms
 from axes_async.conf import get_settings
-from axes_async.counters.events import AttemptEvent, Kind, parameter_bits, parameters_of, worth_a_row
+from axes_async.counters.events import AttemptEvent, Kind, parameter_bits, parameters_of
 from axes_async.counters.rules import PARAMETERS, Parameter
 from axes_async.login.rules import longest_cooloff
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, OutboxEvent, StoreState
 from axes_async.tasks.projection import counters
+from axes_async.tasks.projection.bulk import ATTEMPT_KEY, PORTION, WHO, Columns, Moments, portions, who
 from axes_async.tasks.projection.counters import Group, Told, counters_of, keys_under
+from axes_async.tasks.projection.logs import LogWriter
 from axes_async.tasks.projection.resets import void_attempts_until
-from axes_async.tasks.projection.rows import ATTEMPT_KEY, PORTION, WHO, Columns, Moments, portions, upsert, who
 
 ATTEMPT_FIELDS = (
     "attempt_time",
@@ -87,12 +87,7 @@ class Projector:
         return {found.hex for (found,) in Columns(model, ("event_id",), self.using).find("event_id", ids)}
 
     def _write(self, entries: Sequence[Entry]) -> None:
-        events = [entry.event for entry in entries]
-        if self.settings.enable_access_failure_log:
-            self._failure_logs(events)
-        if not self.settings.disable_access_log:
-            self._logins([event for event in events if event.kind is Kind.LOGGED_IN])
-            self._logouts([event for event in events if event.kind is Kind.LOGGED_OUT])
+        LogWriter(self.using, self.moments).write([entry.event for entry in entries])
         told: dict[str, list[Told]] = {}
         for event, generation in entries:
             if generation is not None:
@@ -105,9 +100,6 @@ class Projector:
         self._keep_shown(replayed.locked)
         self._clear(replayed.cleared | self._cleared_by_steps(entries))
 
-    def _who(self, event: AttemptEvent) -> tuple[Any, ...]:
-        return who(event, self.moments[event.time])
-
     def _keys(self, event: AttemptEvent) -> _Keys:
         """Return the keys of a client, which are worked out once a batch."""
         client = event.username, address_of(event), event.user_agent
@@ -115,36 +107,6 @@ class Projector:
         if keys is None:
             keys = self._known[client] = _Keys(attempt_key(event), _keys_of(event))
         return keys
-
-    def _failure_logs(self, events: list[AttemptEvent]) -> None:
-        rows = [
-            (*self._who(event), event.id, event.locked, event.repeats)
-            for event in events
-            if event.kind is Kind.FAILED or (event.kind is Kind.BLOCKED and worth_a_row(event.repeats))
-        ]
-        Columns(AccessFailureLog, (*WHO, "event_id", "locked_out", "repeats"), self.using).insert(rows)
-
-    def _logins(self, events: list[AttemptEvent]) -> None:
-        rows = [(*self._who(event), event.id, event.extra.get("session", "")) for event in events]
-        Columns(AccessLog, (*WHO, "event_id", "session_hash"), self.using).insert(rows)
-
-    def _logouts(self, events: list[AttemptEvent]) -> None:
-        """Set the time of the logout on its login: by the login's id, or for want of that by the session."""
-        by_id = {UUID(event.extra["login"]): event for event in events if "login" in event.extra}
-        by_session = {
-            event.extra["session"]: event for event in events if "session" in event.extra and "login" not in event.extra
-        }
-        wanted = Q(event_id__in=by_id)
-        if by_session:
-            wanted |= Q(session_hash__in=by_session) & ~Q(session_hash="")
-        if not by_id and not by_session:
-            return
-        ended = []
-        for login in AccessLog.objects.using(self.using).filter(wanted, logout_time=None):
-            event = by_id.get(login.event_id) or by_session[login.session_hash]
-            login.logout_time = as_datetime(event.time)
-            ended.append(login)
-        upsert(AccessLog, ended, key="event_id", fields=["logout_time"], using=self.using)
 
     def _makes_attempt(self, entry: Entry, void: dict[str, int]) -> bool:
         """Return whether an event is a failure that no reset has voided."""

@@ -21,8 +21,8 @@ from axes_async.counters.events import parameters_of
 from axes_async.counters.rules import Parameter, Rule, counters_for
 from axes_async.models import ADDRESS, AccessAttempt, AttemptCounter, DrainCursor, StoreState, kinds_with
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, reservations_of, state_of
+from axes_async.tasks.projection.bulk import delete_portions, portions, upsert
 from axes_async.tasks.projection.counters import counters_of, counting, existing_kinds, group_of, keys_under
-from axes_async.tasks.projection.rows import delete_portions, portions, upsert
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)

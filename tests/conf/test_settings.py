@@ -21,8 +21,8 @@ from django.test import RequestFactory, override_settings
 from django.utils.translation import gettext_lazy
 
 from axes_async.conf import AxesSettings, LockoutTier, get_settings
+from axes_async.conf.lockout_rules import RuleSetting
 from axes_async.conf.networks import Networks
-from axes_async.conf.rules import RuleSetting
 from tests import servers
 from tests.labels import short_label
 from tests.test_docs import ROOT

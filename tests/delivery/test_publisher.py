@@ -20,7 +20,7 @@ from axes_async.counters.events import AttemptEvent
 from axes_async.delivery import circuit_breaker, publisher
 from axes_async.delivery.circuit_breaker import CircuitBreaker
 from axes_async.models import AccessAttempt, AccessFailureLog
-from axes_async.tasks.write import write
+from axes_async.tasks.write_one import write
 from tests import servers
 from tests.actions import failure, success
 from tests.celery import app

@@ -183,7 +183,7 @@ def test_without_broker_and_database_the_log_has_the_event(
     def away(*args: Any, **options: Any) -> None:
         raise error("the database is away")
 
-    monkeypatch.setattr("axes_async.tasks.write.writer_lock", away)
+    monkeypatch.setattr("axes_async.tasks.write_one.writer_lock", away)
     with caplog.at_level(logging.ERROR, "axes_async"):
         assert failure("alice", "192.0.2.1")
     lines = [record.getMessage() for record in caplog.records if "not written" in record.getMessage()]

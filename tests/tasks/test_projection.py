@@ -30,7 +30,7 @@ from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.drain import drain_batch
 from axes_async.tasks.projection.projector import Entry, Projector
 from axes_async.tasks.sync import sync
-from axes_async.tasks.write import write
+from axes_async.tasks.write_one import write
 from tests.actions import failure, success
 from tests.tasks.agreement import in_store_and_rows
 

@@ -1,7 +1,7 @@
 """What the settings of rules may be: parameters, limits, and rules with their own.
 
-As in ``readers``: a value that is not taken raises ``ImproperlyConfigured``, naming the setting, what it got and what
-it takes. What callables return is read here too.
+As in ``validators``: a value that is not taken raises ``ImproperlyConfigured``. It names the setting, what it got and
+what it takes. What callables return is read here too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 from django.http import HttpRequest
 
-from axes_async.conf import readers
+from axes_async.conf import validators
 from axes_async.counters.rules import PARAMETERS, LockoutTier, Parameter
 
 Credentials = Mapping[str, Any] | None
@@ -30,21 +30,23 @@ class RuleSetting:
 
     parameters: tuple[Parameter, ...]
     limit: Limit | Literal["default"] = "default"
-    cooloff: readers.CoolOff | Literal["default"] = "default"
+    cooloff: validators.CoolOff | Literal["default"] = "default"
     tiers: tuple[LockoutTier, ...] | None = None
 
 
 def whole_limit(name: str, value: object, takes: str = "a callable or its dotted path") -> int:
     """Read a limit that is a number; ``takes`` is what the error says beside that."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= readers.MOST:
-        readers.refuse(name, value, f"a whole number from 1 to {readers.MOST}, or {takes}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= validators.MOST:
+        validators.refuse(name, value, f"a whole number from 1 to {validators.MOST}, or {takes}")
     return value
 
 
 def limit(name: str, value: object) -> Limit:
     """Read a limit: a number, or what returns one for a request and credentials."""
     if isinstance(value, str) or callable(value):
-        return readers.dotted(name, value, f"a whole number from 1 to {readers.MOST}, or a callable or its dotted path")
+        return validators.dotted(
+            name, value, f"a whole number from 1 to {validators.MOST}, or a callable or its dotted path"
+        )
     return whole_limit(name, value)
 
 
@@ -52,12 +54,12 @@ def combinations(name: str, value: object, takes: str = "a callable or its dotte
     """Read what is counted: the parameters of each rule, in the order of ``PARAMETERS``."""
     takes = f"a list of {', '.join(PARAMETERS)}, or of lists of these to use them together, or {takes}"
     if not isinstance(value, list | tuple) or not value:
-        readers.refuse(name, value, takes)
+        validators.refuse(name, value, takes)
     read: list[tuple[Parameter, ...]] = []
     for item in value:
         together = _together(item)
         if together is None:
-            readers.refuse(name, value, takes)
+            validators.refuse(name, value, takes)
         if together not in read:
             read.append(together)
     return tuple(read)
@@ -66,7 +68,7 @@ def combinations(name: str, value: object, takes: str = "a callable or its dotte
 def parameters(name: str, value: object) -> Parameters:
     """Read what is counted: the parameters of each rule, or what returns them for a request and credentials."""
     if callable(value) or (isinstance(value, str) and "." in value):
-        return readers.dotted(name, value)
+        return validators.dotted(name, value)
     return combinations(name, value)
 
 
@@ -76,25 +78,25 @@ def rules(name: str, value: object) -> tuple[RuleSetting, ...] | None:
         return None
     takes = "None, or a list of dicts with 'parameters', and as the rule's own 'limit' and 'cooloff', or 'tiers'"
     if not isinstance(value, list | tuple) or not value:
-        readers.refuse(name, value, takes)
+        validators.refuse(name, value, takes)
     read: dict[tuple[Parameter, ...], RuleSetting] = {}
     for place, item in enumerate(value):
         keys = item.keys() if isinstance(item, Mapping) else set()
         if "parameters" not in keys or not (
             keys <= {"parameters", "limit", "cooloff"} or (len(keys) == 2 and "tiers" in keys)
         ):
-            readers.refuse(name, value, takes)
+            validators.refuse(name, value, takes)
         part = f"{name}[{place}]"
         together = _together(item["parameters"])
         if together is None:
-            readers.refuse(f"{part}['parameters']", item["parameters"], f"one of {', '.join(PARAMETERS)}, or a list")
+            validators.refuse(f"{part}['parameters']", item["parameters"], f"one of {', '.join(PARAMETERS)}, or a list")
         if together in read:
-            readers.refuse(f"{part}['parameters']", item["parameters"], "parameters that no other rule has")
+            validators.refuse(f"{part}['parameters']", item["parameters"], "parameters that no other rule has")
         own: dict[str, Any] = {}
         if "limit" in item:
             own["limit"] = limit(f"{part}['limit']", item["limit"])
         if "cooloff" in item:
-            own["cooloff"] = readers.cooloff(f"{part}['cooloff']", item["cooloff"])
+            own["cooloff"] = validators.cooloff(f"{part}['cooloff']", item["cooloff"])
         if "tiers" in item:
             own["tiers"] = tiers(f"{part}['tiers']", item["tiers"])
         read[together] = RuleSetting(parameters=together, **own)
@@ -110,15 +112,15 @@ def tiers(name: str, value: object) -> tuple[LockoutTier, ...] | None:
         "most, each with a cool-off that is a timedelta or a number of hours"
     )
     if not isinstance(value, list | tuple) or not value:
-        readers.refuse(name, value, takes)
+        validators.refuse(name, value, takes)
     read: list[LockoutTier] = []
     for item in value:
         pair = (item.failures, item.cooloff) if isinstance(item, LockoutTier) else item
         if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[1] is None:
-            readers.refuse(name, value, takes)
-        failures, lasts = whole_limit(name, pair[0], takes), readers.duration(name, pair[1], takes)
+            validators.refuse(name, value, takes)
+        failures, lasts = whole_limit(name, pair[0], takes), validators.duration(name, pair[1], takes)
         if lasts is None or (read and read[-1].failures >= failures):
-            readers.refuse(name, value, takes)
+            validators.refuse(name, value, takes)
         read.append(LockoutTier(failures, lasts))
     return tuple(read)
 

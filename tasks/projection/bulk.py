@@ -96,12 +96,12 @@ class Columns:
                 yield from self._manager.filter(reduce(or_, wanted)).order_by().values_list(*self.names)
         elif pairs:
             # A join: with two lists, PostgreSQL before 17 looks for each of one with each of the other.
-            given = "unnest(string_to_array(%s, ',')) WITH ORDINALITY AS {} (value, place)"
-            texts = [",".join(values) for values in zip(*pairs, strict=True)]
+            given = "unnest(%s::text[]) WITH ORDINALITY AS {} (value, place)"
+            lists = [[*values] for values in zip(*pairs, strict=True)]
             with self.connection.cursor() as cursor:
                 both = f"{given.format('one')} JOIN {given.format('two')} USING (place)"
                 equal = f"{self.columns[names[0]]} = one.value AND {self.columns[names[1]]} = two.value"
-                cursor.execute(f"SELECT {self.listed} FROM {both} JOIN {self.table} ON {equal}", texts)  # noqa: S608
+                cursor.execute(f"SELECT {self.listed} FROM {both} JOIN {self.table} ON {equal}", lists)  # noqa: S608
                 yield from cursor.fetchall()
 
     def insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
