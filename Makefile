@@ -39,7 +39,7 @@ test-mariadb: $(VENV)/installed-dev
 	AXES_TEST_DATABASE=mysql $(PYTEST) -m database $(ARGS)
 
 test-faults: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(PYTEST) -m long $(ARGS)
 
 matrix: $(VENV)/installed-matrix
 	$(BIN)/nox $(if $(ARGS),-- $(ARGS))

@@ -11,6 +11,7 @@ from axes_async.models import AccessAttempt, AttemptCounter
 from axes_async.stores.factory import get_store
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import Verdict
+from axes_async.tasks.expire import expire
 from axes_async.tasks.reset import reset
 from axes_async.tasks.sync import sync_store
 from tests.actions import failure
@@ -38,14 +39,15 @@ def reset_counters_without_rows(own_valkey: Valkey, settings: Any, *, clients: i
     settings.AXES_OUTBOX_MAX = 1
     store = get_store()
     assert isinstance(store, RedisStore)
-    for _ in range(3):
-        fail_all(store, ((f"u{number}", address(number)) for number in range(clients)))
-    assert lock_of(store, clients - 1) is Verdict.LOCKED
+    some = range(0, clients, clients // 100)
+    for numbers in (range(clients), some, some):
+        fail_all(store, ((f"u{number}", address(number)) for number in numbers))
+    assert all(lock_of(store, number) is Verdict.LOCKED for number in some)
     before = commands(own_valkey)
     reset()
     asked = commands(own_valkey) - before
     assert asked < 100, "no key is walked"
-    assert all(lock_of(store, number) is Verdict.ALLOWED for number in range(0, clients, clients // 100))
+    assert all(lock_of(store, number) is Verdict.ALLOWED for number in some)
     print(f"\nreset of {clients:,} counters: {asked} commands of the store")
 
 
@@ -56,6 +58,7 @@ def reset_counters_with_rows(own_valkey: Valkey, store: RedisStore, drain: Drain
     before = commands(own_valkey)
     assert reset() == clients
     print(f"\nreset of {clients:,} counters with rows: {commands(own_valkey) - before} commands of the store")
+    until(lambda: not any(expire().values()), what="the expiry has deleted what a large reset leaves to it")
     assert AccessAttempt.objects.count() == AttemptCounter.objects.count() == 0
     assert [failure("u1", address(1)) for _ in range(4)] == [True, True, True, False]
 
@@ -94,10 +97,10 @@ def test_reset_of_a_name_that_3_000_addresses_have_guessed(
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_reset_of_a_million_counters_that_no_row_speaks_of(
+def test_reset_of_200_000_counters_that_no_row_speaks_of(
     own_valkey: Valkey, own_store: RedisStore, settings: Any
 ) -> None:
-    reset_counters_without_rows(own_valkey, settings, clients=1_000_000)
+    reset_counters_without_rows(own_valkey, settings, clients=200_000)
 
 
 @pytest.mark.long
