@@ -29,7 +29,7 @@ LIMIT = 5
 TIMEOUT, RETRY = 0.07, 1.0
 """``AXES_STORE_TIMEOUT`` and ``AXES_STORE_RETRY_INTERVAL``: their defaults."""
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds after which something is taken for broken for good."""
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": load.CHROME, "Accept": load.CHROME_ACCEPT}

@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="how often each site is measured (default 10)")
     parser.add_argument("--number", type=int, default=200, help="requests in a row (default 200)")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="one of the kinds of login (default all)")
     parser.add_argument("--profile", action="store_true", help="show the functions of axes_async that take longest")
     options = parser.parse_args()
     if options.profile:
@@ -39,7 +40,7 @@ def main() -> None:
     names = ["bare", "two_gets", *(name for name, distribution in PEERS.items() if installed(distribution))]
     sites = [Site(name, own_database(f"bench_{name}"), BENCH_LIMIT="5") for name in names]
     with running(*sites):
-        for kind in KINDS:
+        for kind in options.kind or KINDS:
             measured(sites, kind, 2, options.number)
             print_kind(kind, measured(sites, kind, options.rounds, options.number))
     print(f"means of {options.number} logins, medians of {options.rounds} rounds [quartiles]")

@@ -25,7 +25,7 @@ CASES = (
     ("denied", "denied", False),
     ("failed, outbox quiet", "failed", True),
 )
-WIDTHS = (22, 30, 10, 26, 26)
+WIDTHS = (22, 38, 14, 11, 24, 24)
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def measure(rounds: int, number: int, *, apart: bool) -> None:
     bare, two_gets, guarded = (Site(name, SQLITE) for name in ("bare", "two_gets", "axes_async"))
     with running(bare, two_gets, guarded):
         overheads(bare, [two_gets, guarded], "failed", rounds=3, number=number)
-        row("login", "µs", "mean µs", "÷ two GET in place", "÷ two GET in a loop", widths=WIDTHS)
+        row("login", "µs", "lowest tenth", "÷ two GET", "÷ two GET in place", "÷ two GET in a loop", widths=WIDTHS)
         trips, in_place = [], []
         for name, kind, quiet in CASES:
             found, loop = overheads(bare, [two_gets, guarded], kind, rounds=rounds, number=number, quiet=quiet)
@@ -54,11 +54,13 @@ def measure(rounds: int, number: int, *, apart: bool) -> None:
             trips += loop
             in_place += theirs.microseconds if name == "failed" else []
             ways = {"in place": ours.over(theirs), "in a loop": ours.ratios}
-            met = verdict(median(ways["in place"]), at_most=TARGET) if name == "failed" and apart else ""
+            least = ours.undisturbed / theirs.undisturbed
+            met = verdict(least, at_most=TARGET) if name == "failed" and apart else ""
             row(
                 name,
                 spread(ours.microseconds),
-                f"{median(ours.means):,.0f}",
+                f"{ours.undisturbed:,.0f}",
+                f"{least:,.2f}",
                 *map(spread, ways.values()),
                 met,
                 widths=WIDTHS,

@@ -15,6 +15,7 @@ from celery import shared_task
 from django.db import transaction
 
 from axes_async.clock import as_datetime, as_ms
+from axes_async.errors import StoreUnavailable
 from axes_async.models import AttemptCounter, StoreState, database
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.contract import OutboxStore, Position, SavedCounter, Store, StoreKey
@@ -35,6 +36,9 @@ PUSHED = 200
 
 LEASE = 2000
 """Milliseconds for which another sync keeps away; each step renews it that finds half of it gone."""
+
+RETRY = 0.05
+"""Seconds before a portion is sent again that the store has not answered."""
 
 CONFLICTS = 10
 """How often events may come between rows and store, until the rest is left to the next sync."""
@@ -203,7 +207,7 @@ class _Sync:
         void, last = self._void(), ""
         while True:
             rows = list(_tuples(counting(self.using, void=void).filter(digest__gt=last)))
-            self._load([saved for saved in self._saved(rows, void) if saved.state.failures])
+            self._load_patiently([saved for saved in self._saved(rows, void) if saved.state.failures])
             if len(rows) < PORTION:
                 return
             last = rows[-1].digest
@@ -235,6 +239,21 @@ class _Sync:
             state.mode, state.synced, state.sync_until = StoreState.STORE, self.generation, None
             state.save(using=self.using)
             return True
+
+    def _load_patiently(self, saved: list[SavedCounter]) -> None:
+        """Write counters, again if the store does not answer in the time that a login gives it: nobody waits here.
+
+        One slow answer among thousands would have the sync begin anew, and a large one on a busy machine never end.
+        """
+        give_up = time.monotonic() + LEASE / 1000
+        while True:
+            try:
+                return self._load(saved)
+            except StoreUnavailable:
+                if time.monotonic() > give_up:
+                    raise
+            time.sleep(RETRY)
+            self._renew()
 
     def _load(self, saved: list[SavedCounter]) -> None:
         if saved and not self.store.load(self.generation, saved):

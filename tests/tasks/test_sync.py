@@ -290,6 +290,27 @@ def test_silent_store_leaves_the_database_deciding(
         check_agreement(redis_store)
 
 
+def test_one_slow_answer_does_not_end_the_sync(
+    redis_store: RedisStore, drain: Drain, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_everywhere(3)
+    drain()
+    valkey.flushdb()
+    load, calls = RedisStore.load, []
+
+    def slow_once(self: RedisStore, *args: Any) -> bool:
+        done = load(self, *args)
+        calls.append(args)
+        if len(calls) == 1:
+            raise StoreUnavailable("slow")
+        return done
+
+    monkeypatch.setattr(RedisStore, "load", slow_once)
+    assert sync()
+    assert len(calls) >= 2
+    assert set(check_agreement(redis_store).values()) == {3}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_drain_goes_on_while_counters_are_loaded(
     redis_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch
