@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 from axes_async import clock
 from axes_async.counters.state import ends_text
@@ -13,6 +14,9 @@ from axes_async.stores.redis.server import Server
 class RedisSync(Server, OutboxStore):
     """The part of the contract that is about completeness."""
 
+    _load_numbers = count(1)
+    """Of each load; one process does all those of a generation. A late one must not undo what was sent after it."""
+
     def key(self) -> StoreKey:
         return _key(self.run("key", [self.state_key, self.outbox_key], []))
 
@@ -20,8 +24,9 @@ class RedisSync(Server, OutboxStore):
         return _key(self.run("invalidate", [self.state_key, self.outbox_key], [generation]))
 
     def load(self, generation: int, counters: Sequence[SavedCounter]) -> bool:
-        keys = [self.state_key, *(self.counter_prefix + counter.digest for counter in counters)]
-        return bool(self.run("load", keys, [generation, fixed_time(), *map(_text, counters)]))
+        keys = [self.state_key, self.loaded_key, *(self.counter_prefix + counter.digest for counter in counters)]
+        number = next(self._load_numbers)
+        return bool(self.run("load", keys, [generation, fixed_time(), number, *map(_text, counters)]))
 
     def complete(self, generation: int, void: int) -> bool:
         return bool(self.run("complete", [self.state_key], [generation, void]))

@@ -71,7 +71,7 @@ class Server:
         self.counter_prefix = f"{tag}:c:"
         self.state_key, self.outbox_key, self.dead_letters_key = f"{tag}:key", f"{tag}:outbox", f"{tag}:dead"
         self.nudged_key, self.overflow_key, self.probe_key = f"{tag}:nudged", f"{tag}:over", f"{tag}:probe"
-        self.trimmed_key = f"{tag}:trimmed"
+        self.trimmed_key, self.loaded_key = f"{tag}:trimmed", f"{tag}:loaded"
 
     @cached_property
     def pool(self) -> ConnectionPool:

@@ -54,6 +54,19 @@ def test_load_writes_everything_over_what_is_there(steps: Steps, lone: RedisStor
     assert plain.hkeys(lone.counter_prefix + steps.counter().digest) == []
 
 
+def test_load_that_comes_late_undoes_nothing(steps: Steps, lone: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    call = lone.call
+    monkeypatch.setattr(lone, "call", lambda command: (sent.append(command), call(command))[1])
+    lone.invalidate(3)
+    sent.clear()
+    for failures in (2, 1):
+        lone.load(3, [saved(steps.counter(), failures)])
+    assert call(sent[0]) == 0
+    lone.complete(3, 0)
+    assert steps.failures() == [1]
+
+
 def test_load_goes_on_counting_what_a_lockout_turns_away(steps: Steps, lone: RedisStore) -> None:
     lone.invalidate(2)
     state = CounterState(failures=3, since=5)

@@ -49,12 +49,16 @@ register('invalidate', {'allow-oom'}, function(keys, args)
 end)
 
 -- load: write counters into a store that is invalidated.
--- KEYS key, counters…   ARGV generation, time or '', the text of each counter…   Reply: 1, or 0 with nothing changed
+-- One that was not answered is sent again under a new number, so that the first one changes nothing if it comes late.
+-- KEYS key, loaded, counters…   ARGV generation, time or '', number, the text of each counter…
+-- Reply: 1, or 0 with nothing changed
 register('load', {}, function(keys, args)
   local key = invalidated(keys[1], args[1])
   if not key then return 0 end
-  local now = clock(args[2])
-  for i = 2, #keys do save(keys[i], args[i + 1], key.generation, now) end
+  local now, position = clock(args[2]), args[1] .. '-' .. args[3]
+  if not before(call('GET', keys[2]) or '0-0', position) then return 0 end
+  call('SET', keys[2], position)
+  for i = 3, #keys do save(keys[i], args[i + 1], key.generation, now) end
   return 1
 end)
 
