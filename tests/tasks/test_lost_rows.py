@@ -12,6 +12,7 @@ from axes_async.counters.events import AttemptEvent
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.drain import _database
+from axes_async.tasks.projection.logs import LogWriter
 from axes_async.tasks.projection.projector import Projector
 from axes_async.utils import reset
 from tests.actions import failure, success
@@ -112,14 +113,14 @@ def test_what_mysql_calls_operational_and_is_the_fault_of_one_event_sets_that_on
 ) -> None:
     for name in ("one", "\U0001f600", "two"):
         failure(name, OFFICE)
-    write = Projector._failure_logs
+    write = LogWriter._failures
 
-    def refuse(self: Projector, events: list[AttemptEvent]) -> None:
+    def refuse(self: LogWriter, events: list[AttemptEvent]) -> None:
         if any(event.username == "\U0001f600" for event in events):
             raise OperationalError(code, "Incorrect string value for column 'username'")
         write(self, events)
 
-    monkeypatch.setattr(Projector, "_failure_logs", refuse)
+    monkeypatch.setattr(LogWriter, "_failures", refuse)
     assert drain() == 3
     assert list(AccessFailureLog.objects.order_by("id").values_list("username", flat=True)) == ["one", "two"]
     ((_, entry),) = redis_store.client.xrange(redis_store.dead_letters_key)
