@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-TESTED = "AXES_TESTED"
-"""The environment variable that names a file; each test run adds a line to it: passed, failed, database."""
+TESTED = os.environ.pop("AXES_TESTED", "")
+"""A file to which each test run adds a line: passed, failed, database.
+
+It is taken out of the environment: the processes that share the tests among them are part of this run.
+"""
 
 DATABASES = {"postgres": "PostgreSQL", "sqlite": "SQLite", "mysql": "MariaDB"}
 
@@ -35,17 +38,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in stats.get("skipped", ()))
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"{count} skipped: {reason}")
-    if name := os.environ.get(TESTED):
+    if TESTED:
         passed, failed = len(stats.get("passed", ())), len(stats.get("failed", ())) + len(stats.get("error", ()))
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        with Path(name).open("a", encoding="utf-8") as file:
+        Path(TESTED).parent.mkdir(parents=True, exist_ok=True)
+        with Path(TESTED).open("a", encoding="utf-8") as file:
             file.write(f"{passed} {failed} {DATABASES[settings.DATABASE]}\n")
 
 
 def main() -> None:
     """Print what passed on which database."""
     passed: Counter[str] = Counter()
-    for line in Path(os.environ[TESTED]).read_text(encoding="utf-8").splitlines():
+    for line in Path(TESTED).read_text(encoding="utf-8").splitlines():
         count, _, database = line.split()
         passed[database] += int(count)
     print(", ".join(f"{count} passed on {database}" for database, count in passed.items()))
