@@ -2,6 +2,7 @@
 # make test    the tests, on PostgreSQL, and those of the rows on SQLite too
 # make test-mariadb  those of the rows on MariaDB, where one is installed
 # make test-faults   the fault tests that take minutes
+# make test-protocol  the failure protocol, over many more random faults: hours
 # make matrix  the tests that need no minutes, under every Python at hand and every Django
 # make check   style, types, import rules, migrations
 # make messages   collects the words to translate, and compiles those that are translated; needs GNU gettext
@@ -21,7 +22,7 @@ export AXES_TESTED := $(CURDIR)/$(TESTED)
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-mariadb test-faults matrix check messages clean
+.PHONY: help run test test-mariadb test-faults test-protocol matrix check messages clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -40,6 +41,9 @@ test-mariadb: $(VENV)/installed-dev
 
 test-faults: $(VENV)/installed-dev
 	$(PYTEST) -m long $(ARGS)
+
+test-protocol: $(VENV)/installed-dev
+	AXES_PROTOCOL_EXAMPLES=1000 AXES_PROTOCOL_WALKS=10000 $(BIN)/python -m pytest tests/protocol --timeout 36000 $(ARGS)
 
 matrix: $(VENV)/installed-matrix
 	$(BIN)/nox $(if $(ARGS),-- $(ARGS))
