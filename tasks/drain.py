@@ -37,7 +37,7 @@ BATCH = 2000
 LONGEST = 20.0
 """Seconds after which a drain makes room for other tasks and has another one go on."""
 
-LINGER = 500
+NUDGE_PAUSE = 500
 """Milliseconds in which logins need not nudge; the worker looks again at half of that."""
 
 TRIES = 4
@@ -111,10 +111,10 @@ def _rearm(outbox: OutboxStore, *, in_worker: bool, written: int) -> bool:
     """Let the next event ask for a drain; return whether there is none yet."""
     looks_again = in_worker and written > 0
     cursor = DrainCursor.objects.using(database()).get(name="outbox")
-    if not outbox.rearm(Position.parse(cursor.position), pause=LINGER if looks_again else 0):
+    if not outbox.rearm(Position.parse(cursor.position), pause=NUDGE_PAUSE if looks_again else 0):
         return False
     if looks_again:
-        publisher.publish(publisher.DRAIN, countdown=LINGER / 2000, expires=publisher.DRAIN_EXPIRES)
+        publisher.publish(publisher.DRAIN, countdown=NUDGE_PAUSE / 2000, expires=publisher.DRAIN_EXPIRES)
     return True
 
 

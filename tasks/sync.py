@@ -285,7 +285,7 @@ class _Sync:
 
 
 def adopt(generation: int, using: str) -> None:
-    """Note a generation that the store has reached by a push of which the database has not heard.
+    """Note a generation that the store has reached by a push that the database does not know of.
 
     It is committed before the next one is given out, or the same one could be given out twice.
     """

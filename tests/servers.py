@@ -209,10 +209,3 @@ def postgres_server() -> Postgres:
 def postgres() -> dict[str, Any]:
     """Return a ``DATABASES`` entry for it."""
     return postgres_server().options
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on; to be replaced by ``Port``, which also holds it."""
-    with bound() as probe:
-        number: int = probe.getsockname()[1]
-        return number

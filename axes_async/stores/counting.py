@@ -31,13 +31,13 @@ class KeptCounter:
     """How many attempts the lockout in force has turned away."""
     told_at: int = 0
     """When an event last told that the lockout was prolonged."""
-    heard: CounterState | None = None
-    """What the caller has heard of the counter, where that is more than is kept here; it decides, and is not saved."""
+    known: CounterState | None = None
+    """What the caller knows of the counter, where that is more than is kept here; it decides, and is not saved."""
 
     @property
     def decisive(self) -> CounterState:
         """The state that a reservation is decided on."""
-        return self.heard or self.state
+        return self.known or self.state
 
     def expire(self, counter: Counter, now: int) -> None:
         """Drop what has expired by ``now``."""
@@ -147,7 +147,7 @@ class Step:
         changes = []
         for counter in locked:
             kept = self.kept[counter.digest]
-            if extend and counter.rule.window_ms and kept.heard is None:
+            if extend and counter.rule.window_ms and kept.known is None:
                 kept.state.prolong(counter.rule, self.now)
                 change = self._change(counter, prolonged=True)
                 if self.now - kept.told_at >= TOLD_EVERY:

@@ -1,4 +1,4 @@
-"""What this process heard of counters last: few guesses are lost with a store that goes away."""
+"""What the store told this process of counters last: few guesses are lost with a store that goes away."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from axes_async.clock import now_ms
 from axes_async.counters.rules import Counter
 
 SIZE = 4096
-"""Counters that are remembered; beyond them, the one that was heard of longest ago is dropped."""
+"""Counters that are remembered; beyond them, the one whose answer is the oldest is dropped."""
 
 FRESH_MS = 60_000
 """Milliseconds after which an answer is not used any more."""
 
 
 class RecentAnswers:
-    """The latest number of failures of each counter, and when it was heard, by the clock of this host."""
+    """The latest number of failures of each counter, and when it was told, by the clock of this host."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[str, tuple[int, int]] = OrderedDict()
@@ -41,17 +41,17 @@ class RecentAnswers:
         with self._lock:
             for counter in counters:
                 if counter.digest in self._answers:
-                    failures, heard_at = self._answers[counter.digest]
-                    self._answers[counter.digest] = failures + 1, heard_at
+                    failures, known_at = self._answers[counter.digest]
+                    self._answers[counter.digest] = failures + 1, known_at
 
     def forget(self, counters: Iterable[Counter]) -> None:
-        """Drop what was heard of counters that a login has cleared."""
+        """Drop what is known of counters that a login has cleared."""
         with self._lock:
             for counter in counters:
                 self._answers.pop(counter.digest, None)
 
     def known(self, counters: Iterable[Counter]) -> dict[str, tuple[int, int]]:
-        """Return the failures heard of, and when, by digest: no older than the cool-off that the failures last for."""
+        """Return the failures that are known, and since when, by digest; none is older than its cool-off."""
         if not self._answers:
             return {}
         now, found = now_ms(), {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter as Tally
+from collections import Counter as Sums
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,7 +91,7 @@ class Reset:
     def take_back(self) -> tuple[int, int]:
         """Take back what the scope reaches; return how many attempts went, and from how many counters failures did."""
         attempts = attempts_in(self.scope, self.using)
-        shares = self._shares(attempts) if self.scope.kind != "all" else Tally[str]()
+        shares = self._shares(attempts) if self.scope.kind != "all" else Sums[str]()
         counters = self._clear_named() + self._forgive(shares)
         return attempts.delete()[0], counters
 
@@ -140,13 +140,13 @@ class Reset:
             missing.append(row)
         AttemptCounter.objects.using(self.using).bulk_create(missing, ignore_conflicts=True)
 
-    def _shares(self, attempts: Any) -> Tally[str]:
+    def _shares(self, attempts: Any) -> Sums[str]:
         """Return the counters that are shared with others, and how many of their failures are those of ``attempts``."""
-        shares: Tally[str] = Tally()
+        shares: Sums[str] = Sums()
         kinds = list(existing_kinds(self.using))
         named = counters_in(self.scope)
         for rows in portions(attempts.order_by().iterator(chunk_size=FETCHED), FETCHED):
-            theirs: Tally[Any] = Tally()
+            theirs: Sums[Any] = Sums()
             for bits in kinds:
                 for row in rows:
                     theirs[bits, keys_under(bits, row)] += row.failures_since_start
@@ -157,7 +157,7 @@ class Reset:
                 shares[counter.digest] += theirs[group_of(counter)]
         return +shares
 
-    def _forgive(self, shares: Tally[str]) -> int:
+    def _forgive(self, shares: Sums[str]) -> int:
         """Take so many failures of each counter back; return of how many there were any."""
         number, marks = 0, self._marks
         for digests in portions(sorted(shares)):

@@ -23,7 +23,7 @@ from axes_async.stores.autonomous import autonomous
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.counting import CountingStore, KeptCounter, Step
 from axes_async.stores.database import mode
-from axes_async.stores.database.heard import NOTHING, Known, heard_state
+from axes_async.stores.database.known import NOTHING, Known, known_state
 from axes_async.stores.database.retries import Again, persist
 from axes_async.stores.database.rows import (
     NAME_FIELDS,
@@ -76,8 +76,8 @@ class DatabaseStore(CountingStore):
     ) -> StepResult:
         """Do ``Store.reserve``.
 
-        :param known: failures that the caller has heard of, by digest, and when (epoch milliseconds). The larger of row
-            and known counts, unless a reset came later.
+        :param known: failures that the caller knows of, by digest, and since when (epoch milliseconds). The larger of
+            row and known counts, unless a reset came later.
         """
 
         def action(step: Step) -> StepResult:
@@ -142,7 +142,7 @@ class DatabaseStore(CountingStore):
         return self._run(work)
 
     def _is_behind(self, state: StoreState, *, unsure: bool = False) -> bool:
-        """Return whether the store decides again, and this process has not heard of that yet.
+        """Return whether the store decides again, and this process does not know that yet.
 
         A step that the store may have done goes there again only after a sync. That has drained the store, so "not
         applied" means "not done" then. A push begins a generation too, and drains nothing.
@@ -180,7 +180,7 @@ class DatabaseStore(CountingStore):
         step = Step(counters, kept, now, applied=applied)
         for counter in counters if known else ():
             one = kept[counter.digest]
-            one.heard = heard_state(counter, one.state, known, rows.get(counter.digest), state, now)
+            one.known = known_state(counter, one.state, known, rows.get(counter.digest), state, now)
         return step
 
     def _save(self, using: str, step: Step, rows: Rows, state: StoreState, event: AttemptEvent | None) -> None:

@@ -1,4 +1,4 @@
-"""What a process has heard of counters from a store that was lost before its events were written."""
+"""What a process still knows of counters from a store that was lost before its events were written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Known = Mapping[str, tuple[int, int]]
 NOTHING: Known = MappingProxyType({})
 
 
-def heard_state(
+def known_state(
     counter: Counter, state: CounterState, known: Known, row: AttemptCounter | None, store: StoreState, now: int
 ) -> CounterState | None:
     """Return the state that ``known`` makes of a counter; ``None`` if the row knows as much, or knows better.
