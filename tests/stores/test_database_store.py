@@ -118,6 +118,15 @@ def test_first_step_lets_the_database_decide(steps: Steps) -> None:
     assert (state().mode, state().generation) == (StoreState.DATABASE, 3)
 
 
+def test_unanswered_failure_goes_to_the_store_again_only_after_a_sync(steps: Steps) -> None:
+    StoreState.objects.update(generation=4, synced=3)
+    steps.fail("a", again=True)
+    assert state().mode == StoreState.DATABASE, "a push drains nothing, so the store may have counted it"
+    StoreState.objects.update(generation=4, synced=4, mode=StoreState.STORE)
+    with pytest.raises(StoreReturned):
+        steps.fail("b", again=True)
+
+
 def test_newer_generation_sends_the_caller_back_to_the_store(steps: Steps, store_key: Any) -> None:
     StoreState.objects.update(generation=4)
     calls: list[Callable[[], Any]] = [

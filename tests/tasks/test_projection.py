@@ -336,3 +336,11 @@ def test_a_batch_asks_the_database_as_often_for_many_events_as_for_few(redis_sto
             assert drain_batch(redis_store) == number
         asked.append(len(queries))
     assert asked[0] == asked[1] < 25
+
+
+@pytest.mark.parametrize(("dirty", "left"), [(False, 0), (True, 1)])
+def test_login_clears_the_row_unless_it_may_be_ahead_of_the_store(dirty: bool, left: int) -> None:
+    project(event(counted=True, expires_at=NOON + HOUR))
+    AttemptCounter.objects.update(dirty=dirty)
+    project(event(Kind.LOGGED_IN, at=NOON + 1, cleared=True))
+    assert sum(AttemptCounter.objects.values_list("failures", flat=True)) == left

@@ -99,6 +99,13 @@ def test_what_the_database_decided_counts_in_the_store(redis_store: RedisStore, 
     assert not failure("alice", ADDRESSES[0])
 
 
+def test_sync_leaves_out_a_generation_that_a_push_may_have_given_out(redis_store: RedisStore) -> None:
+    take_out_of_use(redis_store)
+    latest = max(redis_store.key().generation, StoreState.objects.get().generation)
+    assert sync()
+    assert redis_store.key().generation == StoreState.objects.get().generation == latest + 2
+
+
 def test_counters_of_a_lost_store_that_no_row_knows_are_void(redis_store: RedisStore, valkey: redis.Redis) -> None:
     """A server that came back with an old snapshot has counters that a reset has taken back since."""
     fail_everywhere(3)
