@@ -18,6 +18,7 @@ from axes_async.stores.contract import Position
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks import reset as reset_module
 from axes_async.tasks.drain import drain_batch
+from axes_async.tasks.expire import expire
 from axes_async.tasks.reset import check_arguments, count, reset
 from axes_async.tasks.sync import needs_sync, sync_store
 from tests.actions import failure, request_from, success
@@ -333,3 +334,27 @@ def test_reset_finds_a_lockout_that_was_prolonged(settings: Any, unlocked: list[
     assert reset(ip="192.0.2.1") == 1
     assert len(unlocked) == 1
     assert success()
+
+
+def test_reset_of_all_that_dies_between_store_and_rows_is_finished_by_the_expiry(
+    redis_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*args: Any, **options: Any) -> Any:
+        raise Killed
+
+    lock()
+    drain()
+    with monkeypatch.context() as broken:
+        broken.setattr(reset_module, "void_all", kill)
+        with pytest.raises(Killed):
+            reset()
+    assert AccessAttempt.objects.exists()
+    expire()
+    assert not AccessAttempt.objects.exists()
+    stored, rows = in_store_and_rows(redis_store)
+    assert stored == rows
+    assert not any(rows.values())
+    assert AccessReset.objects.get().reason

@@ -99,6 +99,36 @@ def test_what_the_database_decided_counts_in_the_store(redis_store: RedisStore, 
     assert not failure("alice", ADDRESSES[0])
 
 
+class Killed(BaseException):
+    """What ends a process."""
+
+
+def kill(*args: Any, **options: Any) -> Any:
+    raise Killed
+
+
+def test_generation_of_a_push_that_was_not_committed_is_noted_before_the_next_one(
+    redis_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure()
+    drain()
+    AttemptCounter.objects.update(dirty=True)
+    before = redis_store.key().generation
+    monkeypatch.setattr(sync_module._Sync, "_clean", kill)
+    for pushed in (1, 2):
+        with pytest.raises(Killed):
+            sync()
+        assert redis_store.key().generation == before + pushed
+    assert StoreState.objects.get().generation == before + 1
+
+
+def test_sync_that_comes_second_leaves_a_complete_store_alone(redis_store: RedisStore) -> None:
+    key = redis_store.key()
+    with pytest.raises(sync_module._Overtaken):
+        sync_module._Sync(redis_store, "default")._complete_anew()
+    assert redis_store.key() == key
+
+
 def test_sync_leaves_out_a_generation_that_a_push_may_have_given_out(redis_store: RedisStore) -> None:
     take_out_of_use(redis_store)
     latest = max(redis_store.key().generation, StoreState.objects.get().generation)
@@ -195,10 +225,6 @@ def test_logins_go_on_while_the_store_is_synced(
     monkeypatch.setattr(sync_module._Sync, "_finish", after_logins)
     assert sync()
     assert list(check_agreement(redis_store).values()).count(2) == 6 - len([*addresses]) >= 3
-
-
-class Killed(BaseException):
-    """What ends a process."""
 
 
 @pytest.mark.django_db(transaction=True)
