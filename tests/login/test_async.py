@@ -24,6 +24,7 @@ from axes_async.stores.redis.store import RedisStore
 from tests.actions import address_counters, in_a_loop, kept_keys, reservations_held
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend, async_sign_in, sign_in
+from tests.waiting import PATIENCE
 
 CALLS: list[str | None] = []
 
@@ -169,7 +170,7 @@ async def test_a_busy_wait_leaves_the_loop_to_others_and_ends_when_a_reservation
 
     monkeypatch.setattr(asyncio, "sleep", pause)
     login = asyncio.create_task(post(async_client, password=PASSWORD))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await waiting.wait()
     assert not login.done()
     assert CountingBackend.checks == 0

@@ -20,6 +20,7 @@ from axes_async.decorators import axes_dispatch
 from axes_async.models import AccessFailureLog
 from tests.actions import failures_stored, reservations_held
 from tests.site import CountingBackend
+from tests.waiting import PATIENCE
 
 Drain = Callable[[], int]
 
@@ -56,12 +57,14 @@ async def in_a_task_of_its_own(request: HttpRequest) -> HttpResponse:
 
 @axes_dispatch
 async def blocks_in_tasks(request: HttpRequest) -> HttpResponse:
-    """Try names in tasks that go on for a while behind their blocks."""
+    """Try names in tasks each of which goes on until the blocks of both have ended."""
+    ended = asyncio.Barrier(2)
 
     async def guess(name: str) -> None:
         async with guard.attempt(request, {"username": name}) as attempt:
             await attempt.afailed()
-        await asyncio.sleep(1)
+        async with asyncio.timeout(PATIENCE):
+            await ended.wait()
 
     await asyncio.gather(*(guess(name) for name in ("alice", "bob")))
     return HttpResponse("wrong", status=401)
@@ -98,7 +101,7 @@ def test_a_task_within_an_attempt_waits_for_none_of_it(alice: User, valkey: redi
 
 
 def test_a_block_within_a_block_keeps_no_other_task_waiting(settings: Any, client: Client, drain: Drain) -> None:
-    settings.AXES_RESERVE_WAIT = 0.3
+    settings.AXES_RESERVE_WAIT = PATIENCE
     assert client.post("/tasks/").status_code == 401
     drain()
     assert set(AccessFailureLog.objects.values_list("username", flat=True)) == {"alice", "bob"}

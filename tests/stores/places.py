@@ -18,6 +18,7 @@ from axes_async.stores.failover import FailoverStore
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
 from tests import servers
+from tests.waiting import PATIENCE
 
 Request = pytest.FixtureRequest
 
@@ -34,7 +35,7 @@ def completed(store: RedisStore) -> RedisStore:
 @contextmanager
 def on_valkey(request: Request) -> Iterator[RedisStore]:
     request.getfixturevalue("plain")
-    client = build_client(servers.valkey_url(), {}, timeout=10)
+    client = build_client(servers.valkey_url(), {}, timeout=PATIENCE)
     with closing(completed(RedisStore(client, namespace=NAMESPACE))) as store:
         yield store
 
@@ -75,7 +76,7 @@ def behind_failover(request: Request, what: str) -> Iterator[FailoverStore]:
     request.getfixturevalue("plain")
     port = servers.Port()
     url = f"redis://{servers.HOST}:{port.number}" if what == "away" else servers.valkey_url()
-    primary = RedisStore(build_client(url, {}, timeout=1), namespace=NAMESPACE)
+    primary = RedisStore(build_client(url, {}, timeout=PATIENCE), namespace=NAMESPACE)
     if what == "there":
         completed(primary)
     with closing(FailoverStore(primary, DatabaseStore(replaces=primary), retry_interval=60)) as store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from axes_async.stores.database import mode
 from axes_async.stores.database.rows import reservations_of, saved_of
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.results import PERMANENT, StepResult, Verdict
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
@@ -677,12 +677,21 @@ def test_one_event_sent_twice_at_once_counts_once(alone: Steps) -> None:
 
 
 @needs_row_locks
-def test_mode_is_changed_though_a_sync_holds_the_state_for_a_while(steps: Steps) -> None:
+def test_mode_is_changed_though_a_sync_holds_the_state_for_a_moment(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, read = threading.Event(), mode._read
+
+    def asking(*args: Any) -> Any:
+        asked.set()
+        return read(*args)
+
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             mode.exclusive_state("default")
+            monkeypatch.setattr(mode, "_read", asking)
             step = pool.submit(in_thread(lambda: steps.fail("a")))
-            time.sleep(0.3)
+            assert asked.wait(PATIENCE)
         assert step.result().failures == (1,)
 
 

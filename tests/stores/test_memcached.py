@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from tests.celery import app
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend
 from tests.stores.test_concurrency import at_once, in_4_processes, sign_in
+from tests.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -84,22 +85,31 @@ def test_a_long_lockout_is_not_taken_for_a_time_that_is_over(cache: BaseCache, s
 def test_a_lockout_lasts_to_its_end_wherever_in_a_second_it_began(
     cache: BaseCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memcached's clock cannot be set, and ticks once a second."""
-    store, begun = CacheStore(lambda: caches["memcached"], shared=True), []
-    for number in range(8):
-        begun.append(fail(store, f"192.0.2.{number}", cooloff=1.5))
-        time.sleep(0.125)
-    for end, counter in begun:
-        time.sleep(max(0, end - 1 - now_ms()) / 1000)
-        monkeypatch.setattr(clock, "fixed_ms", partial(int, end - 1))
-        assert store.peek([counter]).verdict is Verdict.LOCKED
-        monkeypatch.setattr(clock, "fixed_ms", partial(int, end))
-        assert store.peek([counter]).verdict is Verdict.ALLOWED
+    """Memcached's clock cannot be set, and ticks once a second. A look that came too late says nothing."""
+    store, numbers = CacheStore(lambda: caches["memcached"], shared=True), count()
+
+    def begin(eighth: int) -> tuple[int, Any]:
+        until(lambda: now_ms() % 1000 // 125 == eighth, what="that part of a second")
+        return fail(store, f"192.0.2.{next(numbers) % 256}", cooloff=1.5)
+
+    def all_were_seen_in_time() -> bool:
+        monkeypatch.setattr(clock, "fixed_ms", now_ms)
+        for end, counter in [begin(eighth) for eighth in range(8)]:
+            until(lambda end=end: now_ms() >= end - 50, what="the last moments of the lockout")
+            monkeypatch.setattr(clock, "fixed_ms", partial(int, end - 1))
+            verdict = store.peek([counter]).verdict
+            if now_ms() >= end:
+                return False
+            assert verdict is Verdict.LOCKED
+            monkeypatch.setattr(clock, "fixed_ms", partial(int, end))
+            assert store.peek([counter]).verdict is Verdict.ALLOWED
+        return True
+
+    until(all_were_seen_in_time, what="eight looks in time")
 
 
 def test_reservations_of_a_crashed_process_end(cache: BaseCache, settings: Any) -> None:
-    settings.AXES_RESERVE_LEASE = 0.2
-    settings.AXES_RESERVE_WAIT = 3
+    settings.AXES_RESERVE_WAIT = PATIENCE
     settings.AXES_FAILURE_LIMIT = 1
     counters = counters_for([Rule(parameters=("ip_address",), limit=1, cooloff=None)], {"ip_address": "192.0.2.1"})
     get_store().reserve("crashed", counters, None, lease=200, extend=False)
@@ -126,10 +136,10 @@ def test_without_the_server_logins_are_decided_in_rows(
 def test_a_server_that_is_silent_holds_nobody_up_for_long(
     cache: BaseCache, alice: User, settings: Any, freeze: Callable[[], None]
 ) -> None:
-    options = {"connect_timeout": 0.1, "timeout": 0.1}
-    settings.CACHES = {**settings.CACHES, "memcached": {**settings.CACHES["memcached"], "OPTIONS": options}}
     assert sign_in("wrong") == 401
     freeze()
+    options = {"connect_timeout": 0.1, "timeout": 0.1}
+    settings.CACHES = {**settings.CACHES, "memcached": {**settings.CACHES["memcached"], "OPTIONS": options}}
     assert [sign_in("wrong") for _ in range(3)] == [401, 429, 429]
     assert get_failover().is_away
 

@@ -26,7 +26,6 @@ from tests.topologies import Cluster, Watched
 from tests.waiting import until
 
 Drain = Callable[[], int]
-BOUNDS: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
 
 
 @pytest.fixture
@@ -93,7 +92,7 @@ def test_replica_that_is_promoted_is_not_trusted(watched: Watched, time: Time) -
         watched.primary.kill()
         with pytest.raises(StoreUnavailable):
             steps.fail("d")
-        until(watched.promoted, what="the replica has become the primary")
+        watched.promote()
         with pytest.raises(StoreIncomplete):
             steps.fail("e")
         assert store.key().status == "lost"
@@ -119,7 +118,7 @@ def test_cluster_that_is_away_when_the_process_starts_is_a_store_that_is_away(cl
 
     def client() -> Any:
         if not is_there:
-            return redis.cluster.RedisCluster(host=servers.HOST, port=closed.number, **BOUNDS)
+            return redis.cluster.RedisCluster(host=servers.HOST, port=closed.number, retry=Retry(NoBackoff(), 0))
         return cluster.client()
 
     settings.AXES_REDIS_CLIENT, settings.AXES_STORE_RETRY_INTERVAL = client, 0.02
@@ -182,7 +181,7 @@ def test_when_a_sentinel_replaces_the_primary_no_guess_is_given_away_and_none_is
     assert not failure("alice", "192.0.2.1")
     assert not failure("bob", "192.0.2.2")
 
-    until(watched.promoted, what="the replica has become the primary")
+    watched.promote()
     until(lambda: not get_failover().is_away, what="it is used")
     completed_by_sync()
     assert not failure("alice", "192.0.2.1")
