@@ -18,11 +18,10 @@ class AxesAsyncConfig(AppConfig):
     def ready(self) -> None:
         """Connect what has to be there before the first request."""
         from axes_async import receivers
-        from axes_async.checks import project as checks
+        from axes_async.checks import database, project, settings  # noqa: F401  (they register themselves)
         from axes_async.stores import factory
 
         factory.note_databases()
-        checks.register_all()
         receivers.connect()
         # Settings that take their beat schedule from axes_async.tasks import that package before models can be.
         if tasks := sys.modules.get("axes_async.tasks"):

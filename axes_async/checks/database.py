@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from django.apps import AppConfig, apps
-from django.core import checks
-from django.core.checks import CheckMessage
-from django.core.exceptions import ImproperlyConfigured
+from django.apps import apps
+from django.core.checks import Tags
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import CharField, TextField
 
-from axes_async.conf import get_settings
+from axes_async.checks import Warnings, check, warning
+from axes_async.conf import AxesSettings
 from axes_async.fields import DigestField
 from axes_async.models import database
 
@@ -26,18 +24,14 @@ COLUMNS = """
 """
 
 
-def check_character_set(
-    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+@check(Tags.database)
+def check_character_set(settings: AxesSettings, databases: Sequence[str]) -> Warnings:
     """Report a MySQL or MariaDB that has not all characters: what strangers type is set aside as dead letters then."""
     using = database()
-    if using not in (databases or ()) or connections[using].vendor != "mysql" or _is_off():
-        return []
-    found: list[CheckMessage] = []
-    for what, name, hint in _others(connections[using]):
-        told = f"The character set of {what} is {name}: events with other characters cannot be written."
-        found.append(checks.Warning(told, hint=hint, id="axes_async.W018"))
-    return found
+    if using in databases and connections[using].vendor == "mysql":
+        for what, name, hint in _others(connections[using]):
+            told = f"The character set of {what} is {name}: events with other characters cannot be written."
+            yield warning(18, told, hint)
 
 
 def _others(connection: BaseDatabaseWrapper) -> Iterator[tuple[str, str, str]]:
@@ -71,10 +65,3 @@ def _others(connection: BaseDatabaseWrapper) -> Iterator[tuple[str, str, str]]:
             wrong.setdefault((table, name), []).append(change)
     for (table, name), changes in wrong.items():
         yield f"the table {table}", name, f"ALTER TABLE {table} {', '.join(changes)};"
-
-
-def _is_off() -> bool:
-    try:
-        return not get_settings().enabled
-    except ImproperlyConfigured:
-        return True

@@ -1,4 +1,4 @@
-"""System checks: what is missing or in the wrong order, with a hint at how to mend it."""
+"""System checks of what surrounds the app: middleware, backends, cache, store, beat."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import current_app
-from django.apps import AppConfig
 from django.conf import settings as django_settings
-from django.core import checks
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, register
@@ -16,16 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from axes_async.backends import AxesStandaloneBackend
-from axes_async.checks.database import check_character_set
-from axes_async.checks.settings import (
-    check_admin,
-    check_lists,
-    check_names,
-    check_proxies,
-    check_response,
-    check_rules,
-)
-from axes_async.conf import get_settings
+from axes_async.checks import Warnings, check, warning
+from axes_async.conf import AxesSettings, get_settings
 from axes_async.errors import AxesError
 from axes_async.login.rules import may_be_permanent
 from axes_async.middleware import AxesMiddleware
@@ -36,18 +26,8 @@ MIDDLEWARE = "axes_async.middleware.AxesMiddleware"
 BACKEND = "axes_async.backends.AxesStandaloneBackend"
 
 
-def register_all() -> None:
-    """Register every check; repeating it changes nothing."""
-    for check in (check_settings, check_middleware, check_backends):
-        register(check, "axes_async")
-    for check in (check_names, check_proxies, check_lists, check_rules, check_admin, check_response):
-        register(check, "axes_async")
-    for check in (check_cache, check_eviction, check_beat, check_cooloff):
-        register(check, "axes_async", deploy=True)
-    register(check_character_set, "axes_async", checks.Tags.database)
-
-
-def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+@register("axes_async")
+def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     """Report the first setting that cannot be used, and a store that cannot be built."""
     try:
         if get_settings().enabled:
@@ -57,98 +37,78 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return []
 
 
-def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+@check()
+def check_middleware(settings: AxesSettings) -> Warnings:
     """Report a middleware that is missing, doubled, or not the last."""
-    if _is_off():
-        return []
     places = _places(django_settings.MIDDLEWARE, AxesMiddleware)
     if len(places) != 1:
         missing = f"{MIDDLEWARE} is {'missing from' if not places else 'more than once in'} MIDDLEWARE."
-        return [checks.Warning(missing, hint=f"Add {MIDDLEWARE!r} once, as the last entry.", id="axes_async.W001")]
-    if places[0] != len(django_settings.MIDDLEWARE) - 1:
+        yield warning(1, missing, f"Add {MIDDLEWARE!r} once, as the last entry.")
+    elif places[0] != len(django_settings.MIDDLEWARE) - 1:
         hint = "Make it the last entry, so that what comes before sees the lockout response as the final one."
-        return [checks.Warning(f"{MIDDLEWARE} is not the last in MIDDLEWARE.", hint=hint, id="axes_async.W002")]
-    return []
+        yield warning(2, f"{MIDDLEWARE} is not the last in MIDDLEWARE.", hint)
 
 
-def check_backends(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+@check()
+def check_backends(settings: AxesSettings) -> Warnings:
     """Report a backend that is missing, or not the first: those before it look at passwords of locked clients."""
-    if _is_off():
-        return []
     places = _places(django_settings.AUTHENTICATION_BACKENDS, AxesStandaloneBackend)
     hint = f"Make {BACKEND!r} the first entry."
     if not places:
         missing = f"{BACKEND} is missing from AUTHENTICATION_BACKENDS, so that authenticate() locks nobody out."
-        return [checks.Warning(missing, hint=hint, id="axes_async.W003")]
-    if places[0] != 0:
+        yield warning(3, missing, hint)
+    elif places[0] != 0:
         late = f"{BACKEND} is not the first in AUTHENTICATION_BACKENDS: those before it try passwords unguarded."
-        return [checks.Warning(late, hint=hint, id="axes_async.W004")]
-    return []
+        yield warning(4, late, hint)
 
 
-def check_cache(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+@check(deploy=True)
+def check_cache(settings: AxesSettings) -> Warnings:
     """Report a cache in which every process, or nobody, has counters."""
-    if _is_off():
-        return []
-    settings = get_settings()
     backend = django_settings.CACHES.get(settings.cache, {}).get("BACKEND", "")
     is_elsewhere = settings.store == "database" or settings.redis_client is not None
-    if is_elsewhere or not _places([backend], LocMemCache) + _places([backend], DummyCache):
-        return []
-    alone = f"CACHES[{settings.cache!r}] is not shared between processes, so each has counters of its own, or none."
-    return [
-        checks.Warning(alone, hint="Use a Redis or Valkey server: AXES_CACHE names its entry.", id="axes_async.W005")
-    ]
+    if not is_elsewhere and _places([backend], LocMemCache, DummyCache):
+        alone = f"CACHES[{settings.cache!r}] is not shared between processes, so each has counters of its own, or none."
+        yield warning(5, alone, "Use a Redis or Valkey server: AXES_CACHE names its entry.")
 
 
-def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+@check(deploy=True)
+def check_eviction(settings: AxesSettings) -> Warnings:
     """Report a store that drops keys when its memory is full; one that does not tell is taken at its best."""
-    if _is_off():
-        return []
     try:
         store = get_store()
         policy = store.eviction() if isinstance(store, OutboxStore) else ""
     except (AxesError, ImproperlyConfigured):
-        return []
-    if policy in {"", "noeviction"}:
-        return []
-    forgets = f"The store's maxmemory-policy is {policy}: when its memory is full, it forgets counters or events."
-    return [checks.Warning(forgets, hint="Set it to noeviction.", id="axes_async.W006")]
+        return
+    if policy not in {"", "noeviction"}:
+        forgets = f"The store's maxmemory-policy is {policy}: when its memory is full, it forgets counters or events."
+        yield warning(6, forgets, "Set it to noeviction.")
 
 
-def check_beat(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+@check(deploy=True)
+def check_beat(settings: AxesSettings) -> Warnings:
     """Report a beat schedule without our tasks."""
-    if _is_off():
-        return []
-    entries = (current_app.conf.beat_schedule or {}).values()
     wanted = {"axes_async.drain", "axes_async.expire"}
-    if get_settings().purges:
+    kept = (settings.access_log_age, settings.access_failure_log_age, settings.access_reset_age)
+    if any(age is not None for age in kept) or settings.access_failure_log_per_user_limit is not None:
         wanted.add("axes_async.purge")
-    missing = wanted - {entry.get("task") for entry in entries}
-    if not missing:
-        return []
-    idle = f"CELERY_BEAT_SCHEDULE has no entry for {' and '.join(sorted(missing))}."
-    hint = "Add the entries of axes_async.tasks.schedule.beat_schedule(), or schedule the tasks in another way."
-    return [checks.Warning(idle, hint=hint, id="axes_async.W007")]
+    missing = wanted - {entry.get("task") for entry in (current_app.conf.beat_schedule or {}).values()}
+    if missing:
+        idle = f"CELERY_BEAT_SCHEDULE has no entry for {' and '.join(sorted(missing))}."
+        hint = "Add the entries of axes_async.tasks.schedule.beat_schedule(), or schedule the tasks in another way."
+        yield warning(7, idle, hint)
 
 
-def check_cooloff(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+@check(deploy=True)
+def check_cooloff(settings: AxesSettings) -> Warnings:
     """Report that lockouts last for ever."""
-    if _is_off() or not may_be_permanent(get_settings()):
-        return []
-    forever = "AXES_COOLOFF_TIME is not set: failures and lockouts last until somebody resets them, and pile up."
-    return [checks.Warning(forever, hint="Set it to a timedelta, if that is not what you want.", id="axes_async.W008")]
+    if may_be_permanent(settings):
+        forever = "AXES_COOLOFF_TIME is not set: failures and lockouts last until somebody resets them, and pile up."
+        yield warning(8, forever, "Set it to a timedelta, if that is not what you want.")
 
 
-def _is_off() -> bool:
-    try:
-        return not get_settings().enabled
-    except ImproperlyConfigured:
-        return True
-
-
-def _places(paths: Sequence[str], wanted: type) -> list[int]:
-    """Return where ``wanted`` or a subclass stands in ``paths``; what cannot be imported is Django's to report."""
+def _places(paths: Sequence[str], *wanted: type) -> list[int]:
+    """Return where one of ``wanted`` or a subclass stands; what cannot be imported is Django's to report."""
     places = []
     for place, path in enumerate(paths):
         try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from django.http import HttpRequest
 
 from axes_async.client.identity import MASKED, Client
-from axes_async.conf import AxesSettings, get_settings
+from axes_async.conf import get_settings
 from axes_async.counters.rules import PARAMETERS, Counter
 from axes_async.text import printable
 
@@ -27,19 +26,13 @@ def client_str(client: Client, request: HttpRequest | None, counters: Iterable[C
         )
         return printable(str(told))
     counted = {"path_info"}.union(*[counter.rule.parameters for counter in counters])
-    masked = _masked(settings)
+    masked = {*settings.sensitive_parameters, settings.password_form_field}
     parts = [
         f"{name}: {_quoted(MASKED if name in masked else getattr(client, name))}"
         for name in (*PARAMETERS, "path_info")
         if name in counted or settings.verbose
     ]
     return "{" + ", ".join(parts) + "}"
-
-
-@lru_cache(maxsize=8)
-def _masked(settings: AxesSettings) -> frozenset[str | None]:
-    """Return what no message shows."""
-    return frozenset({*settings.sensitive_parameters, settings.password_form_field, "password"})
 
 
 def _quoted(value: str | None) -> str:

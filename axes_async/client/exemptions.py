@@ -28,7 +28,6 @@ class Exemption(Enum):
     """What an attempt is exempt from."""
 
     NONE = auto()
-    """Nothing: its counters decide."""
     LOCKOUT = auto()
     """It is counted and recorded, and never turned away: the rule of ``AXES_ONLY_ADMIN_SITE`` outside of the admin."""
     ALL = auto()
@@ -41,29 +40,25 @@ def exemption_of(
     settings: AxesSettings, request: HttpRequest | None, credentials: Mapping[str, Any] | None, client: Client
 ) -> Exemption:
     """Return what an attempt of ``client`` is exempt from; one that is refused is exempt from nothing."""
-    if settings.exempts_nobody:
-        return Exemption.NONE
     if settings.only_admin_site and not is_for_admin(request):
         return Exemption.LOCKOUT
-    address = None if client.ip_address is None else parse_address(client.ip_address)
-    listed = address in settings.ip_whitelist
-    if address in settings.ip_blacklist or (settings.only_whitelist and not listed):
+    address = parse_address(client.ip_address or "")
+    is_listed = address in settings.ip_whitelist
+    if address in settings.ip_blacklist or (settings.only_whitelist and not is_listed):
         return Exemption.REFUSED
-    if listed and (settings.never_lockout_whitelist or settings.only_whitelist):
-        return Exemption.ALL
-    if settings.never_lockout_get and request is not None and request.method == "GET":
-        return Exemption.ALL
-    if settings.whitelist_callable is not None and settings.whitelist_callable(request, credentials):
-        return Exemption.ALL
-    return Exemption.NONE
+    is_exempt = (
+        (is_listed and (settings.never_lockout_whitelist or settings.only_whitelist))
+        or (settings.never_lockout_get and request is not None and request.method == "GET")
+        or (settings.whitelist_callable is not None and settings.whitelist_callable(request, credentials))
+    )
+    return Exemption.ALL if is_exempt else Exemption.NONE
 
 
 def is_for_admin(request: HttpRequest | None) -> bool:
     """Return whether ``request`` is for a view of the admin, or for a path below it; without an admin none is."""
     if request is None:
         return False
-    match = getattr(request, "resolver_match", None)
-    if match is not None and "admin" in match.app_names:
+    if "admin" in getattr(getattr(request, "resolver_match", None), "app_names", ()):
         return True
     try:
         return request.path.startswith(reverse("admin:index"))

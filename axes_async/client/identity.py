@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
-from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest
@@ -22,7 +20,7 @@ from django.http.request import RawPostDataException, UnreadablePostError
 
 from axes_async.client.address import address_behind
 from axes_async.client.normalize import as_text, canonical_address, canonical_username, row_text
-from axes_async.conf import AxesSettings, get_settings
+from axes_async.conf import get_settings
 from axes_async.conf.networks import parse_address
 from axes_async.counters.rules import Parameter
 
@@ -35,8 +33,6 @@ MASKED = "********************"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """One client at one moment: the row's values, and the canonical ones."""
-
     username: str | None = None
     ip_address: str | None = None
     user_agent: str = ""
@@ -72,18 +68,9 @@ def client_of(
     shown = None if username is None else row_text(username, tell_apart=True)
     name = canonical_username(username)
     if seen is not None:
-        return Client(
-            username=shown,
-            ip_address=seen.ip_address,
-            user_agent=seen.user_agent,
-            http_accept=seen.http_accept,
-            path_info=seen.path_info,
-            not_an_address=seen.not_an_address,
-            canonical={**seen.canonical, "username": name},
-            given=given,
-        )
+        return replace(seen, username=shown, canonical={**seen.canonical, "username": name}, given=given)
     meta: Mapping[str, Any] = request.META if request is not None else {}
-    address = _address(request, get_settings())
+    address = _address(request)
     agent = as_text(meta.get("HTTP_USER_AGENT")) or ""
     parsed = parse_address(address)
     return Client(
@@ -106,8 +93,20 @@ def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | 
     credentials, ``AXES_USERNAME_FORM_FIELD`` (by default ``USERNAME_FIELD``) in the form, or in the JSON object, is
     read.
     """
-    ask = get_settings().username_callable
-    return _username_sent(request, credentials) if ask is None else as_text(ask(request, credentials))
+    if (ask := get_settings().username_callable) is not None:
+        return as_text(ask(request, credentials))
+    names = _name_fields()
+    if credentials:
+        return as_text(next((value for name in names if (value := credentials.get(name)) is not None), None))
+    if request is None or request.method != "POST":
+        return None
+    try:
+        if request.content_type != "application/json":
+            return as_text(request.POST.get(names[0]))
+        body = json.loads(request.body)
+        return as_text(body.get(names[0])) if isinstance(body, dict) else None
+    except _BROKEN_BODY:
+        return None  # The view meets the same broken body and answers for it.
 
 
 def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> object:
@@ -117,7 +116,7 @@ def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None
     in its signal of a failure.
     """
     if get_settings().username_callable is None:
-        return _username_sent(request, credentials)
+        return username_from(request, credentials)
     return None if credentials is None else {k: v for k, v in credentials.items() if not SECRET.search(k)}
 
 
@@ -129,36 +128,16 @@ def is_masked(credentials: Mapping[str, Any] | None) -> bool:
 
 
 def _name_fields() -> tuple[str, ...]:
-    """Return where a name is looked for among credentials."""
-    return _fields_of(django_settings.AUTH_USER_MODEL, get_settings().username_form_field)
+    """Return where a name is looked for among credentials; in a form, under the first of these."""
+    model = get_user_model()
+    field = get_settings().username_form_field or model.USERNAME_FIELD
+    return field, model.USERNAME_FIELD, "username", model.get_email_field_name()
 
 
-@lru_cache(maxsize=8)
-def _fields_of(model: str, form_field: str | None) -> tuple[str, ...]:
-    user_model = get_user_model()  # The one that ``model`` names.
-    field = form_field or user_model.USERNAME_FIELD
-    return field, user_model.USERNAME_FIELD, "username", user_model.get_email_field_name()
-
-
-def _username_sent(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
-    names = _name_fields()
-    if credentials:
-        return as_text(next((value for name in names if (value := credentials.get(name)) is not None), None))
-    field = names[0]
-    if request is None or request.method != "POST":
-        return None
-    try:
-        if request.content_type == "application/json":
-            body = json.loads(request.body)
-            return as_text(body.get(field)) if isinstance(body, dict) else None
-        return as_text(request.POST.get(field))
-    except _BROKEN_BODY:
-        return None  # The view meets the same broken body and answers for it.
-
-
-def _address(request: HttpRequest | None, settings: AxesSettings) -> str:
+def _address(request: HttpRequest | None) -> str:
     if request is None:
         return ""
+    settings = get_settings()
     if settings.client_ip_callable is not None:
         return as_text(settings.client_ip_callable(request)) or ""
     return address_behind(request.META, settings)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from axes_async.client.normalize import canonical_address, canonical_username
 from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Parameter, digest_of
@@ -12,22 +10,21 @@ from axes_async.counters.rules import Parameter, digest_of
 def username_key(username: str | None) -> str:
     """Return the key that variants of one name share; '' without a name."""
     canonical = canonical_username(username)
-    return _key("username", canonical) if canonical else ""
+    return digest_of([("username", canonical)]) if canonical else ""
 
 
 def ip_address_key(ip_address: str) -> str:
     """Return the key that the addresses of one client share; '' without an address."""
     canonical = canonical_address(ip_address)
-    return _key("ip_address", canonical) if canonical else ""
+    return digest_of([("ip_address", canonical)]) if canonical else ""
 
 
 def user_agent_key(user_agent: str) -> str:
     """Return the key of an agent; that of no agent is one like any other."""
-    return _key("user_agent", user_agent)
+    return digest_of([("user_agent", user_agent)])
 
 
 def keys_of(event: AttemptEvent) -> dict[Parameter, str]:
-    """Return the key of each value that can be counted."""
     return {
         "username": username_key(event.username),
         "ip_address": ip_address_key(address_of(event)),
@@ -48,8 +45,3 @@ def attempt_key(event: AttemptEvent) -> str:
 def attempt_key_of(username: str | None, address: str, user_agent: str) -> str:
     """Return what names the ``AccessAttempt`` of these values, as its row shows them."""
     return digest_of([("username", username or ""), ("ip_address", address), ("user_agent", user_agent)])
-
-
-@lru_cache(maxsize=16384)
-def _key(name: str, canonical: str) -> str:
-    return digest_of([(name, canonical)])

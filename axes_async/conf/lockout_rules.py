@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from django.http import HttpRequest
 
@@ -43,26 +43,18 @@ def whole_limit(name: str, value: object, takes: str = "a callable or its dotted
 
 def limit(name: str, value: object) -> Limit:
     """Read a limit: a number, or what returns one for a request and credentials."""
-    if isinstance(value, str) or callable(value):
-        return validators.dotted(
-            name, value, f"a whole number from 1 to {validators.MOST}, or a callable or its dotted path"
-        )
-    return whole_limit(name, value)
+    takes = f"a whole number from 1 to {validators.MOST}, or a callable or its dotted path"
+    is_asked = isinstance(value, str) or callable(value)
+    return validators.dotted(name, value, takes) if is_asked else whole_limit(name, value)
 
 
 def combinations(name: str, value: object, takes: str = "a callable or its dotted path") -> Combinations:
     """Read what is counted: the parameters of each rule, in the order of ``PARAMETERS``."""
     takes = f"a list of {', '.join(PARAMETERS)}, or of lists of these to use them together, or {takes}"
-    if not isinstance(value, list | tuple) or not value:
+    read = [_together(item) for item in value] if isinstance(value, list | tuple) else []
+    if not read or not all(read):
         validators.refuse(name, value, takes)
-    read: list[tuple[Parameter, ...]] = []
-    for item in value:
-        together = _together(item)
-        if together is None:
-            validators.refuse(name, value, takes)
-        if together not in read:
-            read.append(together)
-    return tuple(read)
+    return tuple(dict.fromkeys(read))
 
 
 def parameters(name: str, value: object) -> Parameters:
@@ -82,24 +74,16 @@ def rules(name: str, value: object) -> tuple[RuleSetting, ...] | None:
     read: dict[tuple[Parameter, ...], RuleSetting] = {}
     for place, item in enumerate(value):
         keys = item.keys() if isinstance(item, Mapping) else set()
-        if "parameters" not in keys or not (
-            keys <= {"parameters", "limit", "cooloff"} or (len(keys) == 2 and "tiers" in keys)
-        ):
+        own = keys - {"parameters"}
+        if own == keys or not (own <= {"limit", "cooloff"} or own == {"tiers"}):
             validators.refuse(name, value, takes)
         part = f"{name}[{place}]"
         together = _together(item["parameters"])
-        if together is None:
-            validators.refuse(f"{part}['parameters']", item["parameters"], f"one of {', '.join(PARAMETERS)}, or a list")
-        if together in read:
-            validators.refuse(f"{part}['parameters']", item["parameters"], "parameters that no other rule has")
-        own: dict[str, Any] = {}
-        if "limit" in item:
-            own["limit"] = limit(f"{part}['limit']", item["limit"])
-        if "cooloff" in item:
-            own["cooloff"] = validators.cooloff(f"{part}['cooloff']", item["cooloff"])
-        if "tiers" in item:
-            own["tiers"] = tiers(f"{part}['tiers']", item["tiers"])
-        read[together] = RuleSetting(parameters=together, **own)
+        if not together or together in read:
+            takes = "parameters that no other rule has" if together else f"one of {', '.join(PARAMETERS)}, or a list"
+            validators.refuse(f"{part}['parameters']", item["parameters"], takes)
+        parts = {key: READERS[key](f"{part}['{key}']", item[key]) for key in own}
+        read[together] = RuleSetting(parameters=together, **parts)
     return tuple(read.values())
 
 
@@ -116,7 +100,7 @@ def tiers(name: str, value: object) -> tuple[LockoutTier, ...] | None:
     read: list[LockoutTier] = []
     for item in value:
         pair = (item.failures, item.cooloff) if isinstance(item, LockoutTier) else item
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[1] is None:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
             validators.refuse(name, value, takes)
         failures, lasts = whole_limit(name, pair[0], takes), validators.duration(name, pair[1], takes)
         if lasts is None or (read and read[-1].failures >= failures):
@@ -125,11 +109,13 @@ def tiers(name: str, value: object) -> tuple[LockoutTier, ...] | None:
     return tuple(read)
 
 
-def _together(item: object) -> tuple[Parameter, ...] | None:
-    """Return one rule's parameters in the order of ``PARAMETERS``; ``None`` for what are none."""
-    together = [item] if isinstance(item, str) else item
-    if not isinstance(together, list | tuple | set | frozenset) or not together:
-        return None
-    if not all(isinstance(parameter, str) and parameter in PARAMETERS for parameter in together):
-        return None
-    return cast("tuple[Parameter, ...]", tuple(parameter for parameter in PARAMETERS if parameter in together))
+READERS: dict[str, Callable[[str, object], Any]] = {"limit": limit, "cooloff": validators.cooloff, "tiers": tiers}
+"""Of what a rule may have as its own."""
+
+
+def _together(item: object) -> tuple[Parameter, ...]:
+    """Return one rule's parameters in the order of ``PARAMETERS``; none for what are none."""
+    named = [item] if isinstance(item, str) else item
+    if not isinstance(named, list | tuple | set | frozenset) or not all(name in PARAMETERS for name in named):
+        return ()
+    return tuple(parameter for parameter in PARAMETERS if parameter in named)

@@ -18,8 +18,6 @@ from axes_async.counters.rules import PARAMETERS, Parameter
 
 
 class Kind(StrEnum):
-    """What an event tells."""
-
     FAILED = "failed"
     BLOCKED = "blocked"
     LOGGED_IN = "logged_in"
@@ -27,7 +25,7 @@ class Kind(StrEnum):
 
 
 def new_id(now: int) -> str:
-    """Return a new UUID version 7 (RFC 9562, 5.7) as 32 hexadecimal digits; ``now`` is in epoch milliseconds."""
+    """Return a new UUID version 7 (RFC 9562, 5.7) in hexadecimal; ``now`` is in epoch milliseconds."""
     random = randbits(74)
     return f"{now & (1 << 48) - 1:012x}7{random >> 62:03x}{0b10 << 62 | random & (1 << 62) - 1:016x}"
 
@@ -42,11 +40,7 @@ def parameters_of(bits: int) -> tuple[Parameter, ...]:
     return tuple(name for place, name in enumerate(PARAMETERS) if bits >> place & 1)
 
 
-COUNTED, CLEARED, LOCKED, PROLONGED = 1, 2, 4, 8
-"""The flags of a change in its wire form."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class CounterChange:
     """What one step of a store did to one counter.
 
@@ -59,9 +53,7 @@ class CounterChange:
     limit: int
     """The limit in force; 0: it never locks."""
     counted: bool = False
-    """Whether the step counted a failure."""
     cleared: bool = False
-    """Whether a login cleared the counter."""
     locked: bool = False
     """Whether the counter was locked after the step."""
     prolonged: bool = False
@@ -78,31 +70,20 @@ class CounterChange:
         """Return the change in ``text``; raises ``ValueError`` for what is none."""
         digest, *numbers = text.split(":")
         bits, flags, limit, expires_at, locked_until, end = (*map(int, numbers), 0, 0)[:6]
-        return cls(
-            digest=digest,
-            parameters=parameters_of(bits),
-            limit=limit,
-            counted=bool(flags & COUNTED),
-            cleared=bool(flags & CLEARED),
-            locked=bool(flags & LOCKED),
-            prolonged=bool(flags & PROLONGED),
-            expires_at=expires_at,
-            locked_until=locked_until,
-            end=end,
-        )
+        counted, cleared, locked, prolonged = (flags & flag != 0 for flag in (1, 2, 4, 8))
+        who = digest, parameters_of(bits), limit
+        return cls(*who, counted, cleared, locked, prolonged, expires_at, locked_until, end)
 
     def text(self) -> str:
         """Return the wire form."""
-        flags = self.counted * COUNTED | self.cleared * CLEARED | self.locked * LOCKED | self.prolonged * PROLONGED
+        flags = self.counted | self.cleared << 1 | self.locked << 2 | self.prolonged << 3
         numbers = [parameter_bits(self.parameters), flags, self.limit, self.expires_at]
         if self.locked_until or self.end:
-            numbers.append(self.locked_until)
-        if self.end:
-            numbers.append(self.end)
+            numbers += [self.locked_until, self.end] if self.end else [self.locked_until]
         return ":".join([self.digest, *map(str, numbers)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AttemptEvent:
     """One thing that happened to one client; never holds a password.
 
@@ -145,12 +126,12 @@ class AttemptEvent:
 
     def line(self) -> str:
         """Return the body in ASCII, for a log: no character of a name changes how the log is shown."""
-        return json.dumps(json.loads(self.body()), separators=(",", ":"))
+        return json.dumps(json.loads(self.body()))
 
     def wire(self) -> str:
         """Return the wire form."""
-        outcome = [str(self.repeats), str(self.at), *(change.text() for change in self.changes)]
-        return f"{'|'.join(outcome)} {self.body()}"
+        outcome = "|".join([str(self.repeats), str(self.at), *(change.text() for change in self.changes)])
+        return f"{outcome} {self.body()}"
 
     @classmethod
     def parse(cls, wire: str | bytes) -> Self:
@@ -158,27 +139,15 @@ class AttemptEvent:
         text = wire.decode() if isinstance(wire, bytes) else wire
         outcome, _, body = text.partition(" ")
         try:
-            kind, short, username, ip_address, user_agent, http_accept, path_info, *extra = json.loads(body)
-            event_id = a2b_base64(f"{short}==").hex()
+            kind, short, username, ip_address, user_agent, http_accept, path_info, *rest = json.loads(body)
+            event_id, extra = a2b_base64(f"{short}==").hex(), rest[0] if rest else {}
             repeats, at, *changes = outcome.split("|")
-            event = cls(
-                kind=Kind(kind),
-                id=event_id,
-                username=username,
-                ip_address=ip_address,
-                user_agent=user_agent,
-                http_accept=http_accept,
-                path_info=path_info,
-                extra=extra[0] if extra else {},
-                repeats=int(repeats),
-                at=int(at),
-                changes=tuple(CounterChange.parse(change) for change in changes),
-            )
+            texts: list[object] = [username or "", ip_address or "", user_agent, http_accept, path_info]
+            who = Kind(kind), event_id, username, ip_address, user_agent, http_accept, path_info
+            event = cls(*who, extra, int(repeats), int(at), tuple(map(CounterChange.parse, changes)))
         except (TypeError, RecursionError) as error:
             raise ValueError(f"no event: {error}") from error
-        texts: list[object] = [username or "", ip_address or "", user_agent, http_accept, path_info]
-        known = [event_id.isalnum() and len(event_id) == 32, isinstance(extra[0] if extra else {}, dict)]
-        if not all(known) or not all(isinstance(text, str) for text in texts):
+        if len(event_id) != 32 or not isinstance(extra, dict) or not all(isinstance(text, str) for text in texts):
             raise ValueError("no event: a part of it has another type")
         return event
 

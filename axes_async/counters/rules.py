@@ -15,11 +15,12 @@ from typing import Literal
 Parameter = Literal["ip_address", "username", "user_agent"]
 PARAMETERS: tuple[Parameter, ...] = ("ip_address", "username", "user_agent")
 
-IDENTIFYING = {"ip_address", "username"}
-"""Parameters that tell clients apart by themselves; an agent alone is shared by millions."""
-
 DIGEST_LENGTH = 22
 """Characters of a digest: 128 bits in URL-safe base64 without padding."""
+
+
+def milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,8 +32,7 @@ class LockoutTier:
 
     @property
     def lasts_ms(self) -> int:
-        """How long it locks, in milliseconds."""
-        return max(1, round(self.cooloff.total_seconds() * 1000))
+        return milliseconds(self.cooloff.total_seconds())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Rule:
     @property
     def window_ms(self) -> int:
         """The cool-off in milliseconds; 0 where only a reset ends it."""
-        return 0 if self.cooloff is None else max(1, round(self.cooloff * 1000))
+        return 0 if self.cooloff is None else milliseconds(self.cooloff)
 
     def limit_at(self, standing: int, *, locked: bool) -> int:
         """Return the limit in force at so many failures: in a tier's lockout the one reached, else the next one."""
@@ -88,8 +88,7 @@ class Counter:
 def digest_of(values: Iterable[tuple[str, str]]) -> str:
     """Return a digest of named values in which no two different inputs run together.
 
-    Each name and value is prefixed with its length, so that ``("a", "b|c")`` and ``("a|b", "c")`` differ, and a
-    username never equals an address.
+    Each value stands behind its name and its length, so that ``("a", "b|c")`` and ``("a|b", "c")`` differ.
     """
     state = blake2b(digest_size=16)
     for name, value in values:
@@ -109,7 +108,6 @@ def counters_for(rules: Iterable[Rule], values: Mapping[Parameter, str | None]) 
     counters = []
     for rule in rules:
         parts = [(name, values.get(name) or "") for name in rule.parameters]
-        told_apart = [value for name, value in parts if name in IDENTIFYING]
-        if all(told_apart) if told_apart else all(value for _, value in parts):
+        if all(value or (name == "user_agent" and len(parts) > 1) for name, value in parts):
             counters.append(Counter(rule, digest_of(parts)))
     return tuple(counters)

@@ -16,8 +16,6 @@ from axes_async.counters.rules import Rule
 
 @dataclass(slots=True)
 class CounterState:
-    """How one counter stands."""
-
     failures: int = 0
     """The active failures: counted, not expired, not forgiven."""
     since: int = 0
@@ -30,7 +28,6 @@ class CounterState:
     """When each failure expires, in order, under a rule with a rolling window."""
 
     def clear(self) -> None:
-        """Count nothing any more."""
         self.failures = self.since = self.expires_at = self.locked_until = 0
         self.ends = []
 
@@ -38,7 +35,7 @@ class CounterState:
         """Drop what has expired by ``now``; ``rule`` is the one in force, where the caller knows it."""
         if 0 < self.expires_at <= now:
             self.clear()
-        if rule is not None and rule.rolling and not self.ends and self.failures:
+        if rule is not None and rule.rolling and not self.ends:
             # The rule became a rolling one after these failures were counted.
             self.ends = [self.expires_at or now + rule.window_ms] * self.failures
         if self.ends:
@@ -111,11 +108,7 @@ class CounterState:
         if change.cleared:
             self.clear()
             return
-        if 0 < self.expires_at <= at:
-            self.clear()
-        if self.ends:
-            self.ends = [end for end in self.ends if end > at]
-            self.failures = len(self.ends)
+        self.expire(at)
         if change.counted:
             self.since = self.since or at
             self.failures += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -16,7 +16,6 @@ from django.test.client import MULTIPART_CONTENT
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from axes_async.client import identity
 from axes_async.client.identity import identify, username_from
 from axes_async.client.normalize import (
     CANONICAL_LENGTH,
@@ -93,12 +92,9 @@ def test_a_name_of_any_type_has_a_text(given: object, shown: str | None) -> None
 
 
 @pytest.fixture
-def _email_as_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _email_as_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a user model whose users are known by their e-mail address."""
-    identity._fields_of.cache_clear()
     monkeypatch.setattr(User, "USERNAME_FIELD", "email")
-    yield
-    identity._fields_of.cache_clear()
 
 
 @pytest.mark.usefixtures("_email_as_name")
