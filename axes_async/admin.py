@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings as django_settings
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
-from django.db import connections, router, transaction
+from django.db import router, transaction
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from axes_async.client.keys import counter_columns
 from axes_async.clock import as_datetime, now_ms
 from axes_async.counters.rules import PARAMETERS
 from axes_async.errors import AxesError
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, AttemptCounter, counter_columns
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, AttemptCounter
 from axes_async.text import printable
 
 if TYPE_CHECKING:
@@ -50,30 +48,19 @@ class ReadOnlyAdmin(ModelAdmin):
     show_full_result_count = False
     shown_username = _shown("username", _("username"))
 
-    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """Leave out the date hierarchy if the database has no time zones, as a new MySQL or MariaDB has none."""
-        changes = super().get_changelist_instance(request)
-        if not connections[changes.queryset.db].features.has_zoneinfo_database:
-            changes.date_hierarchy = None
-        return changes
-
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Return False: only a drain writes rows."""
-        return False
+        return False  # Only a drain writes rows.
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Return False: a record that can be edited proves nothing."""
-        return False
+        return False  # A record that can be edited proves nothing.
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Return False for a log: its rows stay until the purge."""
-        return self.deletable and super().has_delete_permission(request, obj)
+        return self.deletable and super().has_delete_permission(request, obj)  # Rows of a log stay until the purge.
 
 
 class AccessAdmin(ReadOnlyAdmin):
     """What attempts, logins and failures have in common."""
 
-    date_hierarchy = "attempt_time"
     ordering = ("-attempt_time",)
     search_fields = ("username", "ip_address", "user_agent", "path_info")
     readonly_fields: ClassVar[tuple[str, ...]] = ("shown_username", "shown_agent", "shown_accept", "shown_path")
@@ -89,11 +76,9 @@ class LockedOutFilter(admin.SimpleListFilter):
     parameter_name = "locked_out"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return both."""
         return [("yes", _("Yes")), ("no", _("No"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return the attempts that were asked for."""
         wanted = self.value()
         return queryset.filter(is_locked=wanted == "yes") if wanted in {"yes", "no"} else queryset
 
@@ -111,7 +96,7 @@ class AccessAttemptAdmin(AccessAdmin):
         "expires_at",
         "shown_agent",
     )
-    list_filter = (LockedOutFilter, "attempt_time", "path_info")
+    list_filter = (LockedOutFilter, "attempt_time")
     readonly_fields = (*AccessAdmin.readonly_fields, "locked_out")
     fieldsets = (
         (None, {"fields": ("shown_username", "ip_address", "failures_since_start", "locked_out")}),
@@ -120,7 +105,6 @@ class AccessAttemptAdmin(AccessAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AccessAttempt]:
-        """Return the attempts, each with whether one of its counters is locked now."""
         attempts: QuerySet[AccessAttempt] = super().get_queryset(request)
         return attempts.annotate(is_locked=_is_locked())
 
@@ -130,26 +114,28 @@ class AccessAttemptAdmin(AccessAdmin):
         return _("Yes") if attempt.is_locked else None
 
     def delete_model(self, request: HttpRequest, obj: AccessAttempt) -> None:
-        """Reset one attempt."""
         self._reset(request, [obj.key])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AccessAttempt]) -> None:
-        """Reset the attempts that were chosen."""
         self._reset(request, list(queryset.values_list("key", flat=True)))
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Delete one, or say why not."""
-        with self._all_or_nothing(request):
-            return super().delete_view(request, object_id, extra_context)
-        return HttpResponseRedirect(reverse("admin:axes_async_accessattempt_changelist"))
+        return self._or_say_why(super().delete_view, request, object_id, extra_context)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """List, and delete those that were chosen, or say why not."""
+        return self._or_say_why(super().changelist_view, request, extra_context)
+
+    def _or_say_why(self, view: Callable[..., HttpResponse], request: HttpRequest, *args: Any) -> HttpResponse:
+        """Roll the admin's own log entry back if the attempts could not be deleted."""
         if request.method != "POST":
-            return super().changelist_view(request, extra_context)
-        with self._all_or_nothing(request):
-            return super().changelist_view(request, extra_context)
-        return HttpResponseRedirect(request.get_full_path())
+            return view(request, *args)
+        try:
+            with transaction.atomic(using=router.db_for_write(AccessAttempt)):
+                return view(request, *args)
+        except AxesError as error:
+            text = _("Nothing was deleted, since the store of the counters could not be reached: %s")
+            self.message_user(request, text % error, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
 
     def _reset(self, request: HttpRequest, keys: list[str]) -> None:
         from axes_async.tasks.reset import reset
@@ -157,16 +143,6 @@ class AccessAttemptAdmin(AccessAdmin):
         by = request.user.get_username()
         for start in range(0, len(keys), PORTION):
             reset(rows=keys[start : start + PORTION], reason=REASON, by=by)
-
-    @contextmanager
-    def _all_or_nothing(self, request: HttpRequest) -> Iterator[None]:
-        """Roll the admin's own log entry back if the attempts could not be deleted."""
-        try:
-            with transaction.atomic(using=router.db_for_write(AccessAttempt)):
-                yield
-        except AxesError as error:
-            text = _("Nothing was deleted, since the store of the counters could not be reached: %s")
-            self.message_user(request, text % error, messages.ERROR)
 
 
 def _is_locked() -> Q:
@@ -186,7 +162,7 @@ class AccessLogAdmin(AccessAdmin):
     """Logins and logouts."""
 
     list_display = ("attempt_time", "logout_time", "ip_address", "shown_username", "shown_agent", "shown_path")
-    list_filter = ("attempt_time", "logout_time", "path_info")
+    list_filter = ("attempt_time", "logout_time")
     fieldsets = (
         (None, {"fields": ("shown_username", "ip_address", "attempt_time", "logout_time")}),
         (_("Request"), {"fields": ("shown_path", "shown_agent", "shown_accept", "session_hash")}),
@@ -205,7 +181,7 @@ class AccessFailureLogAdmin(AccessAdmin):
         "shown_agent",
         "shown_path",
     )
-    list_filter = ("attempt_time", "locked_out", "path_info")
+    list_filter = ("attempt_time", "locked_out")
     fieldsets = (
         (None, {"fields": ("shown_username", "ip_address", "attempt_time", "locked_out", "repeats")}),
         (_("Request"), {"fields": ("shown_path", "shown_agent", "shown_accept")}),
@@ -215,7 +191,6 @@ class AccessFailureLogAdmin(AccessAdmin):
 class AccessResetAdmin(ReadOnlyAdmin):
     """Who lifted lockouts, when and why."""
 
-    date_hierarchy = "reset_time"
     ordering = ("-reset_time",)
     search_fields = ("username", "ip_address", "by", "reason")
     readonly_fields: ClassVar[tuple[str, ...]] = ("shown_username", "shown_by", "shown_reason")

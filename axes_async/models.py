@@ -10,16 +10,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, models, router
+from django.db import models, router
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Least, Length, Substr
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from axes_async.client.keys import attempt_key_of, ip_address_key, user_agent_key, username_key
+from axes_async.client.keys import attempt_key_of, ip_address_key, kinds_with, user_agent_key, username_key
 from axes_async.clock import as_ms, now_ms
-from axes_async.counters.events import new_id, parameter_bits, parameters_of
-from axes_async.counters.rules import DIGEST_LENGTH, PARAMETERS, Parameter
+from axes_async.counters.events import new_id, parameter_bits
+from axes_async.counters.rules import DIGEST_LENGTH
 from axes_async.fields import ComputedDigestField, DigestField
 from axes_async.text import printable
 
@@ -40,8 +40,6 @@ class AccessBase(models.Model):
     attempt_time = models.DateTimeField(_("attempt time"), default=timezone.now, db_index=True)
 
     class Meta:
-        """No table of its own."""
-
         abstract = True
         ordering = ("-attempt_time", "-id")
 
@@ -52,15 +50,11 @@ class AccessBase(models.Model):
 
 
 class AccessAttempt(AccessBase):
-    """The failures of one username, address and user agent, as long as they count.
+    """The failures of one username, address and user agent while they count; ``attempt_time`` is that of the last.
 
-    ``attempt_time`` is the time of the last one. The keys are digests of canonical values: a unique index over three
-    long columns would be too wide for MySQL, and NULLs would never be equal in it. They are filled in when a row is
-    saved or created in bulk, so a site can make rows by itself.
+    The keys are digests of canonical values: a unique index over three long columns would be too wide for MySQL, and
+    NULLs would never be equal in it. They are filled in when a row is saved or created in bulk.
     """
-
-    IDENTITY = frozenset({"username", "ip_address", "user_agent"})
-    KEYS = frozenset({"key", "username_key", "ip_address_key", "user_agent_key"})
 
     key = ComputedDigestField(max_length=DIGEST_LENGTH, editable=False)
     username_key = ComputedDigestField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
@@ -71,8 +65,6 @@ class AccessAttempt(AccessBase):
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
 
     class Meta(AccessBase.Meta):
-        """Shown as “Access attempts”."""
-
         verbose_name = _("access attempt")
         verbose_name_plural = _("access attempts")
         # The key alone would do; with the address before it, the index leads to the attempts of an address, too.
@@ -82,36 +74,24 @@ class AccessAttempt(AccessBase):
         )
 
     def __str__(self) -> str:
-        """Begin as django-axes does; then name the client and its failures."""
-        client = f"{self.shown_name} @ {self.ip_address}"
-        return f"Attempted Access: {self.attempt_time}, {self.failures_since_start} × {client}"
+        # The texts begin as those of django-axes do.
+        who = f"{self.shown_name} @ {self.ip_address}"
+        return f"Attempted Access: {self.attempt_time}, {self.failures_since_start} × {who}"
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Save the row with its keys.
-
-        :raises IntegrityError: if another row has this username, address and user agent.
-        """
-        fields = options.get("update_fields")
-        if fields is not None and not self.IDENTITY.isdisjoint(fields):
-            options["update_fields"] = self.KEYS.union(fields)
-        try:
-            super().save(*args, **options)
-        except IntegrityError as error:
-            error.add_note("One row holds all failures of a username, IP address and user agent (NULL is one as well).")
-            raise
+        if options.get("update_fields"):
+            keys = {"key", "username_key", "ip_address_key", "user_agent_key"}
+            options["update_fields"] = keys.union(options["update_fields"])
+        super().save(*args, **options)
 
     def compute(self, name: str) -> str:
-        """Return the key ``name``; that of what a server gave in place of an address is only known from the event."""
-        no_address = self.ip_address is None and bool(self.ip_address_key)
-        if name == "username_key":
-            return username_key(self.username)
-        if name == "user_agent_key":
-            return user_agent_key(self.user_agent)
-        if name == "ip_address_key":
-            return self.ip_address_key if no_address else ip_address_key(self.ip_address or "")
-        if no_address and self.key:
-            return self.key
-        return attempt_key_of(self.username, self.ip_address or "", self.user_agent)
+        """Return the key ``name``."""
+        if self.ip_address is None and self.ip_address_key and name in {"ip_address_key", "key"} and self.key:
+            return str(getattr(self, name))  # Of what a server gave in place of an address; only the event knew it.
+        if name == "key":
+            return attempt_key_of(self.username, self.ip_address or "", self.user_agent)
+        keys = {"username_key": username_key, "ip_address_key": ip_address_key, "user_agent_key": user_agent_key}
+        return keys[name](getattr(self, name.removesuffix("_key")) or "")
 
 
 class AccessLog(AccessBase):
@@ -122,8 +102,6 @@ class AccessLog(AccessBase):
     session_hash = models.CharField(_("session key hash (SHA-256)"), max_length=64, default="", blank=True)
 
     class Meta(AccessBase.Meta):
-        """Shown as “Access logs”."""
-
         verbose_name = _("access log")
         verbose_name_plural = _("access logs")
         indexes = (
@@ -131,7 +109,6 @@ class AccessLog(AccessBase):
         )
 
     def __str__(self) -> str:
-        """Name the user and the time."""
         return f"Access Log for {self.shown_name} @ {self.attempt_time}"
 
 
@@ -150,31 +127,23 @@ class AccessFailureLog(AccessBase):
     )
 
     class Meta(AccessBase.Meta):
-        """Shown as “Access failures”."""
-
         verbose_name = _("access failure")
         verbose_name_plural = _("access failures")
 
     def __str__(self) -> str:
-        """Name the client and the time."""
         locked_out = ", locked out" if self.locked_out else ""
         return f"Failed access: {self.shown_name} @ {self.ip_address}, {self.attempt_time}{locked_out}"
 
 
-END_LENGTH = 13
-"""Digits of an end in ``AttemptCounter.ends``, a time of the years 2001 to 2286 in epoch milliseconds."""
-
-
 class CounterQuerySet(models.QuerySet["AttemptCounter"]):
-    """Counters, and which of them lock."""
-
     def locked(self, at: datetime) -> CounterQuerySet:
         """Return those that are locked at a time, as far as the rows know."""
         state = StoreState._default_manager.filter(pk=1).values("void_generation")
         # Under a rolling window, failures expire one by one. The counter stays locked until fewer than ``limit`` are
         # left: until the end that stands at place ``limit`` from the right.
         place = Least(F("limit"), 10**8)  # A larger limit is never reached, and would overflow an integer column.
-        decisive = Substr("ends", Length("ends") + 2 - place * (END_LENGTH + 1), END_LENGTH)
+        digits = 13  # Of a time of the years 2001 to 2286 in epoch milliseconds.
+        decisive = Substr("ends", Length("ends") + 2 - place * (digits + 1), digits)
         return self.alias(decisive=decisive).filter(
             Q(expires_at=None) | Q(expires_at__gt=at),
             Q(ends="", locked_until=None) | Q(ends="", locked_until__gt=at) | Q(decisive__gt=str(as_ms(at))),
@@ -182,26 +151,6 @@ class CounterQuerySet(models.QuerySet["AttemptCounter"]):
             failures__gte=F("limit"),
             generation__gt=Coalesce(models.Subquery(state), -1),
         )
-
-
-ADDRESS = parameter_bits(("ip_address",))
-"""``AttemptCounter.parameters`` of a rule of the address alone. Its digest is the address's key, and needs no index."""
-
-
-def kinds_with(parameter: Parameter, *, alone: bool = True) -> list[int]:
-    """Return ``AttemptCounter.parameters`` of each kind of rule that has ``parameter``.
-
-    :param alone: with that of the parameter alone.
-    """
-    kinds = [bits for bits in range(1, 1 << len(PARAMETERS)) if parameter in parameters_of(bits)]
-    return kinds if alone else [bits for bits in kinds if bits != parameter_bits((parameter,))]
-
-
-def counter_columns(bits: int) -> dict[str, str]:
-    """Return the columns by which the counters of an attempt under a kind of rules are found, and what they equal."""
-    if bits == ADDRESS:
-        return {"digest": "ip_address_key"}
-    return {f"{name}_key": f"{name}_key" for name in parameters_of(bits)}
 
 
 class AttemptCounter(models.Model):
@@ -223,26 +172,19 @@ class AttemptCounter(models.Model):
     limit = models.PositiveIntegerField(default=0, help_text="The limit in force; 0: it never locks.")
     expires_at = models.DateTimeField(null=True, help_text="When the counter starts over; null: only by a reset.")
     locked_until = models.DateTimeField(null=True, help_text="When the lockout of a tier ends.")
-    ends = models.TextField(
-        default="", help_text="When each failure expires, in epoch milliseconds, under a rolling window."
-    )
+    ends = models.TextField(default="", help_text="When each failure expires (epoch ms), under a rolling window.")
     blocked = models.PositiveIntegerField(default=0, help_text="Attempts that the lockout has turned away.")
     changed_at = models.DateTimeField(help_text="When it was changed last, by the clock of the store.")
     forgiven_at = models.DateTimeField(null=True, help_text="When a reset took failures back last.")
-    reservations = models.TextField(
-        default="", help_text="Made here while the database decided: token=end of the lease, joined by spaces."
-    )
+    reservations = models.TextField(default="", help_text="Made while the database decided: token=end of the lease.")
     generation = models.BigIntegerField(default=0, help_text="The generation in which it began to count.")
-    void_generation = models.BigIntegerField(
-        default=-1, help_text="Events of this generation, or an earlier one, count nothing here."
-    )
+    void_generation = models.BigIntegerField(default=-1, help_text="Events up to this generation count nothing here.")
     dirty = models.BooleanField(default=False, help_text="Whether the store's copy may differ.")
 
     objects = CounterQuerySet.as_manager()
 
     class Meta:
-        """Indexes of some rows alone: each is one more page to write for every new counter. MySQL makes them full."""
-
+        # Indexes of some rows alone: each is one more page to write for every new counter. MySQL makes them full.
         indexes = (
             # Under rules of one kind: a million counters of other kinds may share the value.
             models.Index(
@@ -267,7 +209,6 @@ class AttemptCounter(models.Model):
         )
 
     def __str__(self) -> str:
-        """Name the counter."""
         return f"{self.digest}: {self.failures} of {self.limit}"
 
 
@@ -278,7 +219,6 @@ class OutboxEvent(models.Model):
     wire = models.TextField(help_text="The event, as AttemptEvent.wire() writes it.")
 
     def __str__(self) -> str:
-        """Name the event."""
         return str(self.event_id)
 
 
@@ -289,16 +229,13 @@ class StoreState(models.Model):
 
     generation = models.BigIntegerField(default=0)
     mode = models.CharField(max_length=8, default=STORE)
-    void_generation = models.BigIntegerField(
-        default=-1, help_text="Counters and events of this generation, or an earlier one, count nothing."
-    )
+    void_generation = models.BigIntegerField(default=-1, help_text="Counters and events up to it count nothing.")
     voided_at = models.DateTimeField(null=True, help_text="When everything was reset last.")
     synced = models.BigIntegerField(default=0, help_text="The generation of the last sync that drained the store.")
     sync_until = models.DateTimeField(null=True, help_text="Until when another sync keeps away.")
     reset_all_pending = models.BooleanField(default=False, help_text="Whether a reset of everything has only begun.")
 
     def __str__(self) -> str:
-        """Name mode and generation."""
         return f"{self.mode}, generation {self.generation}"
 
 
@@ -322,14 +259,11 @@ class AccessReset(models.Model):
     reason = models.CharField(_("reason"), max_length=255, default="", blank=True)
 
     class Meta:
-        """Shown as “Unlocks”."""
-
         verbose_name = _("unlock")
         verbose_name_plural = _("unlocks")
         ordering = ("-reset_time", "-id")
 
     def __str__(self) -> str:
-        """Name the time and the count."""
         return f"{self.reset_time}: {self.attempts}"
 
 
@@ -343,7 +277,6 @@ class DrainCursor(models.Model):
     expired_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
-        """Name the position."""
         return f"{self.name}: {self.position}"
 
 

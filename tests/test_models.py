@@ -96,11 +96,10 @@ def test_keys_of_what_was_no_address_stay_when_the_row_is_saved() -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"username": None}, {"ip_address": None}], ids=str)
-def test_second_row_of_a_client_is_refused_clearly(values: dict[str, Any]) -> None:
+def test_second_row_of_a_client_is_refused(values: dict[str, Any]) -> None:
     attempt(**values)
-    with pytest.raises(IntegrityError) as refused, transaction.atomic():
+    with pytest.raises(IntegrityError), transaction.atomic():
         attempt(**values)
-    assert "One row holds all failures of a username, IP address and user agent" in "".join(refused.value.__notes__)
     attempt(**values, user_agent="another")
     assert AccessAttempt.objects.count() == 2
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from axes_async.client.normalize import canonical_address, canonical_username
-from axes_async.counters.events import AttemptEvent
-from axes_async.counters.rules import Parameter, digest_of
+from axes_async.counters.events import AttemptEvent, parameter_bits, parameters_of
+from axes_async.counters.rules import PARAMETERS, Parameter, digest_of
+
+ADDRESS = parameter_bits(("ip_address",))
+"""``AttemptCounter.parameters`` of a rule of the address alone. Its digest is the address's key, and needs no index."""
 
 
 def username_key(username: str | None) -> str:
@@ -45,3 +48,16 @@ def attempt_key(event: AttemptEvent) -> str:
 def attempt_key_of(username: str | None, address: str, user_agent: str) -> str:
     """Return what names the ``AccessAttempt`` of these values, as its row shows them."""
     return digest_of([("username", username or ""), ("ip_address", address), ("user_agent", user_agent)])
+
+
+def kinds_with(parameter: Parameter, *, alone: bool = True) -> list[int]:
+    """Return ``AttemptCounter.parameters`` of each kind of rule that has ``parameter``; ``alone``: or nothing else."""
+    kinds = [bits for bits in range(1, 1 << len(PARAMETERS)) if parameter in parameters_of(bits)]
+    return kinds if alone else [bits for bits in kinds if bits != parameter_bits((parameter,))]
+
+
+def counter_columns(bits: int) -> dict[str, str]:
+    """Return the columns by which the counters of an attempt under a kind of rules are found, and what they equal."""
+    if bits == ADDRESS:
+        return {"digest": "ip_address_key"}
+    return {f"{name}_key": f"{name}_key" for name in parameters_of(bits)}

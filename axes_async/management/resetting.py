@@ -1,64 +1,53 @@
-"""What the commands that lift lockouts share: they check all arguments first, then count, queue or reset.
-
-Each command says itself which attempts it is about.
-"""
+"""What the commands that lift lockouts share: they check all arguments first, then count, queue or reset."""
 
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
 from collections.abc import Iterable
 from getpass import getuser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from kombu.exceptions import KombuError
+from django.core.management.base import CommandError, CommandParser
 
 from axes_async.client.normalize import ROW_LENGTH
 from axes_async.conf import get_settings
 from axes_async.delivery import publisher
-from axes_async.errors import AxesError
-from axes_async.management.database import needs_database
+from axes_async.management.base import AxesCommand
 from axes_async.tasks.reset import check_arguments, count, reset
 
 BROKER_TIMEOUT = 5.0
 """Seconds to wait for a broker, each to connect and to answer."""
 
 
-class ResetCommand(BaseCommand):
-    """A command that consists of resets."""
-
-    @abstractmethod
-    def wanted(self, options: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        """Return the arguments of each reset that the command line asks for."""
-
+class ResetCommand(AxesCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="say how many attempts would go, and reset nothing")
         parser.add_argument("--queue", action="store_true", help="have a Celery worker do it, and print the task's id")
         parser.add_argument("--reason", default="", metavar="TEXT", help="why; kept with the reset, as is your name")
 
+    def wanted(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the arguments of each reset: each address and each name that the command line has is one."""
+        return [{name: value} for name in ("ip", "username") for value in options.get(name, [])]
+
     def handle(self, *args: Any, **options: Any) -> None:
-        wanted = list(self.wanted(options))
+        wanted = self.wanted(options)
         noted = {"reason": options["reason"], "by": operator()}
         if len(options["reason"]) > ROW_LENGTH:
             raise CommandError(f"--reason has {len(options['reason'])} characters; it takes {ROW_LENGTH}.")
         try:
             for arguments in wanted:
                 check_arguments(**arguments)
-            if options["queue"] and not options["dry_run"]:
-                self._queue({**arguments, **noted} for arguments in wanted)
-                return
-            with needs_database():
-                if options["dry_run"]:
-                    total = sum(count(**arguments) for arguments in wanted)
-                else:
-                    total = sum(reset(**arguments, **noted) for arguments in wanted)
-        except (AxesError, KombuError, ValueError) as error:
+        except ValueError as error:
             raise CommandError(str(error)) from error
-        if not total:
-            self.stdout.write("No attempts found.")
+        if options["dry_run"]:
+            self._say(sum(count(**arguments) for arguments in wanted), "would be removed")
+        elif options["queue"]:
+            self._queue({**arguments, **noted} for arguments in wanted)
         else:
-            self.stdout.write(f"{total} attempts {'would be ' if options['dry_run'] else ''}removed.")
+            self._say(sum(reset(**arguments, **noted) for arguments in wanted), "removed")
+
+    def _say(self, attempts: int, what: str) -> None:
+        self.stdout.write(f"{attempts} attempts {what}." if attempts else "No attempts found.")
 
     def _queue(self, wanted: Iterable[dict[str, Any]]) -> None:
         queue = get_settings().celery_queue

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from celery import current_app
 from django.db import DatabaseError
@@ -29,7 +28,7 @@ BEAT_LATE = timedelta(hours=1)
 """How long beat may be silent if its schedule does not say how often it comes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Status:
     """What ``axes_status`` tells. Times are as rows have them; ``None`` is "never" or "not known"."""
 
@@ -99,53 +98,46 @@ def _beat_interval() -> timedelta:
 def status() -> Status:
     """Look at everything. What cannot be reached is told as an error; nothing is raised."""
     store = get_store()
-    known: dict[str, Any] = {"broker_error": publisher.broker_error()}
-    known["store"] = "cache" if isinstance(store, CacheStore) else "database"
+    seen = Status("cache" if isinstance(store, CacheStore) else "database", broker_error=publisher.broker_error())
     try:
-        known |= _rows()
+        _see_rows(seen)
     except DatabaseError as error:
-        known["database_error"] = str(error)
+        seen.database_error = str(error)
     if isinstance(store, OutboxStore):
-        known["store"] = "redis"
+        seen.store = "redis"
         try:
-            known |= _outbox(store, known)
+            _see_outbox(store, seen)
         except StoreUnavailable as error:
-            known["store_error"] = str(error)
-    elif known["store"] == "database":
-        known["mode"] = StoreState.DATABASE
-    errors = {name: known.get(f"{name}_error") for name in ("store", "broker", "database")}
-    known["breakers"] = {name: "open" if error else "closed" for name, error in errors.items()}
-    return Status(**known)
+            seen.store_error = str(error)
+    elif seen.store == "database":
+        seen.mode = StoreState.DATABASE
+    errors = {"store": seen.store_error, "broker": seen.broker_error, "database": seen.database_error}
+    seen.breakers = {name: "open" if error else "closed" for name, error in errors.items()}
+    return seen
 
 
-def _outbox(store: OutboxStore, known: dict[str, Any]) -> dict[str, Any]:
+def _see_outbox(store: OutboxStore, seen: Status) -> None:
     key, size = store.key(), store.size()
-    waiting = [known.get("oldest"), as_datetime(size.oldest) if size.oldest else None]
-    ours = known.get("mode") == StoreState.STORE and key.generation >= known["generation"]
-    return {
-        "complete": key.status == "ok" and ours if "mode" in known else None,
-        "backlog": size.events,
-        "oldest": min((time for time in waiting if time is not None), default=None),
-        "dead_letters": size.dead_letters,
-        "overflow": size.overflow,
-    }
+    seen.backlog, seen.dead_letters, seen.overflow = size.events, size.dead_letters, size.overflow
+    if seen.generation is not None:
+        ours = seen.mode == StoreState.STORE and key.generation >= seen.generation
+        seen.complete = key.status == "ok" and ours
+    if size.oldest:
+        oldest = as_datetime(size.oldest)
+        seen.oldest = min(oldest, seen.oldest or oldest)
 
 
-def _rows() -> dict[str, Any]:
+def _see_rows(seen: Status) -> None:
     using, now = database(), as_datetime(now_ms())
     state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
     events = OutboxEvent.objects.using(using).order_by("pk")
-    first = events.first()
     expired = AccessAttempt.objects.using(using).filter(expires_at__lte=now).order_by("expires_at")
-    known = {
-        "mode": state.mode,
-        "generation": state.generation,
-        "dirty_counters": AttemptCounter.objects.using(using).filter(dirty=True).count(),
-        "table_backlog": events.count(),
-        "oldest": as_datetime(int(first.event_id.hex[:12], 16)) if first is not None else None,
-        "expired_waiting": expired.values_list("expires_at", flat=True).first(),
-    }
-    cursor = DrainCursor.objects.using(using).filter(name=OUTBOX).first()
-    if cursor is not None:
-        known |= {"last_drain": cursor.drained_at, "last_expiry": cursor.expired_at, "beat_seen": cursor.expired_at}
-    return known
+    seen.mode, seen.generation = state.mode, state.generation
+    seen.dirty_counters = AttemptCounter.objects.using(using).filter(dirty=True).count()
+    seen.table_backlog = events.count()
+    if first := events.first():
+        seen.oldest = as_datetime(int(first.event_id.hex[:12], 16))
+    seen.expired_waiting = expired.values_list("expires_at", flat=True).first()
+    if cursor := DrainCursor.objects.using(using).filter(name=OUTBOX).first():
+        seen.last_drain = cursor.drained_at
+        seen.last_expiry = seen.beat_seen = cursor.expired_at

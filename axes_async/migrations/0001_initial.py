@@ -101,7 +101,7 @@ class Migration(migrations.Migration):
                     "void_generation",
                     models.BigIntegerField(
                         default=-1,
-                        help_text="Counters and events of this generation, or an earlier one, count nothing.",
+                        help_text="Counters and events up to it count nothing.",
                     ),
                 ),
                 ("voided_at", models.DateTimeField(help_text="When everything was reset last.", null=True)),
@@ -218,7 +218,7 @@ class Migration(migrations.Migration):
                     "ends",
                     models.TextField(
                         default="",
-                        help_text="When each failure expires, in epoch milliseconds, under a rolling window.",
+                        help_text="When each failure expires (epoch ms), under a rolling window.",
                     ),
                 ),
                 (
@@ -231,7 +231,7 @@ class Migration(migrations.Migration):
                     "reservations",
                     models.TextField(
                         default="",
-                        help_text="Made here while the database decided: token=end of the lease, joined by spaces.",
+                        help_text="Made while the database decided: token=end of the lease.",
                     ),
                 ),
                 (
@@ -240,9 +240,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "void_generation",
-                    models.BigIntegerField(
-                        default=-1, help_text="Events of this generation, or an earlier one, count nothing here."
-                    ),
+                    models.BigIntegerField(default=-1, help_text="Events up to this generation count nothing here."),
                 ),
                 ("dirty", models.BooleanField(default=False, help_text="Whether the store's copy may differ.")),
             ],

@@ -6,14 +6,16 @@ and loses nothing, and a second one finds nothing new.
 
 from __future__ import annotations
 
+from collections import Counter as Sums
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from math import inf
+from uuid import UUID
 
 from django.db import transaction
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
+from axes_async.counters.events import Kind
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor, database
 from axes_async.tasks.importing.counts import Counts, columns
 from axes_async.tasks.importing.sources import Record, Source
@@ -23,20 +25,10 @@ from axes_async.tasks.projection.writer_lock import writer_lock
 PORTION = 500
 """Rows per transaction; a drain waits for it."""
 
+OUTCOMES = ("attempts", "attempts whose cool-off is over", "logins", "failures", "log rows past their age")
+"""What may become of a row."""
 
-@dataclass(slots=True)
-class Totals:
-    """What became of a table's rows."""
-
-    read: int = 0
-    attempts: int = 0
-    """Rows whose failures count here now."""
-    cooled_off: int = 0
-    """Rows whose failures have expired; django-axes would delete them at the next login."""
-    logins: int = 0
-    failures: int = 0
-    too_old: int = 0
-    """Rows of the logs that the next purge would delete."""
+ATTEMPTS, COOLED_OFF, LOGINS, FAILURES, TOO_OLD = OUTCOMES
 
 
 def rows_left(source: Source) -> int:
@@ -45,8 +37,8 @@ def rows_left(source: Source) -> int:
     return source.count(int(mark.position) if mark is not None else 0)
 
 
-def import_rows(source: Source, totals: Totals, *, dry_run: bool = False) -> Iterator[int]:
-    """Import what is new in ``source`` and add it to ``totals``; yield the number of rows of each portion.
+def import_rows(source: Source, *, dry_run: bool = False) -> Iterator[tuple[int, Sums[str]]]:
+    """Import what is new in ``source``; yield the number of rows of each portion, and what became of them.
 
     With ``dry_run``, each portion is written and rolled back. Counters are dirty afterwards: call ``sync_store``.
     """
@@ -57,70 +49,34 @@ def import_rows(source: Source, totals: Totals, *, dry_run: bool = False) -> Ite
             records = source.read(max(place, int(mark.position)), PORTION)
             if records:
                 place = records[-1].pk
-                _write(source, records, totals, using)
+                became = _write(records, using)
                 mark.position, mark.moved_at = str(place), as_datetime(now_ms())
                 mark.save(using=using, update_fields=["position", "moved_at"])
             if dry_run:
                 transaction.set_rollback(True, using=using)
         if not records:
             return
-        yield len(records)
+        yield len(records), became
 
 
-def _write(source: Source, records: Sequence[Record], totals: Totals, using: str) -> None:
-    settings, counts = get_settings(), Counts(using)
-    totals.read += len(records)
-    logins = _to_log([record for record in records if record.login], settings.access_log_age, totals)
-    failures = _to_log([record for record in records if record.failure], settings.access_failure_log_age, totals)
-    totals.logins += _write_logins(source, logins, using)
-    totals.failures += _write_failures(source, failures, using)
+def _write(records: Sequence[Record], using: str) -> Sums[str]:
+    settings, counts, became = get_settings(), Counts(using), Sums[str]()
+    for model, kind, outcome, age in (
+        (AccessLog, Kind.LOGGED_IN, LOGINS, settings.access_log_age),
+        (AccessFailureLog, Kind.FAILED, FAILURES, settings.access_failure_log_age),
+    ):
+        logged = [record for record in records if record.event.kind is kind and record.logged is not None]
+        oldest = now_ms() - age.total_seconds() * 1000 if age is not None else -inf
+        kept = {UUID(record.event.id): record for record in logged if record.event.time > oldest}
+        became[TOO_OLD] += len(logged) - len(kept)
+        # They may be here already, should our position in the table have been lost.
+        for known in model._default_manager.using(using).filter(event_id__in=kept).values_list("event_id", flat=True):
+            del kept[known]
+        rows = [model(**columns(one.event), **(one.logged or {}), event_id=event_id) for event_id, one in kept.items()]
+        insert(model, rows, using=using)
+        became[outcome] += len(rows)
     for record in records:
         if record.failures:
-            counting = counts.add(record)
-            totals.attempts += counting
-            totals.cooled_off += not counting
+            became[ATTEMPTS if counts.add(record) else COOLED_OFF] += 1
     counts.write()
-
-
-def _to_log(records: Sequence[Record], age: timedelta | None, totals: Totals) -> list[Record]:
-    """Return the records that the next purge would leave."""
-    oldest = None if age is None else now_ms() - age.total_seconds() * 1000
-    kept = [record for record in records if oldest is None or record.time > oldest]
-    totals.too_old += len(records) - len(kept)
-    return kept
-
-
-def _write_logins(source: Source, records: Sequence[Record], using: str) -> int:
-    known = _known(AccessLog, source, records, using)
-    rows = [
-        AccessLog(
-            **columns(record),
-            event_id=source.event_id(record.pk),
-            session_hash=record.session_hash,
-            logout_time=None if record.logout_time is None else as_datetime(record.logout_time),
-        )
-        for record in records
-        if record.pk not in known
-    ]
-    insert(AccessLog, rows, using=using)
-    return len(rows)
-
-
-def _write_failures(source: Source, records: Sequence[Record], using: str) -> int:
-    known = _known(AccessFailureLog, source, records, using)
-    rows = [
-        AccessFailureLog(**columns(record), event_id=source.event_id(record.pk), locked_out=record.locked_out)
-        for record in records
-        if record.pk not in known
-    ]
-    insert(AccessFailureLog, rows, using=using)
-    return len(rows)
-
-
-def _known(
-    model: type[AccessLog] | type[AccessFailureLog], source: Source, records: Sequence[Record], using: str
-) -> set[int]:
-    """Return the keys of the records that have a row here already, should our position in the table have been lost."""
-    ids = {source.event_id(record.pk): record.pk for record in records}
-    rows = model._default_manager.using(using).filter(event_id__in=ids)
-    return {ids[event_id] for event_id in rows.values_list("event_id", flat=True)}
+    return became

@@ -6,9 +6,8 @@ become is decided in ``importer``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 from uuid import UUID, uuid5
@@ -16,28 +15,21 @@ from uuid import UUID, uuid5
 from django.apps.registry import Apps
 from django.db import connections, models
 from django.db.models import Max, QuerySet
-from django.utils import timezone
 
-from axes_async.client.identity import Client
 from axes_async.client.normalize import canonical_address, canonical_username, row_text
+from axes_async.clock import as_ms
 from axes_async.conf.networks import parse_address
-from axes_async.counters.rules import digest_of
+from axes_async.counters.events import AttemptEvent, Kind
+from axes_async.counters.rules import Parameter, digest_of
 from axes_async.errors import AxesError
 
-Package = Literal["axes", "defender"]
-Kind = Literal["attempts", "logins", "failures", "tries"]
+Content = Literal["attempts", "logins", "failures", "tries"]
 
 NAMESPACE = UUID("5f0a3c52-6d0e-5b39-9c7b-1d6f3a0c9e84")
 """For the event ids of rows of other packages: a row gets the same id whenever it is read."""
 
 MOST_FAILURES = 2**30
 """Failures that one row stands for at most: half of what a column holds, so that others can be added."""
-
-MARK = "import:"
-"""How the names of cursors begin that say up to where a table was imported."""
-
-UNKNOWN = "<unknown>"
-"""What both packages write for a header that was not sent; our rows have "" then."""
 
 EXPIRATIONS = "axes_accessattemptexpiration"
 """Where django-axes 8 keeps when an attempt expires, with ``AXES_USE_ATTEMPT_EXPIRATION``."""
@@ -48,20 +40,16 @@ class Record:
     """One row of another package, in our terms."""
 
     pk: int
-    client: Client
-    time: int
-    """Epoch milliseconds, as every time here."""
+    event: AttemptEvent
+    """A login or a failure; its id is the same whenever the row is read."""
+    canonical: Mapping[Parameter, str | None]
+    """What its counters are made of."""
     failures: int = 0
     """Failures that count, unless they have expired."""
-    expires_at: int | None = None
-    """When they expire according to the other package, if it notes that."""
-    login: bool = False
-    """Whether the row is of a login."""
-    failure: bool = False
-    """Whether the row is of one failure."""
-    logout_time: int | None = None
-    session_hash: str = ""
-    locked_out: bool = False
+    expires_at: int = 0
+    """When they expire according to the other package, in epoch milliseconds; 0: it does not note that."""
+    logged: dict[str, Any] | None = None
+    """What the log of its kind keeps beside the client; ``None``: it is not to be logged."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +58,18 @@ class Source:
 
     :param kind: what its rows are: attempts that count, logins, failures, or, all in one, tries of passwords.
     :param using: alias of the database that it is in.
+    :param columns: those of ``FIELDS`` that it has.
     """
 
-    package: Package
     table: str
-    kind: Kind
-    needed: tuple[str, ...]
+    kind: Content
     using: str
+    columns: frozenset[str]
 
     @property
     def mark(self) -> str:
         """The name of the cursor that says up to where the table was imported."""
-        return MARK + digest_of([("database", self.using), ("table", self.table)])
-
-    def event_id(self, pk: int) -> UUID:
-        """Return the event id of the row ``pk``."""
-        return uuid5(NAMESPACE, f"{self.using}/{self.table}/{pk}")
+        return f"import:{digest_of([('database', self.using), ('table', self.table)])}"
 
     def count(self, after: int) -> int:
         """Return how many rows are behind the row ``after``."""
@@ -93,39 +77,55 @@ class Source:
 
     def read(self, after: int, count: int) -> list[Record]:
         """Return up to ``count`` rows behind the row ``after``, in the order of their keys."""
-        rows = list(self._rows.filter(pk__gt=after).order_by("pk").values(*self._columns)[:count])
+        rows = list(self._rows.filter(pk__gt=after).order_by("pk").values(*self.columns)[:count])
         ends = self._expirations([row["id"] for row in rows]) if self.kind == "attempts" else {}
         cleared = self._last_logins(rows) if self.kind == "tries" else {}
-        return [self._record(row, ends.get(row["id"]), cleared) for row in rows]
+        return [self._record(row, ends.get(row["id"], 0), cleared) for row in rows]
 
-    def _record(self, row: dict[str, Any], end: int | None, cleared: dict[tuple[Any, Any], int]) -> Record:
-        client = _client(row)
-        failed = self.kind == "failures" or (self.kind == "tries" and not row["login_valid"])
-        failures = min(MOST_FAILURES, max(0, row["failures_since_start"])) if self.kind == "attempts" else 0
-        if self.kind == "tries" and failed and row["id"] > cleared.get(_who(client), 0):
-            failures = 1
-        return Record(
-            pk=row["id"],
-            client=client,
-            time=_ms(row["attempt_time"]),
-            failures=failures,
-            expires_at=end,
-            login=self.kind == "logins" or (self.kind == "tries" and not failed),
-            failure=failed,
-            logout_time=_ms(row["logout_time"]) if row.get("logout_time") else None,
-            session_hash=row_text(row.get("session_hash") or "")[:64],
-            locked_out=bool(row.get("locked_out")),
+    def _record(self, row: dict[str, Any], end: int, cleared: dict[tuple[Any, Any], int]) -> Record:
+        username, address = row["username"], str(row["ip_address"] or "")
+        # Both packages write "<unknown>" for a header that was not sent; our rows have "" then.
+        headers = [row.get(name) or "" for name in ("user_agent", "http_accept", "path_info")]
+        agent, accept, path = ("" if header == "<unknown>" else header for header in headers)
+        parsed = parse_address(address)
+        canonical: dict[Parameter, str | None] = {
+            "username": canonical_username(username),
+            "ip_address": canonical_address(address),
+            "user_agent": agent,
+        }
+        kind, failures, logged = Kind.FAILED, 0, None
+        if self.kind == "attempts":
+            failures = min(MOST_FAILURES, max(0, row["failures_since_start"]))
+        elif self.kind == "logins" or row.get("login_valid"):
+            session = row_text(row.get("session_hash") or "")[:64]
+            kind, logged = Kind.LOGGED_IN, {"session_hash": session, "logout_time": row.get("logout_time")}
+        else:
+            logged = {"locked_out": bool(row.get("locked_out"))}
+            who = canonical["username"], canonical["ip_address"]
+            failures = int(self.kind == "tries" and row["id"] > cleared.get(who, 0))
+        event = AttemptEvent(
+            kind=kind,
+            id=uuid5(NAMESPACE, f"{self.using}/{self.table}/{row['id']}").hex,
+            username=None if username is None else row_text(username, tell_apart=True),
+            ip_address=None if parsed is None else str(parsed),
+            user_agent=row_text(agent, tell_apart=True),
+            http_accept=row_text(accept),
+            path_info=row_text(path),
+            extra={"address": row_text(address.strip())} if parsed is None else {},
+            at=as_ms(row["attempt_time"]) or 1,  # 0 would stand for "not known".
         )
+        return Record(pk=row["id"], event=event, canonical=canonical, failures=failures, expires_at=end, logged=logged)
 
     def _expirations(self, keys: Sequence[int]) -> dict[int, int]:
-        if not _columns(self.using, EXPIRATIONS):
-            return {}
+        with connections[self.using].cursor() as cursor:
+            if EXPIRATIONS not in connections[self.using].introspection.table_names(cursor):
+                return {}
         fields: dict[str, models.Field[Any, Any]] = {
             "access_attempt_id": models.BigIntegerField(primary_key=True),
             "expires_at": models.DateTimeField(),
         }
-        rows = _model(EXPIRATIONS, fields)._default_manager.using(self.using).filter(pk__in=keys)
-        return {key: _ms(end) for key, end in rows.values_list("pk", "expires_at")}
+        rows = _rows_of(EXPIRATIONS, fields, self.using).filter(pk__in=keys)
+        return {key: as_ms(end) for key, end in rows.values_list("pk", "expires_at")}
 
     def _last_logins(self, rows: Iterable[dict[str, Any]]) -> dict[tuple[Any, Any], int]:
         """Return the last login of each name from each address: it cleared the failures before it."""
@@ -138,13 +138,8 @@ class Source:
         return found
 
     @cached_property
-    def _columns(self) -> list[str]:
-        return sorted(_columns(self.using, self.table) & FIELDS.keys())
-
-    @cached_property
     def _rows(self) -> QuerySet[Any]:
-        model = _model(self.table, {name: FIELDS[name].clone() for name in self._columns})
-        return model._default_manager.using(self.using)
+        return _rows_of(self.table, {name: FIELDS[name].clone() for name in self.columns}, self.using)
 
 
 FIELDS: dict[str, models.Field[Any, Any]] = {
@@ -164,73 +159,45 @@ FIELDS: dict[str, models.Field[Any, Any]] = {
 """The columns that are read."""
 
 EVERY = ("id", "username", "ip_address", "attempt_time")
-TABLES: tuple[tuple[Package, str, Kind, tuple[str, ...]], ...] = (
-    ("axes", "axes_accessattempt", "attempts", (*EVERY, "failures_since_start")),
-    ("axes", "axes_accesslog", "logins", EVERY),
-    ("axes", "axes_accessfailurelog", "failures", EVERY),
-    ("defender", "defender_accessattempt", "tries", (*EVERY, "login_valid")),
-)
+TABLES: dict[str, tuple[Content, tuple[str, ...]]] = {
+    "axes_accessattempt": ("attempts", (*EVERY, "failures_since_start")),
+    "axes_accesslog": ("logins", EVERY),
+    "axes_accessfailurelog": ("failures", EVERY),
+    "defender_accessattempt": ("tries", (*EVERY, "login_valid")),
+}
+"""What the rows of each table are, and the columns that it cannot be understood without."""
 
 
-def find_sources(using: str, package: Package | None = None) -> list[Source]:
-    """Return the tables that the database ``using`` has of ``package``, or of both.
+def find_sources(using: str, package: str | None = None) -> list[Source]:
+    """Return the tables that the database ``using`` has of ``package`` (axes or defender), or of both.
 
     Raises ``AxesError`` if there is none, or one lacks a column that it cannot be understood without.
     """
-    found = [Source(*table, using) for table in TABLES if package in {None, table[0]} and _columns(using, table[1])]
+    tables = [table for table in TABLES if package in {None, table.partition("_")[0]}]
+    found = []
+    for table in tables:
+        if columns := _columns(using, table):
+            kind, needed = TABLES[table]
+            if lacking := set(needed) - columns:
+                raise AxesError(f"The table {table} has no column {', '.join(sorted(lacking))}.")
+            found.append(Source(table, kind, using, columns))
     if not found:
-        names = ", ".join(table for owner, table, *_ in TABLES if package in {None, owner})
-        raise AxesError(f"The database {using!r} has none of the tables {names}.")
-    for source in found:
-        lacking = set(source.needed) - _columns(using, source.table)
-        if lacking:
-            raise AxesError(f"The table {source.table} has no column {', '.join(sorted(lacking))}.")
+        raise AxesError(f"The database {using!r} has none of the tables {', '.join(tables)}.")
     return found
 
 
-def _columns(using: str, table: str) -> set[str]:
-    """Return the names of a table's columns; none if there is no such table."""
+def _columns(using: str, table: str) -> frozenset[str]:
+    """Return those of ``FIELDS`` that a table has; none if there is no such table."""
     connection = connections[using]
     with connection.cursor() as cursor:
         if table not in connection.introspection.table_names(cursor):
-            return set()
-        return {column.name for column in connection.introspection.get_table_description(cursor, table)}
+            return frozenset()
+        found = connection.introspection.get_table_description(cursor, table)
+    return frozenset(FIELDS.keys() & {column.name for column in found})
 
 
-def _model(table: str, fields: dict[str, models.Field[Any, Any]]) -> type[models.Model]:
-    """Return a model of the table; no app has it, and nothing migrates it."""
+def _rows_of(table: str, fields: dict[str, models.Field[Any, Any]], using: str) -> QuerySet[Any]:
+    """Return the rows of a table whose model no app has, and nothing migrates."""
     meta = type("Meta", (), {"app_label": "axes_async", "apps": Apps(), "managed": False, "db_table": table})
-    return type("Row", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
-
-
-def _client(row: dict[str, Any]) -> Client:
-    """Return the client of a row, as one of its requests would be counted here."""
-    username, address = row["username"], str(row["ip_address"] or "")
-    agent, accept, path = (_header(row.get(name)) for name in ("user_agent", "http_accept", "path_info"))
-    parsed = parse_address(address)
-    return Client(
-        username=None if username is None else row_text(username, tell_apart=True),
-        ip_address=None if parsed is None else str(parsed),
-        user_agent=row_text(agent, tell_apart=True),
-        http_accept=row_text(accept),
-        path_info=row_text(path),
-        not_an_address=row_text(address.strip()) if parsed is None else "",
-        canonical={
-            "username": canonical_username(username),
-            "ip_address": canonical_address(address),
-            "user_agent": agent,
-        },
-        given=username,
-    )
-
-
-def _who(client: Client) -> tuple[str | None, str | None]:
-    return client.canonical["username"], client.canonical["ip_address"]
-
-
-def _header(value: str | None) -> str:
-    return "" if value is None or value == UNKNOWN else value
-
-
-def _ms(time: datetime) -> int:
-    return round((time if timezone.is_aware(time) else timezone.make_aware(time)).timestamp() * 1000)
+    model: type[models.Model] = type("Row", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
+    return model._default_manager.using(using)

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from django.db.models import Q
 
+from axes_async.client.keys import ADDRESS, counter_columns
 from axes_async.clock import as_ms
 from axes_async.counters.events import AttemptEvent, CounterChange, Kind, parameter_bits, parameters_of
 from axes_async.counters.rules import PARAMETERS, Parameter
 from axes_async.counters.state import CounterState, ends_text
-from axes_async.models import ADDRESS, AttemptCounter, counter_columns
+from axes_async.models import AttemptCounter
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, state_of
 from axes_async.tasks.projection.bulk import Columns, Moments
 

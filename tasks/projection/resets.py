@@ -14,12 +14,12 @@ from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
 from axes_async import signals
-from axes_async.client.keys import ip_address_key, username_key
+from axes_async.client.keys import ADDRESS, ip_address_key, kinds_with, username_key
 from axes_async.client.normalize import canonical_address, canonical_username
 from axes_async.clock import as_datetime, as_ms
 from axes_async.counters.events import parameters_of
 from axes_async.counters.rules import Parameter, Rule, counters_for
-from axes_async.models import ADDRESS, AccessAttempt, AttemptCounter, DrainCursor, StoreState, kinds_with
+from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, StoreState
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, reservations_of, state_of
 from axes_async.tasks.projection.bulk import delete_portions, portions, upsert
 from axes_async.tasks.projection.counters import counters_of, counting, existing_kinds, group_of, keys_under

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from axes_async.counters.events import AttemptEvent
-from axes_async.errors import AxesError
+from axes_async.management.base import AxesCommand
 from axes_async.stores.contract import DeadLetter, OutboxStore
 from axes_async.stores.factory import get_store
 from axes_async.text import printable
@@ -15,7 +15,7 @@ from axes_async.text import printable
 PORTION = 500
 
 
-class Command(BaseCommand):
+class Command(AxesCommand):
     """One line for each event: position, error and entry, with a tab between."""
 
     help = "Shows the events that could not be written, with the error of each."
@@ -27,20 +27,16 @@ class Command(BaseCommand):
         store = get_store()
         if not isinstance(store, OutboxStore):
             raise CommandError("The store has no outbox; events that cannot be written are in the log, as errors.")
-        shown = kept = 0
-        try:
-            after = "0-0"
-            while letters := store.dead_letters(after, PORTION):
-                for letter in letters:
-                    shown += 1
-                    kept += not (options["retry"] and _put_back(store, letter))
-                    entry = letter.entry.decode(errors="backslashreplace")
-                    self.stdout.write(f"{letter.position}\t{printable(letter.error)}\t{printable(entry)}")
-                after = letters[-1].position
-        except AxesError as error:
-            raise CommandError(f"The store cannot be read: {error}") from error
+        shown, put_back, after = 0, 0, "0-0"
+        while letters := store.dead_letters(after, PORTION):
+            for letter in letters:
+                shown += 1
+                put_back += options["retry"] and _put_back(store, letter)
+                entry = letter.entry.decode(errors="backslashreplace")
+                self.stdout.write(f"{letter.position}\t{printable(letter.error)}\t{printable(entry)}")
+            after = letters[-1].position
         if options["retry"]:
-            self.stdout.write(f"{shown - kept} put back, {kept} kept.")
+            self.stdout.write(f"{put_back} put back, {shown - put_back} kept.")
         elif not shown:
             self.stdout.write("No dead letters.")
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter as Sums
 from contextlib import suppress
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.core.management.base import CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from axes_async.clock import as_datetime, now_ms
-from axes_async.errors import AxesError, StoreUnavailable
-from axes_async.management.database import needs_database
-from axes_async.management.progress import Progress
+from axes_async.errors import StoreUnavailable
+from axes_async.management.base import AxesCommand
 from axes_async.models import AttemptCounter, database
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
-from axes_async.tasks.importing.importer import Totals, import_rows, rows_left
+from axes_async.tasks.importing.importer import OUTCOMES, import_rows, rows_left
 from axes_async.tasks.importing.sources import Source, find_sources
 from axes_async.tasks.projection.resets import delete_void
 from axes_async.tasks.sync import sync_store
 
+BAR = 30
+"""Characters of the progress bar."""
 
-class Command(BaseCommand):
+
+class Command(AxesCommand):
     """Prints one line for each table, then one for the lockouts."""
 
     help = (
@@ -46,39 +49,44 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["database"] not in connections:
             raise CommandError(f"DATABASES has no entry {options['database']!r}; it has {', '.join(connections)}.")
+        sources = find_sources(options["database"], options["package"])
+        if not options["dry_run"]:
+            # What the outboxes hold goes first, if they can be read; and what an interrupted reset of everything left.
+            store = get_store()
+            with suppress(StoreUnavailable):
+                drain_to_end(store if isinstance(store, OutboxStore) else None)
+            delete_void(database())
         try:
-            sources = find_sources(options["database"], options["package"])
-        except (AxesError, DatabaseError) as error:
-            raise CommandError(str(error)) from error
-        with needs_database():
-            if options["dry_run"]:
-                for source in sources:
-                    self._import(source, dry_run=True)
-                return
-            _prepare()
-            try:
-                for source in sources:
-                    self._import(source, dry_run=False)
-            finally:
+            for source in sources:
+                self._import(source, dry_run=options["dry_run"])
+        finally:
+            if not options["dry_run"]:
                 self._sync()
 
     def _import(self, source: Source, *, dry_run: bool) -> None:
-        totals = Totals()
-        bar = Progress(self.stderr, source.table, rows_left(source))
+        total, read, became = rows_left(source), 0, Sums[str]()
+        shown = self.stderr.isatty()
         try:
-            for rows in import_rows(source, totals, dry_run=dry_run):
-                bar.advance(rows)
+            for rows, portion in import_rows(source, dry_run=dry_run):
+                read, became = read + rows, became + portion
+                if shown:
+                    bar = "#" * min(BAR, read * BAR // max(total, 1))
+                    line = f"\r{source.table:26}[{bar:-<{BAR}}] {read:,} of {max(read, total):,}"
+                    self.stderr.write(line, style_func=str, ending="")
+                    self.stderr.flush()
         finally:
-            bar.finish()
-            self.stdout.write(f"{source.table}: {_summary(totals, dry_run=dry_run)}")
+            if shown and read:
+                self.stderr.write("\n", style_func=str)
+            copied = ", ".join(f"{became[name]} {name}" for name in OUTCOMES if became[name]) or "nothing to keep"
+            told = f"{read} rows{' would be' if dry_run else ''} read: {copied}." if read else "nothing new."
+            self.stdout.write(f"{source.table}: {told}")
 
     def _sync(self) -> None:
         """Have the store take the counters over, and say how many are locked."""
-        store = get_store()
+        store, done = get_store(), False
         try:
             done = sync_store(store)
         except StoreUnavailable as error:
-            done = False
             self.stderr.write(f"The store cannot be reached ({error}).")
         if isinstance(store, CacheStore) and not store.shared:
             self.stderr.write("Each process has a cache of its own, so no other process knows the imported counters.")
@@ -86,25 +94,3 @@ class Command(BaseCommand):
             self.stderr.write("The counters are in the database. The next sync writes them into the store.")
         locked = AttemptCounter.objects.using(database()).locked(as_datetime(now_ms())).count()
         self.stdout.write(f"{locked} lockouts in force.")
-
-
-def _prepare() -> None:
-    """Write what the outboxes hold, if they can be read, and finish a reset of everything that was interrupted."""
-    store = get_store()
-    with suppress(StoreUnavailable):
-        drain_to_end(store if isinstance(store, OutboxStore) else None)
-    delete_void(database())
-
-
-def _summary(totals: Totals, *, dry_run: bool) -> str:
-    if not totals.read:
-        return "nothing new."
-    parts = {
-        "attempts": totals.attempts,
-        "attempts whose cool-off is over": totals.cooled_off,
-        "logins": totals.logins,
-        "failures": totals.failures,
-        "log rows past their age": totals.too_old,
-    }
-    copied = ", ".join(f"{number} {name}" for name, number in parts.items() if number) or "nothing to keep"
-    return f"{totals.read} rows{' would be' if dry_run else ''} read: {copied}."

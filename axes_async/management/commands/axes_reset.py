@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -11,8 +10,6 @@ from axes_async.management.resetting import ResetCommand
 
 
 class Command(ResetCommand):
-    """Each address and each name is a reset of its own; without any, everything is reset."""
-
     help = "Removes access attempts and lifts the lockouts they stand for: all, or those of addresses and usernames."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -22,8 +19,5 @@ class Command(ResetCommand):
         )
         super().add_arguments(parser)
 
-    def wanted(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        yield from ({"ip": address} for address in options["ip"])
-        yield from ({"username": name} for name in options["username"])
-        if not options["ip"] and not options["username"]:
-            yield {}
+    def wanted(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+        return super().wanted(options) or [{}]  # Without a value, everything.

@@ -1,7 +1,5 @@
 """``manage.py axes_reset_ip_username``: lift the lockouts of one name from one address."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -10,8 +8,6 @@ from axes_async.management.resetting import ResetCommand
 
 
 class Command(ResetCommand):
-    """One reset, of a name that was tried from an address."""
-
     help = "Removes the access attempts of a username from an address and lifts the lockouts they stand for."
 
     def add_arguments(self, parser: CommandParser) -> None:

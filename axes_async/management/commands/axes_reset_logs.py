@@ -1,18 +1,9 @@
 """``manage.py axes_reset_logs``: delete old rows of the log of logins and logouts."""
 
-from __future__ import annotations
-
-from datetime import timedelta
-
-from axes_async.management.aging import AgeCommand
+from axes_async.management.base import AgeCommand
 from axes_async.tasks.purge import delete_logs
 
 
 class Command(AgeCommand):
-    """Does once what the purge does regularly, in the same portions."""
-
     help = "Deletes the rows of the log of logins and logouts that are older than so many days."
-
-    def delete(self, age: timedelta) -> int:
-        """Delete ``AccessLog`` rows that are ``age`` or older; return how many."""
-        return delete_logs(age)
+    delete = staticmethod(delete_logs)

@@ -8,16 +8,16 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from axes_async.clock import as_datetime, now_ms
-from axes_async.errors import StoreUnavailable
+from axes_async.management.base import AxesCommand
 from axes_async.management.status import status
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
 
 
-class Command(BaseCommand):
+class Command(AxesCommand):
     """A line for each fact, then one for each problem."""
 
     help = "Shows how store, outbox, broker, drain and expiry stand; exits with 1 when something needs a person."
@@ -27,8 +27,10 @@ class Command(BaseCommand):
         parser.add_argument("--acknowledge", action="store_true", help="start the number of lost events over")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        store = get_store()
         if options["acknowledge"]:
-            self._acknowledge()
+            gone = store.forget_overflow() if isinstance(store, OutboxStore) else 0
+            self.stderr.write(f"{gone} events had found no room in the outbox. Their number starts over.")
         now, seen = as_datetime(now_ms()), status()
         facts = {field.name: getattr(seen, field.name) for field in fields(seen)}
         problems = list(seen.problems(now))
@@ -41,14 +43,6 @@ class Command(BaseCommand):
                 self.stdout.write(self.style.ERROR(problem))
         if problems:
             sys.exit(1)
-
-    def _acknowledge(self) -> None:
-        store = get_store()
-        try:
-            gone = store.forget_overflow() if isinstance(store, OutboxStore) else 0
-        except StoreUnavailable as error:
-            raise CommandError(f"The store cannot be reached: {error}") from error
-        self.stderr.write(f"{gone} events had found no room in the outbox. Their number starts over.")
 
 
 def _shown(value: Any) -> str:
