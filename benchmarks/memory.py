@@ -66,7 +66,7 @@ def measure(store: RedisStore, case: Case, number: int) -> dict[str, float]:
         address, username = case.address(index), load.username(index)
         counters = load.counters(address, username, rules=case.rules, cooloff=case.cooloff)
         event = load.event(Kind.FAILED, address, username)
-        store.fail(event.id[-16:], counters, (), event, lease=LEASE, extend=False)
+        store.fail(event.id[-16:], counters, (), event, extend=False)
         if case.reserved:
             store.reserve(event.id[:16], counters, event, lease=LEASE, extend=False)
     full = used(valkey)

@@ -66,7 +66,7 @@ class Play:
                 self.expected.blocked += 1
                 self.expected.locked += 1
             return
-        self.store.fail(token, counters, (), failed, lease=LEASE, extend=False)
+        self.store.fail(token, counters, (), failed, extend=False)
         self.expected.events += 1
         self.expected.failed += 1
         self.expected.locked += turned_away == 0
@@ -78,7 +78,7 @@ class Play:
         session = f"{number:064x}"
         login = load.event(Kind.LOGGED_IN, address, username, session=session)
         counters = load.counters(address, username, limit=LIMIT)
-        self.store.succeed(login.id[-16:], counters, (), login, lease=LEASE, always=True)
+        self.store.succeed(login.id[-16:], counters, (), login, always=True)
         self.store.record(load.event(Kind.LOGGED_OUT, address, username, session=session, login=login.id))
         self.expected.events += 2
         self.expected.logins += 1

@@ -55,7 +55,7 @@ def commands(recorder: Recorder, numbers: Sequence[int]) -> tuple[list[bytes], l
         counters = load.counters(address, username, rules=load.BY_ADDRESS_AND_PAIR, limit=LIMIT)
         event = load.event(Kind.FAILED, address, username)
         recorder.reserve(event.id[:16], counters, event, lease=LEASE, extend=False)
-        recorder.fail(event.id[:16], counters, (), event, lease=LEASE, extend=False)
+        recorder.fail(event.id[:16], counters, (), event, extend=False)
     return recorder.commands[::2], recorder.commands[1::2]
 
 

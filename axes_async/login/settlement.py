@@ -88,7 +88,6 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
             counters,
             elsewhere,
             event,
-            lease=settings.lease_ms,
             extend=settings.reset_cool_off_on_failure_during_lockout,
             held=attempt.reserved,
         )
@@ -142,7 +141,6 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
             every,
             clear,
             event,
-            lease=settings.lease_ms,
             always=not settings.disable_access_log,
             held=attempt.reserved,
         )

@@ -16,12 +16,11 @@ from typing import Any
 from django.core.cache.backends.base import BaseCache
 
 from axes_async import clock
-from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
 from axes_async.errors import StoreUnavailable
-from axes_async.stores.contract import SavedCounter
-from axes_async.stores.counting import CountingStore, KeptCounter, Step
+from axes_async.stores.contract import SavedCounter, Step, StepKind
+from axes_async.stores.counting import CountingStore, Engine, KeptCounter
 from axes_async.stores.results import StepResult
 
 LOCK_LASTS = 2
@@ -46,8 +45,18 @@ class CacheStore(CountingStore):
         self.shared = shared
         self.namespace = namespace
 
-    def record(self, event: AttemptEvent) -> StepResult:
-        return StepResult(event=event.applied((), at=_now(), repeats=event.repeats))
+    def do(self, step: Step) -> StepResult:
+        if step.kind is StepKind.PEEK:
+            return self.read(step.counters).do(step)
+        with self._held([counter.digest for counter in step.all_counters]):
+            engine = self.read(step.all_counters)
+            result = engine.do(step)
+            for digest in engine.touched:
+                self._save(digest, engine.kept[digest], engine.now)
+            return result
+
+    def read(self, counters: Sequence[Counter]) -> Engine:
+        return Engine(counters, self._kept([counter.digest for counter in counters]), _now())
 
     def probe(self) -> None:
         try:
@@ -68,26 +77,6 @@ class CacheStore(CountingStore):
                     blocked=saved.blocked,
                 )
                 self._save(saved.digest, kept, now)
-
-    def _step(
-        self,
-        counters: Sequence[Counter],
-        action: Callable[[Step], StepResult],
-        *,
-        create: Sequence[Counter] = (),
-        event: AttemptEvent | None = None,
-        settles: bool = False,
-        unsure: bool = False,
-    ) -> StepResult:
-        with self._held([counter.digest for counter in counters]):
-            step = self._read(counters)
-            result = action(step)
-            for digest in step.touched:
-                self._save(digest, step.kept[digest], step.now)
-            return result
-
-    def _read(self, counters: Sequence[Counter]) -> Step:
-        return Step(counters, self._kept([counter.digest for counter in counters]), _now())
 
     def _key(self, digest: str) -> str:
         return f"{self.namespace}:c:{digest}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
 from axes_async.counters.events import AttemptEvent
@@ -16,86 +17,80 @@ from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
 from axes_async.stores.results import StepResult
 
+Known = Mapping[str, tuple[int, int]]
+"""Failures by digest, and when the caller was told of them (epoch milliseconds)."""
+
+
+class StepKind(StrEnum):
+    """What a step does; the values are the names of the Redis store's functions."""
+
+    RESERVE = "reserve"
+    """Take one reservation on each counter, or none at all."""
+    FAIL = "fail"
+    """Count one failure on each counter, give the reservations back, append the event.
+
+    A counter that is locked already stays at its count, so that a lock is one number of failures for all.
+    """
+    SUCCEED = "succeed"
+    """Give the reservations back, clear what a login clears, append the event."""
+    RELEASE = "release"
+    """Give the reservations back and count nothing."""
+    PEEK = "peek"
+    """Look, and change nothing: ``LOCKED`` or ``ALLOWED``."""
+    RECORD = "record"
+    """Append an event that touches no counter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One atomic step over all counters that it names."""
+
+    kind: StepKind
+    token: str = ""
+    """Names the attempt, and its reservations: reserving again under the same token renews the lease."""
+    counters: Sequence[Counter] = ()
+    release: Sequence[Counter] = ()
+    """Counters that a failure does not count on, and whose reservations it gives back."""
+    event: AttemptEvent | None = None
+    """What a reservation records if a counter is locked (repetitions coalesced: one to ten, then each doubling)."""
+    clear: Sequence[Counter] = ()
+    """Those of ``counters`` that a success clears, unless they are locked."""
+    lease: int = 0
+    """Milliseconds after which an unsettled reservation ends; 0 checks, and takes none."""
+    extend: bool = False
+    """Whether the cool-off of a locked counter starts anew."""
+    always: bool = True
+    """Whether a success that clears nothing is recorded."""
+    held: bool = False
+    """Whether the attempt holds reservations: they show whether the step was done."""
+    again: bool = False
+    """Whether the step may have been done already. Of an attempt that held reservations it was, if none is left."""
+    known: Known | None = None
+    """What the caller knows of lost counters. The larger of row and known counts, unless a reset came later."""
+
+    @property
+    def all_counters(self) -> Sequence[Counter]:
+        """Every counter that the step touches."""
+        return [*self.counters, *self.release] if self.release else self.counters
+
 
 class Store(ABC):
     """Counters with reservations.
 
-    ``failures + open reservations`` of a counter never exceeds the limit through ``reserve``. A reservation is open
-    until it is settled (``fail``, ``succeed``, ``release``) or its lease ends. Every method is one atomic step over all
-    counters it is given. It raises ``StoreUnavailable`` where the step could not be done or its answer did not arrive,
-    and ``StoreIncomplete``, with nothing changed, where the store has not all counters of our database.
+    ``failures + open reservations`` of a counter never exceeds the limit through a reservation. It is open until it is
+    settled (``fail``, ``succeed``, ``release``) or its lease ends.
     """
 
     has_outbox: ClassVar[bool]
     """Whether the step that changes a counter appends the event; else the event comes back in ``StepResult.event``."""
 
     @abstractmethod
-    def reserve(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        event: AttemptEvent | None,
-        *,
-        lease: int,
-        extend: bool,
-    ) -> StepResult:
-        """Take one reservation on each counter, or none at all.
+    def do(self, step: Step) -> StepResult:
+        """Do one step, atomically over all its counters.
 
-        :param token: names the attempt; reserving again under the same token renews the lease.
-        :param event: recorded if a counter is locked (repetitions coalesced: one to ten, then each doubling).
-        :param lease: milliseconds after which an unsettled reservation ends; 0 checks, and takes none.
-        :param extend: whether a locked counter's cool-off starts anew.
+        Raises ``StoreUnavailable`` where it could not be done or its answer did not arrive, and ``StoreIncomplete``,
+        with nothing changed, where the store has not all counters of our database.
         """
-
-    @abstractmethod
-    def fail(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        release: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        lease: int,
-        extend: bool,
-        again: bool = False,
-    ) -> StepResult:
-        """Count one failure on each of ``counters``, give back the reservations there and on ``release``, record.
-
-        A counter that is locked already stays at its count, so that a lock is one number of failures for all.
-
-        :param lease: milliseconds that other open reservations may still last.
-        :param again: the attempt has held reservations and this step may have been done already; it was, if no
-            reservation is left.
-        """
-
-    @abstractmethod
-    def succeed(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        clear: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        lease: int,
-        always: bool,
-        again: bool = False,
-    ) -> StepResult:
-        """Give back the reservations on ``counters``; clear those of them in ``clear`` that are not locked.
-
-        The event is recorded if ``always``, or if a counter was cleared. See ``fail`` for the others.
-        """
-
-    @abstractmethod
-    def release(self, token: str, counters: Sequence[Counter]) -> None:
-        """Give back the reservations on ``counters`` and count nothing."""
-
-    @abstractmethod
-    def peek(self, counters: Sequence[Counter]) -> StepResult:
-        """Return ``LOCKED`` or ``ALLOWED``, with the failures of each counter, and change nothing."""
-
-    @abstractmethod
-    def record(self, event: AttemptEvent) -> StepResult:
-        """Append an event that touches no counter."""
 
     @abstractmethod
     def states(self, counters: Sequence[Counter]) -> list[CounterState]:
@@ -107,6 +102,55 @@ class Store(ABC):
 
     def close(self) -> None:  # noqa: B027  (most stores have nothing to close)
         """Close what is open and not in use now."""
+
+    def reserve(
+        self,
+        token: str,
+        counters: Sequence[Counter],
+        event: AttemptEvent | None,
+        *,
+        lease: int,
+        extend: bool = False,
+        known: Known | None = None,
+    ) -> StepResult:
+        kind = StepKind.RESERVE
+        return self.do(Step(kind, token, counters, event=event, lease=lease, extend=extend, known=known))
+
+    def fail(
+        self,
+        token: str,
+        counters: Sequence[Counter],
+        release: Sequence[Counter],
+        event: AttemptEvent,
+        *,
+        extend: bool = False,
+        held: bool = False,
+        again: bool = False,
+    ) -> StepResult:
+        return self.do(Step(StepKind.FAIL, token, counters, release, event, extend=extend, held=held, again=again))
+
+    def succeed(
+        self,
+        token: str,
+        counters: Sequence[Counter],
+        clear: Sequence[Counter],
+        event: AttemptEvent,
+        *,
+        always: bool = True,
+        held: bool = False,
+        again: bool = False,
+    ) -> StepResult:
+        kind = StepKind.SUCCEED
+        return self.do(Step(kind, token, counters, event=event, clear=clear, always=always, held=held, again=again))
+
+    def release(self, token: str, counters: Sequence[Counter]) -> None:
+        self.do(Step(StepKind.RELEASE, token, counters))
+
+    def peek(self, counters: Sequence[Counter]) -> StepResult:
+        return self.do(Step(StepKind.PEEK, counters=counters))
+
+    def record(self, event: AttemptEvent) -> StepResult:
+        return self.do(Step(StepKind.RECORD, event=event))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

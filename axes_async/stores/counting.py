@@ -1,19 +1,19 @@
 """The engine of every store that counts in Python: what one step does to the counters it holds.
 
-A store locks the counters of a call, says what is kept of each, lets ``Step`` do the work, and saves what changed. The
-scripts of the Redis store do the same on the server.
+A store locks the counters of a step, reads what is kept of each, lets ``Engine`` do the work, and saves what changed.
+The scripts of the Redis store do the same on the server.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from axes_async.counters.events import AttemptEvent, CounterChange, worth_a_row
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
-from axes_async.stores.contract import Store
+from axes_async.stores.contract import Step, StepKind, Store
 from axes_async.stores.results import PERMANENT, StepResult, Verdict
 
 TOLD_EVERY = 1000
@@ -47,8 +47,8 @@ class KeptCounter:
         self.reservations = {token: end for token, end in self.reservations.items() if end > now}
 
 
-class Step:
-    """The methods of ``Store``, on counters that nobody else can change meanwhile.
+class Engine:
+    """Does steps on counters that nobody else can change meanwhile.
 
     :param kept: what is kept of each counter of the call, by digest.
     :param now: the time of the step, in epoch milliseconds.
@@ -66,88 +66,78 @@ class Step:
         for counter in counters:
             kept[counter.digest].expire(counter, now)
 
-    def reserve(
-        self, token: str, counters: Sequence[Counter], event: AttemptEvent | None, *, lease: int, extend: bool
-    ) -> StepResult:
+    def do(self, step: Step) -> StepResult:
+        """Do ``step``, on the counters that this was made for."""
+        match step.kind:
+            case StepKind.RESERVE:
+                return self._reserve(step)
+            case StepKind.FAIL:
+                return self._fail(step)
+            case StepKind.SUCCEED:
+                return self._succeed(step)
+            case StepKind.RELEASE:
+                self._give_back(step)
+                return StepResult()
+            case StepKind.RECORD if step.event is not None:
+                return StepResult(event=step.event.applied((), at=self.now, repeats=step.event.repeats))
+        return self._look(step.counters)
+
+    def _reserve(self, step: Step) -> StepResult:
+        counters = step.counters
         locked = self._locked(counters)
         if locked:
-            return self._turn_away(counters, locked, event, extend=extend)
+            return self._turn_away(step, locked)
         for counter in counters:
             kept = self.kept[counter.digest]
-            others = len(kept.reservations.keys() - {token})
+            others = len(kept.reservations.keys() - {step.token})
             if 0 < kept.decisive.limit(counter.rule, self.now) <= kept.decisive.failures + others:
                 return StepResult(Verdict.BUSY, failures=self._failures(counters))
-        for counter in counters if lease else ():
-            self.kept[counter.digest].reservations[token] = self.now + lease
+        for counter in counters if step.lease else ():
+            self.kept[counter.digest].reservations[step.token] = self.now + step.lease
             self.touched.add(counter.digest)
-        return self.look(counters)
+        return self._look(counters)
 
-    def fail(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        release: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        extend: bool,
-        again: bool,
-    ) -> StepResult:
-        if self._give_back(token, [*counters, *release], again=again):
-            return self.look(counters)
+    def _fail(self, step: Step) -> StepResult:
+        if self._give_back(step) or step.event is None:
+            return self._look(step.counters)
         newly, changes = False, []
-        for counter in counters:
+        for counter in step.counters:
             kept, rule = self.kept[counter.digest], counter.rule
             counted = not kept.state.is_locked(rule, self.now)
-            prolonged = not counted and extend and rule.window_ms > 0
+            prolonged = not counted and step.extend and rule.window_ms > 0
             if counted and kept.state.count(rule, self.now):
                 newly, kept.blocked, kept.told_at = True, 0, 0
             elif prolonged:
                 kept.state.prolong(rule, self.now)
             changes.append(self._change(counter, counted=counted, prolonged=prolonged))
-        return self.look(counters, newly=newly, event=event.applied(changes, at=self.now))
+        return self._look(step.counters, newly=newly, event=step.event.applied(changes, at=self.now))
 
-    def succeed(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        clear: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        always: bool,
-        again: bool,
-    ) -> StepResult:
-        if self._give_back(token, counters, again=again):
-            return StepResult(failures=self._failures(counters))
-        found, changes = self._failures(counters), []
-        for counter in counters:
+    def _succeed(self, step: Step) -> StepResult:
+        done, found, changes = self._give_back(step), self._failures(step.counters), []
+        if done or step.event is None:
+            return StepResult(failures=found)
+        for counter in step.counters:
             kept = self.kept[counter.digest]
-            if counter in clear and kept.state.failures and not kept.state.is_locked(counter.rule, self.now):
+            if counter in step.clear and kept.state.failures and not kept.state.is_locked(counter.rule, self.now):
                 kept.state.clear()
                 kept.blocked = kept.told_at = 0
                 changes.append(self._change(counter, cleared=True))
-        told = event.applied(changes, at=self.now) if always or changes else None
+        told = step.event.applied(changes, at=self.now) if step.always or changes else None
         return StepResult(event=told, failures=found)
 
-    def release(self, token: str, counters: Sequence[Counter]) -> StepResult:
-        self._give_back(token, counters, again=False)
-        return StepResult()
-
-    def look(
+    def _look(
         self, counters: Sequence[Counter], *, newly: bool = False, event: AttemptEvent | None = None
     ) -> StepResult:
-        """Return how ``counters`` stand."""
         locked, failures = self._locked(counters), self._failures(counters)
         if not locked:
             return StepResult(event=event, failures=failures)
         return self._lockout(locked, failures, newly=newly, event=event)
 
-    def _turn_away(
-        self, counters: Sequence[Counter], locked: list[Counter], event: AttemptEvent | None, *, extend: bool
-    ) -> StepResult:
-        changes = []
+    def _turn_away(self, step: Step, locked: list[Counter]) -> StepResult:
+        event, changes = step.event, []
         for counter in locked:
             kept = self.kept[counter.digest]
-            if extend and counter.rule.window_ms and kept.known is None:
+            if step.extend and counter.rule.window_ms and kept.known is None:
                 kept.state.prolong(counter.rule, self.now)
                 change = self._change(counter, prolonged=True)
                 if self.now - kept.told_at >= TOLD_EVERY:
@@ -158,7 +148,7 @@ class Step:
         self.touched.add(locked[0].digest)
         repeats = first.blocked if worth_a_row(first.blocked) else 0
         told = event.applied(changes, at=self.now, repeats=first.blocked) if event and (repeats or changes) else None
-        return self._lockout(locked, self._failures(counters), event=told, repeats=repeats)
+        return self._lockout(locked, self._failures(step.counters), event=told, repeats=repeats)
 
     def _lockout(
         self,
@@ -181,14 +171,14 @@ class Step:
     def _failures(self, counters: Sequence[Counter]) -> tuple[int, ...]:
         return tuple(self.kept[counter.digest].decisive.failures for counter in counters)
 
-    def _give_back(self, token: str, counters: Sequence[Counter], *, again: bool) -> bool:
-        """End the reservations of ``token``; return whether the step was done before."""
+    def _give_back(self, step: Step) -> bool:
+        """End the reservations of the attempt; return whether the step was done before."""
         held = False
-        for counter in counters:
-            if self.kept[counter.digest].reservations.pop(token, None) is not None:
+        for counter in step.all_counters:
+            if self.kept[counter.digest].reservations.pop(step.token, None) is not None:
                 held = True
                 self.touched.add(counter.digest)
-        return self.applied or (again and not held)
+        return self.applied or (step.again and not held)
 
     def _change(
         self, counter: Counter, *, counted: bool = False, cleared: bool = False, prolonged: bool = False
@@ -216,89 +206,10 @@ class Step:
 class CountingStore(Store):
     """A store that counts in Python."""
 
-    has_all_reservations = True
-    """Whether no reservation is kept elsewhere, so that a step ``again`` was done if none is left here."""
-
     @abstractmethod
-    def _step(
-        self,
-        counters: Sequence[Counter],
-        action: Callable[[Step], StepResult],
-        *,
-        create: Sequence[Counter] = (),
-        event: AttemptEvent | None = None,
-        settles: bool = False,
-        unsure: bool = False,
-    ) -> StepResult:
-        """Lock ``counters``, let ``action`` do its work, save what it touched, and deliver its event.
-
-        :param create: those that may be kept afterwards also if nothing is kept of them yet.
-        :param event: the event that the step may record; tells whose counters they are.
-        :param settles: the step settles an attempt by ``event``, and may have been done already.
-        :param unsure: it was sent to another store, which has not answered.
-        """
-
-    @abstractmethod
-    def _read(self, counters: Sequence[Counter]) -> Step:
-        """Return a step over what is kept of ``counters`` now, of which nothing is going to be saved."""
-
-    def reserve(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        event: AttemptEvent | None,
-        *,
-        lease: int,
-        extend: bool,
-    ) -> StepResult:
-        def action(step: Step) -> StepResult:
-            return step.reserve(token, counters, event, lease=lease, extend=extend)
-
-        return self._step(counters, action, create=counters if lease else (), event=event)
-
-    def fail(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        release: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        lease: int,
-        extend: bool,
-        again: bool = False,
-    ) -> StepResult:
-        done_if_gone = again and self.has_all_reservations
-
-        def action(step: Step) -> StepResult:
-            return step.fail(token, counters, release, event, extend=extend, again=done_if_gone)
-
-        every = [*counters, *release]
-        return self._step(every, action, create=counters, event=event, settles=True, unsure=again)
-
-    def succeed(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        clear: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        lease: int,
-        always: bool,
-        again: bool = False,
-    ) -> StepResult:
-        done_if_gone = again and self.has_all_reservations
-
-        def action(step: Step) -> StepResult:
-            return step.succeed(token, counters, clear, event, always=always, again=done_if_gone)
-
-        return self._step(counters, action, event=event, settles=True, unsure=again)
-
-    def release(self, token: str, counters: Sequence[Counter]) -> None:
-        self._step(counters, lambda step: step.release(token, counters))
-
-    def peek(self, counters: Sequence[Counter]) -> StepResult:
-        return self._read(counters).look(counters)
+    def read(self, counters: Sequence[Counter]) -> Engine:
+        """Return what is kept of ``counters`` now, of which nothing is going to be saved."""
 
     def states(self, counters: Sequence[Counter]) -> list[CounterState]:
-        step = self._read(counters)
-        return [step.kept[counter.digest].state for counter in counters]
+        kept = self.read(counters).kept
+        return [kept[counter.digest].state for counter in counters]

@@ -78,7 +78,7 @@ def fail_all(store: RedisStore, clients: Iterable[tuple[str, str]], rules: Seque
         for username, ip_address in clients:
             failed = event(Kind.FAILED, username, ip_address)
             of_it = counters(ip_address, username, rules)
-            store.fail(failed.id[-16:], of_it, (), failed, lease=LEASE, extend=False)
+            store.fail(failed.id[-16:], of_it, (), failed, extend=False)
 
 
 def turn_away(store: RedisStore, username: str, ip_address: str, times: int) -> None:

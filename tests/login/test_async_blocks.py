@@ -22,8 +22,9 @@ from axes_async.counters.rules import Rule, counters_for
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
-from axes_async.stores.contract import Store
+from axes_async.stores.contract import Step, StepKind, Store
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.results import StepResult
 from tests.actions import address_counters, in_a_loop, reservations_held
 from tests.conftest import PASSWORD
 from tests.login.test_blocks import states_left
@@ -151,15 +152,17 @@ async def test_a_client_that_leaves_while_it_waits_for_a_reservation_leaves_none
 async def test_a_client_that_leaves_while_its_reservation_is_made_leaves_none_behind(
     alice: User, async_client: AsyncClient, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch, way: Way
 ) -> None:
-    loop, reserved, left, reserve = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), RedisStore.reserve
+    loop, reserved, left, do = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), RedisStore.do
 
-    def slow(*args: Any, **options: Any) -> Any:
-        outcome = reserve(*args, **options)
+    def slow(store: RedisStore, step: Step) -> StepResult:
+        outcome = do(store, step)
+        if step.kind is not StepKind.RESERVE:
+            return outcome
         loop.call_soon_threadsafe(reserved.set)
         left.wait(PATIENCE)
         return outcome
 
-    monkeypatch.setattr(RedisStore, "reserve", slow)
+    monkeypatch.setattr(RedisStore, "do", slow)
     task = asyncio.ensure_future(way(async_client))
     async with asyncio.timeout(PATIENCE):
         await reserved.wait()

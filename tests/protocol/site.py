@@ -102,11 +102,11 @@ class Web:
         return self.logins.reserve(token, [counter(user)], self.event(Kind.BLOCKED, user), lease=LEASE, extend=False)
 
     def fail(self, token: str, user: str, event: AttemptEvent) -> StepResult:
-        return self.logins.fail(token, [counter(user)], (), event, lease=LEASE, extend=False, held=True)
+        return self.logins.fail(token, [counter(user)], (), event, extend=False, held=True)
 
     def succeed(self, token: str, user: str) -> StepResult:
         event, one = self.event(Kind.LOGGED_IN, user), [counter(user)]
-        return self.logins.succeed(token, one, one, event, lease=LEASE, always=True, held=True)
+        return self.logins.succeed(token, one, one, event, always=True, held=True)
 
     def release(self, token: str, user: str) -> None:
         self.logins.release(token, [counter(user)])

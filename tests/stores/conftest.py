@@ -9,11 +9,12 @@ import pytest
 import redis
 
 from axes_async import clock
+from axes_async.stores.contract import Store
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
 from tests import servers
 from tests.stores.places import NAMESPACE, PLACES, Place, completed
-from tests.stores.steps import AnyStore, Steps, Time
+from tests.stores.steps import Steps, Time
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def lone(unknown: RedisStore, time: Time) -> RedisStore:
 
 
 @pytest.fixture(params=[pytest.param(place, id=place.name, marks=place.marks) for place in PLACES])
-def contract_store(request: pytest.FixtureRequest, time: Time) -> Iterator[AnyStore]:
+def contract_store(request: pytest.FixtureRequest, time: Time) -> Iterator[Store]:
     """Return each store in turn, empty."""
     place: Place = request.param
     with place.open(request) as store:
@@ -55,12 +56,12 @@ def contract_store(request: pytest.FixtureRequest, time: Time) -> Iterator[AnySt
 
 
 @pytest.fixture
-def steps(contract_store: AnyStore, time: Time) -> Steps:
+def steps(contract_store: Store, time: Time) -> Steps:
     """Return the steps of one rule: the address, limit 3, until a reset."""
     return Steps(contract_store, time)
 
 
 @pytest.fixture
-def minute(contract_store: AnyStore, time: Time) -> Steps:
+def minute(contract_store: Store, time: Time) -> Steps:
     """Return the steps of one rule: the address, limit 3, a cool-off of a minute."""
     return Steps(contract_store, time, cooloff=60)

@@ -13,8 +13,6 @@ from axes_async.stores.results import StepResult
 
 LEASE = 30_000
 
-AnyStore = Store | FailoverStore
-
 
 class Time:
     """The time of every store, in epoch milliseconds."""
@@ -34,7 +32,7 @@ class Steps:
     :param cooloff: in seconds.
     """
 
-    def __init__(self, store: AnyStore, time: Time, *, limit: int = 3, cooloff: float | None = None) -> None:
+    def __init__(self, store: Store, time: Time, *, limit: int = 3, cooloff: float | None = None) -> None:
         self.store, self.time, self.limit, self.cooloff = store, time, limit, cooloff
         self.delivered: list[AttemptEvent] = []
 
@@ -58,12 +56,12 @@ class Steps:
     def fail(self, token: str, *counters: Counter, release: Sequence[Counter] = (), extend: bool = False) -> StepResult:
         event = self.event(Kind.FAILED)
         counting = counters or [self.counter()]
-        return self._noted(self.store.fail(token, counting, release, event, lease=LEASE, extend=extend))
+        return self._noted(self.store.fail(token, counting, release, event, extend=extend))
 
     def succeed(self, token: str, *counters: Counter, clear: Sequence[Counter] = (), always: bool = True) -> StepResult:
         event = self.event(Kind.LOGGED_IN)
         every = counters or [self.counter()]
-        return self._noted(self.store.succeed(token, every, clear, event, lease=LEASE, always=always))
+        return self._noted(self.store.succeed(token, every, clear, event, always=always))
 
     def failures(self, *counters: Counter) -> list[int]:
         return [state.failures for state in self.store.states(counters or [self.counter()])]
@@ -75,7 +73,7 @@ class Steps:
             stores = [self.store.primary, *([self.store.fallback] if self.store.fallback else [])]
         return [event for store in stores for event in self._events_of(store)]
 
-    def _events_of(self, store: AnyStore) -> list[AttemptEvent]:
+    def _events_of(self, store: Store) -> list[AttemptEvent]:
         from axes_async.stores.database.store import DatabaseStore
 
         if isinstance(store, DatabaseStore):

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from axes_async.counters.events import Kind
 from axes_async.counters.rules import Counter, LockoutTier, Rule
+from axes_async.stores.contract import Store
 from axes_async.stores.results import Verdict
-from tests.stores.steps import LEASE, AnyStore, Steps, Time
+from tests.stores.steps import LEASE, Steps, Time
 
 
 def test_a_cool_off_runs_from_the_last_failure(minute: Steps) -> None:
@@ -57,7 +58,7 @@ def test_a_failure_on_a_locked_counter_extends_the_cool_off_only_if_told_to(minu
     assert (change.prolonged, change.locked, change.expires_at) == (True, True, start + 90_000)
 
 
-def test_a_limit_of_zero_counts_and_never_locks(contract_store: AnyStore, time: Time) -> None:
+def test_a_limit_of_zero_counts_and_never_locks(contract_store: Store, time: Time) -> None:
     steps = Steps(contract_store, time, limit=0)
     for token in "abcdefgh":
         assert steps.reserve(token).verdict is Verdict.ALLOWED
@@ -65,7 +66,7 @@ def test_a_limit_of_zero_counts_and_never_locks(contract_store: AnyStore, time: 
     assert steps.failures() == [8]
 
 
-def test_the_longest_lockout_and_the_lowest_limit_are_told(contract_store: AnyStore, time: Time) -> None:
+def test_the_longest_lockout_and_the_lowest_limit_are_told(contract_store: Store, time: Time) -> None:
     short, long = Steps(contract_store, time, cooloff=60), Steps(contract_store, time, limit=4, cooloff=600)
     one, two = short.counter("192.0.2.1"), long.counter("192.0.2.2")
     for token in "abcd":
@@ -76,7 +77,7 @@ def test_the_longest_lockout_and_the_lowest_limit_are_told(contract_store: AnySt
     assert short.reserve("e", short.counter("192.0.2.3"), one).locked_until == time.now + 60_000
 
 
-def test_tiers_lock_longer_each_time(contract_store: AnyStore, time: Time) -> None:
+def test_tiers_lock_longer_each_time(contract_store: Store, time: Time) -> None:
     steps = Steps(contract_store, time)
     tiers = (LockoutTier(2, timedelta(seconds=10)), LockoutTier(3, timedelta(seconds=60)))
     counter = Counter(Rule(parameters=("ip_address",), limit=2, cooloff=60, tiers=tiers), steps.counter().digest)
@@ -95,7 +96,7 @@ def test_tiers_lock_longer_each_time(contract_store: AnyStore, time: Time) -> No
     assert steps.failures(counter) == [0]
 
 
-def test_in_a_rolling_window_each_failure_expires_alone(contract_store: AnyStore, time: Time) -> None:
+def test_in_a_rolling_window_each_failure_expires_alone(contract_store: Store, time: Time) -> None:
     steps = Steps(contract_store, time)
     counter = Counter(Rule(parameters=("ip_address",), limit=3, cooloff=60, rolling=True), steps.counter().digest)
     start = time.now

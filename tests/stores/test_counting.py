@@ -16,8 +16,8 @@ from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter, LockoutTier, Rule
 from axes_async.counters.state import CounterState
 from axes_async.stores.cache import CacheStore
-from axes_async.stores.contract import SavedCounter
-from axes_async.stores.counting import KeptCounter, Step
+from axes_async.stores.contract import SavedCounter, Step, StepKind
+from axes_async.stores.counting import Engine, KeptCounter
 from axes_async.stores.results import PERMANENT, StepResult, Verdict
 
 NOW = 1_800_000_000_000
@@ -124,21 +124,18 @@ class Runner:
         self.now = NOW
         self.events: list[AttemptEvent] = []
 
-    def step(self) -> Step:
-        return Step([self.counter], {self.counter.digest: self.kept}, self.now)
+    def engine(self, *, applied: bool = False) -> Engine:
+        return Engine([self.counter], {self.counter.digest: self.kept}, self.now, applied=applied)
 
-    def do(self, action: str, token: str, **options: Any) -> StepResult:
-        counters, extend = [self.counter], action.startswith("extended")
+    def step(self, kind: StepKind, token: str, **more: Any) -> Step:
         event = AttemptEvent(kind=Kind.FAILED, id=new_id(self.now))
-        step = self.step()
-        if action.endswith("reserve"):
-            result = step.reserve(token, counters, event, lease=LEASE, extend=extend)
-        elif action.endswith("fail"):
-            result = step.fail(token, counters, [], event, extend=extend, again=False)
-        elif action == "succeed":
-            result = step.succeed(token, counters, counters, event, always=False, again=False)
-        else:
-            result = step.release(token, counters)
+        return Step(kind, token, [self.counter], event=event, **more)
+
+    def do(self, action: str, token: str) -> StepResult:
+        more: dict[str, Any] = {"reserve": {"lease": LEASE}, "succeed": {"clear": [self.counter], "always": False}}
+        *extended, name = action.split()
+        step = self.step(StepKind(name), token, extend=bool(extended), **more.get(name, {}))
+        result = self.engine().do(step)
         if result.event is not None:
             self.events.append(result.event)
         return result
@@ -168,7 +165,7 @@ def test_engine_agrees_with_the_model(name: str, actions: list[tuple[str, Any]])
             model.succeed(detail)
         else:
             model.reservations.pop(detail, None)
-        seen = runner.step().look([runner.counter])
+        seen = runner.do("peek", "")
         assert seen.failures == (model.failures(),)
         assert (seen.verdict is Verdict.LOCKED) == model.locked()
         if model.locked():
@@ -240,8 +237,7 @@ def test_blocked_attempts_start_over_with_the_next_lockout() -> None:
 def test_again_counts_nothing_where_no_reservation_is_left() -> None:
     runner = Runner(RULES["cool-off"])
     runner.do("reserve", "a")
-    event = AttemptEvent(kind=Kind.FAILED, id=new_id(NOW))
-    results = [runner.step().fail("a", [runner.counter], [], event, extend=False, again=True) for _ in range(2)]
+    results = [runner.engine().do(runner.step(StepKind.FAIL, "a", again=True)) for _ in range(2)]
     assert [result.failures for result in results] == [(1,), (1,)]
     assert [result.event is None for result in results] == [False, True]
 
@@ -249,9 +245,7 @@ def test_again_counts_nothing_where_no_reservation_is_left() -> None:
 def test_event_that_is_applied_only_ends_the_reservation() -> None:
     runner = Runner(RULES["cool-off"])
     runner.do("reserve", "a")
-    step = Step([runner.counter], {runner.counter.digest: runner.kept}, NOW, applied=True)
-    event = AttemptEvent(kind=Kind.FAILED, id=new_id(NOW))
-    assert step.fail("a", [runner.counter], [], event, extend=False, again=False) == StepResult(failures=(0,))
+    assert runner.engine(applied=True).do(runner.step(StepKind.FAIL, "a")) == StepResult(failures=(0,))
     assert runner.kept.reservations == {}
 
 
@@ -263,12 +257,10 @@ def test_login_never_clears_a_locked_counter() -> None:
 
 def test_step_that_changes_nothing_saves_nothing() -> None:
     runner = failed(Runner(RULES["cool-off"]), 1)
-    step = runner.step()
-    step.release("nobody's", [runner.counter])
-    step.succeed(
-        "nobody's", [runner.counter], [], AttemptEvent(kind=Kind.LOGGED_IN, id=new_id(NOW)), always=True, again=False
-    )
-    assert not step.touched
+    engine = runner.engine()
+    for kind in (StepKind.RELEASE, StepKind.SUCCEED):
+        engine.do(runner.step(kind, "nobody's"))
+    assert not engine.touched
 
 
 @pytest.fixture
@@ -283,7 +275,7 @@ def test_rows_written_over_a_caches_copies(cache_store: CacheStore) -> None:
     counter = Counter(RULES["cool-off"], "d" * 22)
     event = AttemptEvent(kind=Kind.FAILED, id=new_id(NOW))
     cache_store.reserve("in the cache", [counter], None, lease=LEASE, extend=False)
-    cache_store.fail("x", [counter], [], event, lease=LEASE, extend=False)
+    cache_store.fail("x", [counter], [], event, extend=False)
     state = CounterState(failures=1, since=NOW, expires_at=NOW + 10_000)
     cache_store.load([SavedCounter(digest=counter.digest, state=state, reservations={"in the row": NOW + LEASE})])
     assert cache_store.states([counter]) == [state]

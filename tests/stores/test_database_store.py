@@ -65,12 +65,12 @@ class Steps:
 
     def fail(self, token: str, *counters: Counter, event: AttemptEvent | None = None, **options: Any) -> StepResult:
         event = event or self.event(Kind.FAILED)
-        options = {"release": [], "lease": LEASE, "extend": False, **options}
+        options = {"release": [], "extend": False, **options}
         return self.store.fail(token, counters or [self.counter], event=event, **options)
 
     def succeed(self, token: str, *, clear: bool = False, always: bool = True) -> StepResult:
         cleared, event = [self.counter] if clear else [], self.event(Kind.LOGGED_IN)
-        return self.store.succeed(token, [self.counter], cleared, event, lease=LEASE, always=always)
+        return self.store.succeed(token, [self.counter], cleared, event, always=always)
 
     def failures(self) -> list[int]:
         return [state.failures for state in self.store.states([self.counter])]

@@ -26,6 +26,7 @@ from axes_async.login import reservation, settlement
 from axes_async.models import AttemptCounter, OutboxEvent, StoreState
 from axes_async.stores import failover as failover_module
 from axes_async.stores import recent
+from axes_async.stores.contract import Step
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.factory import get_failover, get_store
 from axes_async.stores.failover import FailoverStore
@@ -74,12 +75,12 @@ class Faulty(RedisStore):
         """The steps that were asked for, and whether they may have been done before."""
         self.probes = 0
 
-    def _told(self, name: str, *args: Any, again: bool = False, **options: Any) -> bytes:
-        self.calls.append((name, again))
+    def _told(self, name: str, step: Step, flags: str = "") -> bytes:
+        self.calls.append((name, step.again))
         if not self.faults:
-            return super()._told(name, *args, again=again, **options)
+            return super()._told(name, step, flags)
         if self.does_it_first:
-            super()._told(name, *args, again=again, **options)
+            super()._told(name, step, flags)
         raise self.faults.pop(0)
 
     def probe(self) -> None:
@@ -113,7 +114,7 @@ def failed(time: Time) -> AttemptEvent:
 
 
 def fail(store: FailoverStore, counters: tuple[Counter, ...], time: Time, *, held: bool = False) -> StepResult:
-    return store.fail(TOKEN, counters, (), failed(time), lease=LEASE, extend=False, held=held)
+    return store.fail(TOKEN, counters, (), failed(time), extend=False, held=held)
 
 
 def reserve(store: FailoverStore, counters: tuple[Counter, ...], token: str = TOKEN) -> StepResult:
@@ -307,7 +308,7 @@ class TestAway:
     ) -> None:
         fail(both, counters, time)
         fail(both, counters, time)
-        both.succeed(TOKEN, counters, counters, failed(time), lease=LEASE, always=True)
+        both.succeed(TOKEN, counters, counters, failed(time), always=True)
         faulty.is_there, faulty.faults = False, [StoreUnavailable("refused")]
         for token in "abc":
             assert reserve(both, counters, token).verdict is Verdict.ALLOWED

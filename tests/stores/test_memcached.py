@@ -48,7 +48,7 @@ def fail(store: CacheStore, address: str, *, cooloff: float) -> tuple[int, Any]:
     """Count a failure on the one rule that locks ``address`` at once; return when it ends, and the counter."""
     (counter,) = counters_for([Rule(parameters=("ip_address",), limit=1, cooloff=cooloff)], {"ip_address": address})
     event = AttemptEvent(kind=Kind.FAILED, id=new_id(now_ms()))
-    return store.fail("token", [counter], [], event, lease=1000, extend=False).locked_until, counter
+    return store.fail("token", [counter], [], event, extend=False).locked_until, counter
 
 
 def test_of_100_wrong_passwords_at_once_5_are_looked_at(cache: BaseCache, alice: User, settings: Any) -> None:

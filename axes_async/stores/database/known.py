@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from types import MappingProxyType
 
 from axes_async.clock import as_ms
 from axes_async.counters.rules import Counter, Rule
 from axes_async.counters.state import CounterState
 from axes_async.models import AttemptCounter, StoreState
-
-Known = Mapping[str, tuple[int, int]]
-"""Failures by digest, and when the caller was told of them (epoch milliseconds)."""
-
-NOTHING: Known = MappingProxyType({})
+from axes_async.stores.contract import Known
 
 
 def known_state(

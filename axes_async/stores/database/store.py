@@ -20,10 +20,10 @@ from axes_async.counters.rules import Counter
 from axes_async.errors import StoreReturned, StoreUnavailable
 from axes_async.models import AccessFailureLog, AccessLog, AttemptCounter, OutboxEvent, StoreState, database
 from axes_async.stores.autonomous import autonomous
-from axes_async.stores.contract import OutboxStore
-from axes_async.stores.counting import CountingStore, KeptCounter, Step
+from axes_async.stores.contract import Known, OutboxStore, Step, StepKind
+from axes_async.stores.counting import CountingStore, Engine, KeptCounter
 from axes_async.stores.database import mode
-from axes_async.stores.database.known import NOTHING, Known, known_state
+from axes_async.stores.database.known import known_state
 from axes_async.stores.database.retries import Again, persist
 from axes_async.stores.database.rows import (
     NAME_FIELDS,
@@ -61,35 +61,20 @@ class DatabaseStore(CountingStore):
         self, *, replaces: OutboxStore | None = None, standalone: bool = False, nudge_always: bool = False
     ) -> None:
         self.replaces, self.standalone, self.nudge_always = replaces, standalone, nudge_always
-        self.has_all_reservations = standalone
         self._nudged_at = float("-inf")
 
-    def reserve(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        event: AttemptEvent | None,
-        *,
-        lease: int,
-        extend: bool,
-        known: Known = NOTHING,
-    ) -> StepResult:
-        """Do ``Store.reserve``.
+    def do(self, step: Step) -> StepResult:
+        if step.kind is StepKind.PEEK:
+            return self.read(step.counters).do(step)
+        return self._run(partial(self._record if step.kind is StepKind.RECORD else self._do, step))
 
-        :param known: failures that the caller knows of, by digest, and since when (epoch milliseconds). The larger of
-            row and known counts, unless a reset came later.
-        """
-
-        def action(step: Step) -> StepResult:
-            return step.reserve(token, counters, event, lease=lease, extend=extend)
-
-        return self._step(counters, action, create=counters if lease else (), event=event, known=known)
-
-    def record(self, event: AttemptEvent) -> StepResult:
-        def work(using: str) -> StepResult:
-            with mode.step_transaction(using):
-                done = event if event.at else event.applied((), at=mode.database_now(using), repeats=event.repeats)
-                return self._deliver(StepResult(event=done), using, twice=True)
+    def read(self, counters: Sequence[Counter]) -> Engine:
+        def work(using: str) -> Engine:
+            state, clock = mode.state_and_clock(using)
+            if self._is_behind(state):
+                raise StoreReturned(state.generation)
+            rows = AttemptCounter.objects.using(using).filter(digest__in=[counter.digest for counter in counters])
+            return self._engine(counters, {row.digest: row for row in rows}, state, clock.now())
 
         return self._run(work)
 
@@ -100,46 +85,32 @@ class DatabaseStore(CountingStore):
 
         self._run(work)
 
-    def _step(
-        self,
-        counters: Sequence[Counter],
-        action: Callable[[Step], StepResult],
-        *,
-        create: Sequence[Counter] = (),
-        event: AttemptEvent | None = None,
-        settles: bool = False,
-        unsure: bool = False,
-        known: Known = NOTHING,
-    ) -> StepResult:
-        def work(using: str) -> StepResult:
-            with mode.step_transaction(using):
-                state, clock = mode.shared_state_and_clock(using)
-                behind = self._is_behind(state, unsure=unsure)
-                if behind and not (event is not None and settles and was_applied(using, event)):
-                    raise StoreReturned(state.generation)
-                rows = _lock(using, counters, create, event, clock)
-                # Asked for when the rows are held: a drain that wrote this event held them too.
-                applied = event is not None and settles and was_applied(using, event)
-                step = self._begin(counters, rows, state, clock.now(), applied=applied, known=known)
-                result = action(step)
-                # Giving back what was not reserved here is no reason to change who decides.
-                if not applied and (step.touched or event is not None):
-                    self._decide(using, state)
-                self._save(using, step, rows, state, event)
-                return self._deliver(result, using)
+    def _record(self, step: Step, using: str) -> StepResult:
+        with mode.step_transaction(using):
+            event = step.event
+            if event is not None and not event.at:
+                event = event.applied((), at=mode.database_now(using), repeats=event.repeats)
+            return self._deliver(StepResult(event=event), using, twice=True)
 
-        return self._run(work)
-
-    def _read(self, counters: Sequence[Counter]) -> Step:
-        def work(using: str) -> Step:
-            state, clock = mode.state_and_clock(using)
-            if self._is_behind(state):
+    def _do(self, step: Step, using: str) -> StepResult:
+        settles = step.kind in {StepKind.FAIL, StepKind.SUCCEED}
+        with mode.step_transaction(using):
+            state, clock = mode.shared_state_and_clock(using)
+            if self._is_behind(state, unsure=settles and step.again) and not (
+                settles and was_applied(using, step.event)
+            ):
                 raise StoreReturned(state.generation)
-            rows = AttemptCounter.objects.using(using).filter(digest__in=[counter.digest for counter in counters])
-            found = {row.digest: row for row in rows}
-            return self._begin(counters, found, state, clock.now())
-
-        return self._run(work)
+            rows = _lock(using, step, clock)
+            # Asked for when the rows are held: a drain that wrote this event held them too.
+            applied = settles and was_applied(using, step.event)
+            engine = self._engine(step.all_counters, rows, state, clock.now(), applied=applied, known=step.known)
+            # Other reservations of the attempt may be in the store: that none is left here tells nothing.
+            result = engine.do(step if self.standalone else replace(step, again=False))
+            # Giving back what was not reserved here is no reason to change who decides.
+            if not applied and (engine.touched or step.event is not None):
+                self._decide(using, state)
+            self._save(using, engine, rows, state, step.event)
+            return self._deliver(result, using)
 
     def _is_behind(self, state: StoreState, *, unsure: bool = False) -> bool:
         """Return whether the store decides again, and this process does not know that yet.
@@ -161,7 +132,7 @@ class DatabaseStore(CountingStore):
     def _store_decides(self, state: StoreState) -> bool:
         return self.replaces is not None and not self.standalone and state.mode == StoreState.STORE
 
-    def _begin(
+    def _engine(
         self,
         counters: Sequence[Counter],
         rows: Rows,
@@ -169,28 +140,29 @@ class DatabaseStore(CountingStore):
         now: int,
         *,
         applied: bool = False,
-        known: Known = NOTHING,
-    ) -> Step:
+        known: Known | None = None,
+    ) -> Engine:
         kept = {}
         for counter in counters:
             row = rows.get(counter.digest)
             if row is not None and row.generation <= state.void_generation:
                 row.failures = row.blocked = 0
             kept[counter.digest] = KeptCounter() if row is None else _kept_of(row, now)
-        step = Step(counters, kept, now, applied=applied)
-        for counter in counters if known else ():
-            one = kept[counter.digest]
-            one.known = known_state(counter, one.state, known, rows.get(counter.digest), state, now)
-        return step
+        engine = Engine(counters, kept, now, applied=applied)
+        if known:
+            for counter in counters:
+                one = kept[counter.digest]
+                one.known = known_state(counter, one.state, known, rows.get(counter.digest), state, now)
+        return engine
 
-    def _save(self, using: str, step: Step, rows: Rows, state: StoreState, event: AttemptEvent | None) -> None:
-        for digest in sorted(step.touched & rows.keys()):
-            row, kept = rows[digest], step.kept[digest]
+    def _save(self, using: str, engine: Engine, rows: Rows, state: StoreState, event: AttemptEvent | None) -> None:
+        for digest in sorted(engine.touched & rows.keys()):
+            row, kept = rows[digest], engine.kept[digest]
             fields = ["reservations", "blocked"]
             keep_reservations(row, kept.reservations, told_at=kept.told_at)
             row.blocked = kept.blocked
-            if digest in step.changed:
-                keep_state(row, kept.state, at=step.now, limit=step.changed[digest], generation=state.generation)
+            if digest in engine.changed:
+                keep_state(row, kept.state, at=engine.now, limit=engine.changed[digest], generation=state.generation)
                 fields += STATE_FIELDS
                 if event is not None and not any(getattr(row, name) for name in NAME_FIELDS):
                     name_client(row, event)
@@ -230,21 +202,16 @@ class DatabaseStore(CountingStore):
             raise StoreUnavailable(f"The database: {type(error).__name__}: {error}") from error
 
 
-def _lock(
-    using: str,
-    counters: Sequence[Counter],
-    create: Sequence[Counter],
-    event: AttemptEvent | None,
-    clock: mode.DatabaseClock,
-) -> Rows:
-    """Lock the rows of ``counters`` in the order of their digests, and make those of ``create`` that are missing."""
-    digests = {counter.digest for counter in counters}
+def _lock(using: str, step: Step, clock: mode.DatabaseClock) -> Rows:
+    """Lock the rows of the step's counters in the order of their digests, and make those that it may write first."""
+    digests = {counter.digest for counter in step.all_counters}
     query = AttemptCounter.objects.using(using).select_for_update().filter(digest__in=digests).order_by("digest")
     rows = {row.digest: row for row in query}
-    missing = [counter for counter in create if counter.digest not in rows]
+    creates = step.kind is StepKind.FAIL or (step.kind is StepKind.RESERVE and step.lease > 0)
+    missing = [counter for counter in step.counters if creates and counter.digest not in rows]
     if not missing:
         return rows
-    make = partial(_make, using, missing, event, clock.now())
+    make = partial(_make, using, missing, step.event, clock.now())
     # With some held already, the others would be out of order. On MySQL, an insert that finds a row there locks it for
     # reading, and two that have done so keep each other from writing.
     if rows or connections[using].vendor == "mysql":
@@ -264,8 +231,10 @@ def _make(using: str, counters: Sequence[Counter], event: AttemptEvent | None, n
     AttemptCounter.objects.using(using).bulk_create(rows, ignore_conflicts=True)
 
 
-def was_applied(using: str, event: AttemptEvent) -> bool:
+def was_applied(using: str, event: AttemptEvent | None) -> bool:
     """Return whether ``event`` has a row: in the outbox table, or in its log."""
+    if event is None:
+        return False
     log = AccessFailureLog if event.kind is Kind.FAILED else AccessLog
     ids = [model.objects.using(using).filter(event_id=UUID(event.id)).order_by() for model in (OutboxEvent, log)]
     first, second = (one.values_list("event_id") for one in ids)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from axes_async.counters.events import AttemptEvent, parameter_bits
+from axes_async.counters.events import parameter_bits
 from axes_async.counters.rules import Counter, Rule
 from axes_async.counters.state import CounterState, ends_of
 from axes_async.errors import StoreIncomplete
+from axes_async.stores.contract import Step, StepKind
 from axes_async.stores.redis.completeness import RedisSync, fixed_time
 from axes_async.stores.redis.connection import bulk
 from axes_async.stores.redis.library import library
@@ -39,92 +40,28 @@ class RedisStore(RedisOutbox, RedisSync):
         keys = (self.state_key, self.outbox_key, self.nudged_key, self.overflow_key)
         self._fixed_keys, self._bulk_max = "".join(map(bulk, keys)), bulk(str(outbox_max))
 
-    def reserve(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        event: AttemptEvent | None,
-        *,
-        lease: int,
-        extend: bool,
-    ) -> StepResult:
-        return self._step("reserve", counters, token, lease, event, "1" if extend else "0")
-
-    def fail(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        release: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        lease: int,
-        extend: bool,
-        again: bool = False,
-    ) -> StepResult:
-        flags = f"{extend:d}{again:d}{len(release)}"
-        return self._step("fail", [*counters, *release], token, lease, event, flags, again=again)
-
-    def succeed(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        clear: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        lease: int,
-        always: bool,
-        again: bool = False,
-    ) -> StepResult:
-        cleared = {counter.digest for counter in clear}
-        flags = f"{always:d}{again:d}" + "".join(["1" if counter.digest in cleared else "0" for counter in counters])
-        return self._step("succeed", counters, token, lease, event, flags, again=again)
-
-    def release(self, token: str, counters: Sequence[Counter]) -> None:
-        self._step("release", counters, token)
-
-    def peek(self, counters: Sequence[Counter]) -> StepResult:
-        return self._step("peek", counters)
-
-    def record(self, event: AttemptEvent) -> StepResult:
-        return self._step("record", (), event=event, flags=str(event.repeats))
-
-    def states(self, counters: Sequence[Counter]) -> list[CounterState]:
-        return [_state(text) for text in self._told("states", counters).decode().split("|")] if counters else []
-
-    def _step(
-        self,
-        name: str,
-        counters: Sequence[Counter],
-        token: str = "",
-        lease: int = 0,
-        event: AttemptEvent | None = None,
-        flags: str = "",
-        *,
-        again: bool = False,
-    ) -> StepResult:
-        reply = self._told(name, counters, token, lease, event, flags, again=again)
+    def do(self, step: Step) -> StepResult:
+        reply = self._told(step.kind, step, _flags(step))
         verdict, until, limit, newly, nudge, repeats, *failures = map(int, reply.split(b"|"))
         return StepResult(
             VERDICTS[verdict], until, limit, newly == 1, nudge == 1, repeats=repeats, failures=tuple(failures)
         )
 
-    def _told(
-        self,
-        name: str,
-        counters: Sequence[Counter],
-        token: str = "",
-        lease: int = 0,
-        event: AttemptEvent | None = None,
-        flags: str = "",
-        *,
-        again: bool = False,
-    ) -> bytes:
+    def states(self, counters: Sequence[Counter]) -> list[CounterState]:
+        if not counters:
+            return []
+        return [
+            _state(text) for text in self._told("states", Step(StepKind.PEEK, counters=counters)).decode().split("|")
+        ]
+
+    def _told(self, name: str, step: Step, flags: str = "") -> bytes:
         """Call a function of ``steps.lua`` in the generation that is in force, and return its reply."""
+        counters, event = step.all_counters, step.event
         parts = [f"*{3 + 4 + ARGUMENTS + 2 * len(counters)}\r\n$5\r\nFCALL\r\n", bulk(library().prefix + name)]
         parts += bulk(str(4 + len(counters))), self._fixed_keys
         parts += [bulk(self.counter_prefix + counter.digest) for counter in counters]
         place = len(parts)
-        parts += "", bulk(fixed_time()), bulk(token), bulk(str(lease))
+        parts += "", bulk(fixed_time()), bulk(step.token), bulk(str(step.lease))
         parts += bulk("" if event is None else event.body()), self._bulk_max, bulk(flags)
         parts += [_of_rule(counter.rule) for counter in counters]
         for _ in range(TRIES):
@@ -136,10 +73,26 @@ class RedisStore(RedisOutbox, RedisSync):
                 return reply
             if reply == b"incomplete":
                 raise StoreIncomplete("The store does not have all counters of our database.")
-            if again:
+            if step.again:
                 raise StoreIncomplete("The generation has changed; the database knows whether the step was done.")
             self.generation = int(reply.split()[1])
         raise StoreIncomplete("The generation of the store changes faster than a step can be sent.")
+
+
+def _flags(step: Step) -> str:
+    """Return the argument that the function of each step has for itself."""
+    match step.kind:
+        case StepKind.RESERVE:
+            return f"{step.extend:d}"
+        case StepKind.FAIL:
+            return f"{step.extend:d}{step.again:d}{len(step.release)}"
+        case StepKind.SUCCEED:
+            cleared = {counter.digest for counter in step.clear}
+            each = ["1" if counter.digest in cleared else "0" for counter in step.counters]
+            return f"{step.always:d}{step.again:d}{''.join(each)}"
+        case StepKind.RECORD if step.event is not None:
+            return str(step.event.repeats)
+    return ""
 
 
 @lru_cache(maxsize=1024)

@@ -20,7 +20,7 @@ from axes_async.stores.redis.server import LateClient, build_client
 from axes_async.stores.redis.store import RedisStore
 from tests import servers
 from tests.stores.places import NAMESPACE
-from tests.stores.steps import LEASE, Steps, Time
+from tests.stores.steps import Steps, Time
 from tests.waiting import PATIENCE
 
 
@@ -208,5 +208,5 @@ def test_names_that_are_not_ascii_are_told_in_full(lone: RedisStore, time: Time)
     steps = Steps(lone, time)
     event = steps.event(Kind.FAILED)
     object.__setattr__(event, "username", 'Zoë 名前 \N{PILE OF POO} |:" ')
-    lone.fail("a", [steps.counter()], [], event, lease=LEASE, extend=False)
+    lone.fail("a", [steps.counter()], [], event, extend=False)
     assert steps.events()[0].username == event.username

@@ -15,7 +15,7 @@ from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import Verdict
 from tests import servers
 from tests.stores.places import NAMESPACE, completed
-from tests.stores.steps import LEASE, Steps, Time
+from tests.stores.steps import Steps, Time
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def test_step_that_may_have_been_done_asks_the_database_in_a_new_generation(step
     lone.push(1, lone.key().last, [])
     event = steps.event(Kind.FAILED)
     with pytest.raises(StoreIncomplete):
-        lone.fail("a", [steps.counter()], [], event, lease=LEASE, extend=False, again=True)
+        lone.fail("a", [steps.counter()], [], event, extend=False, again=True)
     assert lone.generation == 1, "the database compares it with its own"
     with pytest.raises(StoreIncomplete):
-        lone.succeed("a", [steps.counter()], [], event, lease=LEASE, always=True, again=True)
+        lone.succeed("a", [steps.counter()], [], event, always=True, again=True)
     assert steps.failures() == [0]
 
 
@@ -139,7 +139,7 @@ def test_failure_is_counted_once_if_it_is_sent_again(steps: Steps, lone: RedisSt
     steps.reserve("a")
     event = steps.event(Kind.FAILED)
     for _ in range(3):
-        result = lone.fail("a", [steps.counter()], [], event, lease=LEASE, extend=False, again=True)
+        result = lone.fail("a", [steps.counter()], [], event, extend=False, again=True)
         assert result.failures == (1,)
     assert len(steps.events()) == 1
 
@@ -149,9 +149,7 @@ def test_failure_that_was_sent_again_still_tells_of_the_lockout(steps: Steps, lo
         steps.fail(token)
     steps.reserve("c")
     event = steps.event(Kind.FAILED)
-    results = [
-        lone.fail("c", [steps.counter()], [], event, lease=LEASE, extend=False, again=again) for again in (False, True)
-    ]
+    results = [lone.fail("c", [steps.counter()], [], event, extend=False, again=again) for again in (False, True)]
     assert [result.verdict for result in results] == [Verdict.LOCKED] * 2
     assert [result.newly_locked for result in results] == [True, False]
 
@@ -162,7 +160,7 @@ def test_login_is_recorded_once_if_it_is_sent_again(steps: Steps, lone: RedisSto
     event = steps.event(Kind.LOGGED_IN)
     for found in ((1,), (0,)):
         counters = [steps.counter()]
-        result = lone.succeed("a", counters, counters, event, lease=LEASE, always=True, again=True)
+        result = lone.succeed("a", counters, counters, event, always=True, again=True)
         assert result.failures == found
     assert [event.kind for event in steps.events()] == [Kind.FAILED, Kind.LOGGED_IN]
 

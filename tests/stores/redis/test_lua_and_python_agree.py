@@ -76,7 +76,7 @@ class Twins:
         if step.name.startswith("fail"):
             locks = state.count(rule, now)
             event = AttemptEvent(kind=Kind.FAILED, id=new_id(now))
-            result = self.store.fail("token", counters, (), event, lease=9000, extend=extend)
+            result = self.store.fail("token", counters, (), event, extend=extend)
             assert result.newly_locked is locks
         elif step.name.startswith("reserve"):
             writes = writes and locked
@@ -92,7 +92,7 @@ class Twins:
             if writes:
                 state.clear()
             event = AttemptEvent(kind=Kind.LOGGED_IN, id=new_id(now))
-            result = self.store.succeed("token", counters, clear, event, lease=9000, always=True)
+            result = self.store.succeed("token", counters, clear, event, always=True)
             assert result.failures == (before,)
             result = self.store.peek(counters)
         if writes:
