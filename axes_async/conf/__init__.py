@@ -120,6 +120,7 @@ class AxesSettings:
     ] = "database"
     store_retry_interval: Seconds = 1.0
     outbox_max: Annotated[int, partial(validators.integer, least=1)] = 1_000_000
+    outbox_max_bytes: Annotated[int, partial(validators.integer, least=1_000_000)] = 2**29
     celery_queue: Name = None
 
     @property

@@ -156,7 +156,9 @@ def _store(settings: AxesSettings) -> Store:
     prefix = config.get("KEY_PREFIX")
     namespace = f"axes:{prefix}:{database_name()}" if prefix else f"axes:{database_name()}"
     client = _client(settings, config) if settings.redis_client is None else _given(settings.redis_client)
-    return RedisStore(client, namespace=namespace, outbox_max=settings.outbox_max)
+    return RedisStore(
+        client, namespace=namespace, outbox_max=settings.outbox_max, outbox_max_bytes=settings.outbox_max_bytes
+    )
 
 
 def _client(settings: AxesSettings, config: Mapping[str, Any]) -> Any:

@@ -110,6 +110,7 @@ DEFAULTS: dict[str, Any] = {
     "on_store_failure": "database",
     "store_retry_interval": 1.0,
     "outbox_max": 1_000_000,
+    "outbox_max_bytes": 512 * 1024 * 1024,
     "celery_queue": None,
 }
 BOOLEANS = (
@@ -209,6 +210,7 @@ REFUSED: dict[str, list[object]] = {
     "AXES_RESERVE_LEASE": [None, 0, -1, "1", True, float("nan"), float("inf")],
     "AXES_STORE_TIMEOUT": [None, 0, -0.1, "1", True, float("nan"), float("inf")],
     "AXES_OUTBOX_MAX": [None, 0, -1, 1e6, "1", True],
+    "AXES_OUTBOX_MAX_BYTES": [None, 0, -1, 999_999, 1e6, "1", True],
     "AXES_CELERY_QUEUE": ["", 1, ["axes"]],
 }  # fmt: skip
 TAKEN: dict[str, list[tuple[object, object]]] = {
@@ -321,6 +323,7 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     "AXES_RESERVE_LEASE": [(0.001, 0.001), (60, 60.0)],
     "AXES_STORE_TIMEOUT": [(0.05, 0.05), (1, 1.0)],
     "AXES_OUTBOX_MAX": [(1, 1), (10**9, 10**9)],
+    "AXES_OUTBOX_MAX_BYTES": [(1_000_000, 1_000_000), (2**40, 2**40)],
     "AXES_CELERY_QUEUE": [(None, None), ("logins", "logins")],
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from axes_async.stores.results import StepResult, Verdict
 TRIES = 3
 """How often a step is sent whose generation is another one each time."""
 
-ARGUMENTS = 7
+ARGUMENTS = 8
 """How many a step has beside the rules of its counters (``steps.lua``)."""
 
 VERDICTS = tuple(Verdict)
@@ -32,13 +32,16 @@ class RedisStore(RedisOutbox, RedisSync):
     :param client: a redis-py client: ``redis.Redis``, that of a Sentinel, or ``RedisCluster``.
     :param namespace: goes into every key; sites, and databases, that share a server differ in it.
     :param outbox_max: events that the outbox holds at most.
+    :param outbox_max_bytes: memory of the server that the outbox takes at most; looked at once it is a long one.
     """
 
-    def __init__(self, client: Any, *, namespace: str = "axes", outbox_max: int = 1_000_000) -> None:
+    def __init__(
+        self, client: Any, *, namespace: str = "axes", outbox_max: int = 1_000_000, outbox_max_bytes: int = 2**29
+    ) -> None:
         super().__init__(client, namespace=namespace)
         self.outbox_max, self.generation = outbox_max, 0
         keys = (self.state_key, self.outbox_key, self.nudged_key, self.overflow_key)
-        self._fixed_keys, self._bulk_max = "".join(map(bulk, keys)), bulk(str(outbox_max))
+        self._fixed_keys, self._bulk_max = "".join(map(bulk, keys)), bulk(str(outbox_max)) + bulk(str(outbox_max_bytes))
 
     def do(self, step: Step) -> StepResult:
         reply = self._told(step.kind, step, _flags(step))

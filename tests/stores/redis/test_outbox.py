@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 import redis
 
-from axes_async.counters.events import AttemptEvent, Kind
+from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.errors import StoreIncomplete
 from axes_async.stores.contract import OutboxSize, Position
 from axes_async.stores.redis.store import RedisStore
@@ -80,6 +80,18 @@ def test_full_outbox_counts_what_it_has_no_room_for(lone: RedisStore, time: Time
         assert store.forget_overflow() == 0
         store.trim(store.key().last)
         assert store.size() == OutboxSize(0)
+
+
+def test_outbox_of_large_events_is_bounded_in_bytes(lone: RedisStore, time: Time, plain: redis.Redis) -> None:
+    bound, sent = 1_500_000, 3000
+    with closing(RedisStore(lone.client, namespace=NAMESPACE, outbox_max_bytes=bound)) as store:
+        for number in range(sent):
+            event = AttemptEvent(kind=Kind.LOGGED_OUT, id=new_id(time.now), username=f"{number}", user_agent="a" * 900)
+            store.record(event)
+        size = store.size()
+        assert 1000 < size.events < sent - 1000
+        assert size.overflow == sent - size.events
+        assert plain.memory_usage(store.outbox_key, samples=0) < 1.1 * bound
 
 
 def test_size_tells_when_the_first_event_happened(steps: Steps, lone: RedisStore) -> None:

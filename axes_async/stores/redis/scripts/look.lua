@@ -28,11 +28,11 @@ register('release', {'allow-oom'}, function(keys, args)
   return answer(ALLOWED, 0, 0, 0, 0, 0, {}, 0)
 end)
 
--- record: append an event that touches no counter. Reply: steps.lua, without failures. ARGV[7]: how many such attempts
+-- record: append an event that touches no counter. Reply: steps.lua, without failures. ARGV[8]: how many such attempts
 -- there were by then.
 register('record', {}, function(keys, args)
   local key, refusal = enter(keys[1], args[1])
   if not key then return refusal end
-  local nudge = append(keys, args, key.id, clock(args[2]), args[7], '')
+  local nudge = append(keys, args, key.id, clock(args[2]), args[8], '')
   return answer(ALLOWED, 0, 0, 0, nudge, 0, {}, 0)
 end)

@@ -3,11 +3,19 @@
 
 local NUDGE_LASTS = 5000  -- ms after which a nudge that brought no drain may be repeated.
 
+local FEW = 1000  -- Events that are never too many bytes: each has about 1 kB at most.
+
+local function has_room(stream, events, bytes)
+  local length = call('XLEN', stream)
+  if length < FEW then return length < events end
+  return length < events and call('MEMORY', 'USAGE', stream, 'SAMPLES', 1) < bytes
+end
+
 -- Append an event, if there is room; return 1 if a nudge is due. `keys` are those of a step, `changes` begins with '|'.
 local function append(keys, args, id, now, repeats, changes)
   local body = args[5]
   if body == '' then return 0 end
-  if call('XLEN', keys[2]) < tonumber(args[6]) then
+  if has_room(keys[2], tonumber(args[6]), tonumber(args[7])) then
     call('XADD', keys[2], id, 'e', repeats .. '|' .. now .. changes .. ' ' .. body)
   else
     call('INCR', keys[4])

@@ -1,7 +1,7 @@
 -- reserve: take one reservation on each counter, or none. Locked anywhere wins over busy anywhere.
 -- One step, since a limit that is looked at in one call and used in another is no limit.
 --
--- Keys, arguments, reply: steps.lua. ARGV[7]: '1' if an attempt during a lockout starts its cool-off anew, else '0'.
+-- Keys, arguments, reply: steps.lua. ARGV[8]: '1' if an attempt during a lockout starts its cool-off anew, else '0'.
 
 -- Whether a blocked attempt gets a row: one to ten, then each doubling.
 local function worth_a_row(repeats)
@@ -16,7 +16,7 @@ end
 -- Record an attempt that is turned away. `first` is the first counter that is locked.
 local function turn_away(keys, args, key, now, all, first)
   local changes = ''
-  if args[7] == '1' then
+  if args[8] == '1' then
     for _, c in ipairs(all) do
       -- A flood prolongs its lockout with every attempt; rows are told once a second.
       if locked(c) and prolong(c, now) and now - c.t >= 1000 then
