@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -12,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests import servers
+from tests.packages import ROOT, build, run
 
-ROOT = Path(__file__).resolve().parent.parent
 FILES = ("*.py", "*.lua", "*.html", "*.po", "*.mo", "py.typed")
 
 SETTINGS = """
@@ -59,37 +57,10 @@ print(sorted(name for name in app.tasks if name.startswith("axes_async.")))
 """
 
 
-def run(*command: str | Path, folder: Path, **environment: str) -> str:
-    """Run ``command`` with the environment of nobody's project; return what it printed."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO", "PYTHON", "AXES"))}
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the wheel and the sdist, built from a copy of what git would check out."""
-    folder = tmp_path_factory.mktemp("built")
-    source = folder / "source"
-    source.mkdir()
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-    ).stdout.decode()
-    for name in listed.splitlines():
-        if (ROOT / name).is_file():
-            target = source / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((ROOT / name).read_bytes())
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source, folder=folder)
-    return folder
+    """Return a folder with the wheel and the sdist."""
+    return build(tmp_path_factory.mktemp("built")).parent
 
 
 def source_files() -> set[str]:
