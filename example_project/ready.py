@@ -8,6 +8,7 @@ from django.conf import settings
 
 from . import demo
 from .celery import app
+from .paths import MANAGE
 
 _LOOK_EVERY = 0.5
 
@@ -44,8 +45,8 @@ def lines(url: str) -> list[str]:
     told = {"Ready": url, "Login": f"{demo.USERNAME} / {demo.PASSWORD}", "Admin": f"{url}admin/"}
     if not settings.DEBUG:
         del told["Login"]
-    manage = "python example_project/manage.py"
-    told |= {"Attack": f"{manage} simulate_attack", "Unlock": f"{manage} axes_reset", "Stop": "Ctrl-C"}
+    there = "" if url == "http://127.0.0.1:8000/" else f" --url {url}"
+    told |= {"Attack": f"{MANAGE} simulate_attack{there}", "Unlock": f"{MANAGE} axes_reset", "Stop": "Ctrl-C"}
     return [f"{name:<8}{text}" for name, text in told.items()]
 
 

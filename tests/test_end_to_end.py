@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -52,9 +53,17 @@ class Site:
         self.process.wait(timeout=PATIENCE)
         print(self.printed.read_text())
 
+    def box(self) -> dict[str, str]:
+        """Return what the box below the banners tells."""
+        return dict(re.findall(r"^\| (\w+) +(.+?) +\|$", self.printed.read_text(), re.MULTILINE))
+
     def manage(self, *arguments: str) -> str:
+        return self.typed(sys.executable, "example_project/manage.py", *arguments)
+
+    def typed(self, *words: str) -> str:
+        """Run a command in another terminal."""
         done = subprocess.run(
-            [sys.executable, "example_project/manage.py", *arguments],
+            words,
             cwd=ROOT,
             env=self.environment,
             capture_output=True,
@@ -185,7 +194,10 @@ def test_guesser_is_let_in_after_the_cool_off(start_site: Callable[..., Site]) -
 @pytest.mark.timeout(300)
 def test_simulated_attack_gets_the_limit_through_and_prints_the_rows(start_site: Callable[..., Site]) -> None:
     site = start_site("sqlite")
-    told = site.manage("simulate_attack", "--url", site.url, "--guesses", "40", "--parallel", "20")
+    box = site.box()
+    assert (box["Ready"], box["Admin"]) == (f"{site.url}/", f"{site.url}/admin/")
+    assert (box["Login"], box["Stop"]) == (f"demo / {PASSWORD}", "Ctrl-C")
+    told = site.typed(*shlex.split(box["Attack"]), "--guesses", "40", "--parallel", "20")
     assert "access attempt" in told.lower() or "AccessAttempt" in told
     assert site.rows("accessattempt", "failures_since_start") == [(3,)]
     task = site.manage("axes_reset", "--queue").strip()

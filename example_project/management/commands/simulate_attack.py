@@ -18,8 +18,7 @@ from tqdm import tqdm
 from axes_async.models import AccessAttempt, AccessFailureLog
 from example_project import demo
 from example_project.attack import Answer, Attacker, Outcome, loopback_origin
-
-UNLOCK = "python example_project/manage.py axes_reset"
+from example_project.paths import MANAGE
 
 
 class Command(BaseCommand):
@@ -71,7 +70,7 @@ class Command(BaseCommand):
         self._table(["answer", "guesses"], [(outcome, found[outcome]) for outcome in Outcome if found[outcome]])
         until = f"for {final.retry_after} more seconds" if final.retry_after else "until a reset"
         verdict = {
-            Outcome.DENIED: f"denied: this client is locked out {until}. `{UNLOCK}` lifts it.",
+            Outcome.DENIED: f"denied: this client is locked out {until}. `{MANAGE} axes_reset` lifts it.",
             Outcome.LOGGED_IN: "logged in: the guesses did not reach the limit.",
             Outcome.WRONG: "refused as wrong; is it the right one? (--password)",
         }.get(final.outcome, f"answered with status {final.status}.")
