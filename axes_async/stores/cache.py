@@ -19,9 +19,10 @@ from axes_async import clock
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
 from axes_async.errors import StoreUnavailable
-from axes_async.stores.contract import SavedCounter, Step, StepKind
+from axes_async.stores.contract import SavedCounter
 from axes_async.stores.counting import CountingStore, Engine, KeptCounter
 from axes_async.stores.results import StepResult
+from axes_async.stores.step import Step, StepKind
 
 LOCK_LASTS = 2
 """Seconds after which a lock whose holder died is free again."""

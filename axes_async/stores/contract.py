@@ -1,4 +1,4 @@
-"""The contract of a store: what must happen in one atomic step. ``results.py`` has what a step returns.
+"""The contract of a store: what must happen in one atomic step (``step.py``), with what result (``results.py``).
 
 A store knows no ``AXES_*`` settings: rules and limits come in with each call. Every time is in epoch milliseconds, by
 the clock of the server that keeps the counters (``clock.fixed_ms`` sets another one in tests).
@@ -9,69 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
 from axes_async.stores.results import StepResult
-
-Known = Mapping[str, tuple[int, int]]
-"""Failures by digest, and when the caller was told of them (epoch milliseconds)."""
-
-
-class StepKind(StrEnum):
-    """What a step does; the values are the names of the Redis store's functions."""
-
-    RESERVE = "reserve"
-    """Take one reservation on each counter, or none at all."""
-    FAIL = "fail"
-    """Count one failure on each counter, give the reservations back, append the event.
-
-    A counter that is locked already stays at its count, so that a lock is one number of failures for all.
-    """
-    SUCCEED = "succeed"
-    """Give the reservations back, clear what a login clears, append the event."""
-    RELEASE = "release"
-    """Give the reservations back and count nothing."""
-    PEEK = "peek"
-    """Look, and change nothing: ``LOCKED`` or ``ALLOWED``."""
-    RECORD = "record"
-    """Append an event that touches no counter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One atomic step over all counters that it names."""
-
-    kind: StepKind
-    token: str = ""
-    """Names the attempt, and its reservations: reserving again under the same token renews the lease."""
-    counters: Sequence[Counter] = ()
-    release: Sequence[Counter] = ()
-    """Counters that a failure does not count on, and whose reservations it gives back."""
-    event: AttemptEvent | None = None
-    """What a reservation records if a counter is locked (repetitions coalesced: one to ten, then each doubling)."""
-    clear: Sequence[Counter] = ()
-    """Those of ``counters`` that a success clears, unless they are locked."""
-    lease: int = 0
-    """Milliseconds after which an unsettled reservation ends; 0 checks, and takes none."""
-    extend: bool = False
-    """Whether the cool-off of a locked counter starts anew."""
-    always: bool = True
-    """Whether a success that clears nothing is recorded."""
-    held: bool = False
-    """Whether the attempt holds reservations: they show whether the step was done."""
-    again: bool = False
-    """Whether the step may have been done already. Of an attempt that held reservations it was, if none is left."""
-    known: Known | None = None
-    """What the caller knows of lost counters. The larger of row and known counts, unless a reset came later."""
-
-    @property
-    def all_counters(self) -> Sequence[Counter]:
-        """Every counter that the step touches."""
-        return [*self.counters, *self.release] if self.release else self.counters
+from axes_async.stores.step import Known, Step, StepKind
 
 
 class Store(ABC):
@@ -212,8 +156,7 @@ class OutboxSize:
     """Entries that are set aside."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """An entry that could not be written."""
 
     position: str
@@ -237,7 +180,7 @@ class OutboxStore(Store):
 
     @abstractmethod
     def read(self, after: Position, count: int) -> list[tuple[Position, AttemptEvent | bytes]]:
-        """Return up to ``count`` entries behind ``after``, whatever the key says; bytes stand for what is no event."""
+        """Return up to ``count`` entries behind ``after``, whatever the key says; bytes are what is no event."""
 
     @abstractmethod
     def trim(self, position: Position) -> None:
@@ -256,36 +199,32 @@ class OutboxStore(Store):
 
     @abstractmethod
     def invalidate(self, generation: int) -> StoreKey:
-        """Let no step be done before ``complete``: the key becomes ``lost`` if it was absent or lost, else ``stale``.
+        """Let no step be done before ``complete``, unless the key has ``generation`` or a later one; return the key.
 
-        Return the key as it is afterwards. Nothing is changed where it has ``generation`` or a later one already.
+        It becomes ``lost`` if it was absent or lost, else ``stale``.
         """
 
     @abstractmethod
     def load(self, generation: int, counters: Sequence[SavedCounter]) -> bool:
         """Write counters over what the store has of them, and add their reservations.
 
-        Return False, with nothing changed, unless the key is invalidated and of this ``generation``.
+        Return False, with nothing changed, unless the key is invalidated and of ``generation``; so does ``complete``.
         """
 
     @abstractmethod
     def complete(self, generation: int, void: int) -> bool:
         """Set the key from invalidated to ``ok``; counters of the generation ``void`` or before count nothing.
 
-        A key that is ``lost`` also voids every counter that was not written by ``load`` in this generation. Return
-        False, with nothing changed, unless the key is invalidated and of this ``generation``.
+        A key that is ``lost`` also voids every counter that was not written by ``load`` in this generation.
         """
 
     @abstractmethod
     def push(self, generation: int, position: Position, counters: Sequence[SavedCounter], *, void: int = 0) -> str:
         """Write counters over a complete store, between two events; the generation becomes ``generation + 1``.
 
-        Reservations of the store stay, those of the rows are added.
-
-        :param generation: the one that the key must have, as ``ok``.
-        :param position: up to where the rows have the events; one behind it that touches a counter is a conflict.
-        :param void: counters of this generation or before count nothing from now on.
-        :return: ``"ok"``, ``"conflict"``, or ``"refused"`` if the key is another one; nothing changed but by ``"ok"``.
+        Reservations of the store stay, those of the rows are added. Counters of the generation ``void`` or before count
+        nothing from now on. Return ``"ok"``; with nothing changed, ``"refused"`` if the key is not ``ok`` and of this
+        generation, or ``"conflict"`` if an event behind ``position`` tells of a counter: the rows do not have it yet.
         """
 
     @abstractmethod

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from axes_async.counters.events import AttemptEvent, CounterChange, worth_a_row
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
-from axes_async.stores.contract import Step, StepKind, Store
+from axes_async.stores.contract import Store
 from axes_async.stores.results import PERMANENT, StepResult, Verdict
+from axes_async.stores.step import Step, StepKind
 
 TOLD_EVERY = 1000
 """Milliseconds between two events that tell of a prolonged lockout: a flood prolongs it with every attempt."""

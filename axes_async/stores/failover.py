@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
 from axes_async.errors import StoreBusy, StoreIncomplete, StoreReturned, StoreUnavailable
-from axes_async.stores.contract import OutboxStore, Step, StepKind, Store
+from axes_async.stores.contract import OutboxStore, Store
 from axes_async.stores.recent import RecentAnswers
 from axes_async.stores.results import StepResult
+from axes_async.stores.step import Step, StepKind
 from axes_async.stores.watch import Watch
 
 if TYPE_CHECKING:

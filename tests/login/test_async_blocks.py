@@ -22,9 +22,10 @@ from axes_async.counters.rules import Rule, counters_for
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
-from axes_async.stores.contract import Step, StepKind, Store
+from axes_async.stores.contract import Store
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import StepResult
+from axes_async.stores.step import Step, StepKind
 from tests.actions import address_counters, in_a_loop, reservations_held
 from tests.conftest import PASSWORD
 from tests.login.test_blocks import states_left

@@ -16,9 +16,10 @@ from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter, LockoutTier, Rule
 from axes_async.counters.state import CounterState
 from axes_async.stores.cache import CacheStore
-from axes_async.stores.contract import SavedCounter, Step, StepKind
+from axes_async.stores.contract import SavedCounter
 from axes_async.stores.counting import Engine, KeptCounter
 from axes_async.stores.results import PERMANENT, StepResult, Verdict
+from axes_async.stores.step import Step, StepKind
 
 NOW = 1_800_000_000_000
 LEASE = 5_000

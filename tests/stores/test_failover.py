@@ -26,7 +26,6 @@ from axes_async.login import reservation, settlement
 from axes_async.models import AttemptCounter, OutboxEvent, StoreState
 from axes_async.stores import failover as failover_module
 from axes_async.stores import recent
-from axes_async.stores.contract import Step
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.factory import get_failover, get_store
 from axes_async.stores.failover import FailoverStore
@@ -34,6 +33,7 @@ from axes_async.stores.recent import RecentAnswers
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import StepResult, Verdict
+from axes_async.stores.step import Step
 from axes_async.tasks.sync import sync_store
 from axes_async.utils import reset
 from tests import servers

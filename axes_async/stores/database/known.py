@@ -9,7 +9,7 @@ from axes_async.clock import as_ms
 from axes_async.counters.rules import Counter, Rule
 from axes_async.counters.state import CounterState
 from axes_async.models import AttemptCounter, StoreState
-from axes_async.stores.contract import Known
+from axes_async.stores.step import Known
 
 
 def known_state(

@@ -20,7 +20,7 @@ from axes_async.counters.rules import Counter
 from axes_async.errors import StoreReturned, StoreUnavailable
 from axes_async.models import AccessFailureLog, AccessLog, AttemptCounter, OutboxEvent, StoreState, database
 from axes_async.stores.autonomous import autonomous
-from axes_async.stores.contract import Known, OutboxStore, Step, StepKind
+from axes_async.stores.contract import OutboxStore
 from axes_async.stores.counting import CountingStore, Engine, KeptCounter
 from axes_async.stores.database import mode
 from axes_async.stores.database.known import known_state
@@ -37,6 +37,7 @@ from axes_async.stores.database.rows import (
     told_at_of,
 )
 from axes_async.stores.results import StepResult
+from axes_async.stores.step import Known, Step, StepKind
 
 T = TypeVar("T")
 Rows = dict[str, AttemptCounter]

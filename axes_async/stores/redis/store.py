@@ -10,12 +10,12 @@ from axes_async.counters.events import parameter_bits
 from axes_async.counters.rules import Counter, Rule
 from axes_async.counters.state import CounterState, ends_of
 from axes_async.errors import StoreIncomplete
-from axes_async.stores.contract import Step, StepKind
 from axes_async.stores.redis.completeness import RedisSync, fixed_time
 from axes_async.stores.redis.connection import bulk
 from axes_async.stores.redis.library import library
 from axes_async.stores.redis.outbox import RedisOutbox
 from axes_async.stores.results import StepResult, Verdict
+from axes_async.stores.step import Step, StepKind
 
 TRIES = 3
 """How often a step is sent whose generation is another one each time."""
