@@ -26,7 +26,8 @@ from axes_async.errors import StoreUnavailable
 from axes_async.models import DrainCursor, OutboxEvent, database
 from axes_async.stores.contract import OutboxStore, Position
 from axes_async.stores.factory import get_store
-from axes_async.tasks.projection.projector import Entry, Projector
+from axes_async.tasks.projection.counters import Entry
+from axes_async.tasks.projection.projector import Projector
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def drain(self: Any) -> int:
 
 
 def _drain(*, in_worker: bool) -> int:
-    from axes_async.tasks.sync import needs_sync, sync_store
+    from axes_async.tasks.reset import mend
 
     store, stop = get_store(), time.monotonic() + LONGEST
     outbox = readable(store) if isinstance(store, OutboxStore) else None
@@ -92,8 +93,8 @@ def _drain(*, in_worker: bool) -> int:
             return written
         if not batch and (outbox is None or _rearm(outbox, in_worker=in_worker, written=written)):
             break
-    if (outbox is not None or not isinstance(store, OutboxStore)) and needs_sync(store):
-        sync_store(store)
+    if outbox is not None or not isinstance(store, OutboxStore):
+        mend(store)
     return written
 
 
@@ -183,8 +184,15 @@ def write_next(cursor: DrainCursor, store: OutboxStore | None) -> int:
     cursor.save(using=using, update_fields=["position", "moved_at", "drained_at"])
     if store is not None and found:
         # In a caller's transaction, which may yet be rolled back, that is when that one is committed.
-        transaction.on_commit(partial(store.trim, found[-1][0]), using=using)
+        transaction.on_commit(partial(_trim, store, found[-1][0]), using=using)
     return len(found) + len(rows)
+
+
+def _trim(store: OutboxStore, position: Position) -> None:
+    try:
+        store.trim(position)
+    except StoreUnavailable as error:
+        log.warning("Events that are written stay in the outbox until the next drain (%s).", error)
 
 
 def write(entries: list[Entry], store: OutboxStore | None, using: str) -> None:

@@ -7,8 +7,8 @@ the store cannot be read, the rows alone are reset, and events that it still hol
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from celery import shared_task
 
@@ -27,7 +27,7 @@ from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import BATCH, drain_to_end, write_next
 from axes_async.tasks.projection.resets import Reset, Scope, attempts_in, delete_void, void_all
 from axes_async.tasks.projection.writer_lock import writer_lock
-from axes_async.tasks.sync import adopt, sync_store
+from axes_async.tasks.sync import adopt, needs_sync, sync_store
 
 log = logging.getLogger(__name__)
 
@@ -59,37 +59,31 @@ def reset(
 
     With no argument at all, everything.
     """
-    scope = check_arguments(ip=ip, username=username, ip_or_username=ip_or_username, rows=rows)
-    store = get_store()
-    outbox = _drained(store)
-    try:
-        attempts = _Reset(scope, store, outbox, by=row_text(by), reason=row_text(reason)).run()
-    except StoreUnavailable:
-        if outbox is None or get_settings().on_store_failure != "database":
-            raise
-        outbox = None
-        attempts = _Reset(scope, store, outbox, by=row_text(by), reason=row_text(reason)).run()
-    if outbox is not None or isinstance(store, CacheStore):
-        try:
-            sync_store(store)
-        except StoreUnavailable as error:
-            log.warning("The rows are reset, and the store cannot be told (%s). The next sync does it.", error)
-    return attempts
+    scope, store = check_arguments(ip=ip, username=username, ip_or_username=ip_or_username, rows=rows), get_store()
+    record = AccessReset(
+        scope=scope.kind,
+        username=scope.username,
+        ip_address=scope.ip_address,
+        by=row_text(by),
+        reason=row_text(reason),
+    )
+    return _reset(scope, store, record)
 
 
-def finish_pending() -> None:
-    """Do a reset of everything again that was interrupted between store and rows."""
-    using = database()
-    if StoreState.objects.using(using).filter(pk=1, reset_all_pending=True).exists():
-        reset(reason="A reset of everything was interrupted.")
+def mend(store: Store) -> None:
+    """Do what a crash may have left to do: a reset of everything, and a sync. Raises ``StoreUnavailable``."""
+    state = StoreState.objects.using(database()).filter(pk=1).first()
+    if state is not None and state.reset_all_pending:
+        record = AccessReset(scope="all", reason="A reset of everything was interrupted.")
+        _reset(Scope(kind="all"), store, record, again=True)
+    elif needs_sync(store):
+        sync_store(store)
 
 
 def count(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:
     """Return how many attempts ``reset`` would remove; writes what the outboxes hold first."""
     scope = check_arguments(ip=ip, username=username, ip_or_username=ip_or_username)
-    _drained(get_store())
-    number: int = attempts_in(scope, database()).count()
-    return number
+    return _drained(get_store(), lambda outbox: attempts_in(scope, database()).count())
 
 
 def check_arguments(
@@ -120,122 +114,97 @@ def check_arguments(
     )
 
 
-def _drained(store: Store) -> OutboxStore | None:
-    """Write what the outboxes hold; return ``store`` if it has one that can be read.
+def _drained(store: Store, work: Callable[[OutboxStore | None], int]) -> int:
+    """Write what the outboxes hold, then do ``work`` with the store if it has an outbox.
 
-    Raises ``StoreUnavailable`` if it cannot be read, and the settings do not let the database decide.
+    Where the store does not answer, it is done without it, if the settings let the database decide then. Else this
+    raises ``StoreUnavailable``.
     """
     outbox = store if isinstance(store, OutboxStore) else None
     try:
         if isinstance(store, CacheStore):
             store.probe()
-        if outbox is not None:
-            outbox.key()
+        elif outbox is not None:
+            outbox.key()  # Asked before the writer lock is taken: others would wait for it too.
         drain_to_end(outbox)
-    except StoreUnavailable:
+        return work(outbox)
+    except StoreUnavailable as error:
         if get_settings().on_store_failure != "database":
             raise
-        outbox = None
-        drain_to_end(None)
-    return outbox
+        log.warning("The reset goes by the rows alone: the store does not answer (%s).", error)
+    drain_to_end(None)
+    return work(None)
 
 
-class _Reset:
-    """One reset, in one transaction."""
+def _reset(scope: Scope, store: Store, record: AccessReset, *, again: bool = False) -> int:
+    """Reset, record it, and have the store told; return how many attempts went.
 
-    def __init__(self, scope: Scope, store: Store, outbox: OutboxStore | None, *, by: str, reason: str) -> None:
-        self.scope, self.outbox, self.by, self.reason = scope, outbox, by, reason
-        self.standalone = isinstance(store, DatabaseStore)
-        self.has_generations = isinstance(store, OutboxStore)
-        self.using = database()
+    :param again: only if there is a reset of everything that was interrupted.
+    """
+    using, everything = database(), scope.kind == "all"
 
-    def run(self) -> int:
-        """Do it; return how many attempts went."""
-        if self.scope.kind == "all" and self.outbox is not None:
+    def work(outbox: OutboxStore | None) -> int:
+        if everything and outbox is not None and not again:
             # The store is told first. Whoever dies then leaves rows that count, and nothing else that says so.
-            adopt(self.outbox.key().generation, self.using)
-            StoreState.objects.using(self.using).filter(pk=1).update(reset_all_pending=True)
+            adopt(outbox.key().generation, using)
+            StoreState.objects.using(using).filter(pk=1).update(reset_all_pending=True)
         with writer_lock() as cursor:
             # No step of the database is at work until the commit; those of the store are, and come after the reset.
-            state, at = exclusive_state(self.using), database_now(self.using)
-            while write_next(cursor, self.outbox) >= BATCH:
+            state, at = exclusive_state(using), database_now(using)
+            if again and not state.reset_all_pending:
+                return 0  # It had not died, and has ended meanwhile.
+            while write_next(cursor, outbox) >= BATCH:
                 pass
-            if self.scope.kind == "all":
-                attempts, counters = self._all(state, cursor, at)
+            void = _void_until(scope, store, outbox, state, cursor)
+            if void is not None:
+                state.generation = void + 1
+            if everything:
+                counted = void_all(state, using, void=void or 0, at=at)
+                state.reset_all_pending = False
+                if isinstance(store, CacheStore):
+                    AttemptCounter.objects.using(using).update(dirty=True)  # A cache cannot be told of generations.
             else:
-                attempts, counters = self._some(state, cursor, at)
-            AccessReset.objects.using(self.using).create(
-                reset_time=as_datetime(at),
-                scope=self.scope.kind,
-                username=self.scope.username,
-                ip_address=self.scope.ip_address,
-                attempts=attempts,
-                counters=counters,
-                by=self.by,
-                reason=self.reason,
-            )
-        if self.scope.kind == "all" and (attempts + counters <= AT_ONCE or not _has_worker_expire()):
-            delete_void(self.using)
-        return attempts
+                marks: dict[str, Any] = {"forgiven_at": as_datetime(at)}
+                if not isinstance(store, DatabaseStore):
+                    marks["dirty"] = True
+                if void is not None:
+                    marks["void_generation"] = void
+                counted = Reset(scope=scope, using=using, at=at, void=state.void_generation, marks=marks).take_back()
+            state.save(using=using)
+            record.reset_time, (record.attempts, record.counters) = as_datetime(at), counted
+            record.save(using=using, force_insert=True)
+        return record.attempts
 
-    def _some(self, state: StoreState, cursor: DrainCursor, at: int) -> tuple[int, int]:
-        void_events = None
-        void = state.void_generation
-        if self.has_generations and (self.outbox is None or state.mode == StoreState.DATABASE):
-            void_events = self._latest(state, cursor)
-            self._let_database_decide(state, void_events + 1)
-        reset = Reset(
-            scope=self.scope,
-            using=self.using,
-            at=at,
-            void=void,
-            void_events=void_events,
-            dirty=not self.standalone,
-        )
-        return reset.take_back()
+    attempts = _drained(store, work)
+    if everything and (attempts + record.counters <= AT_ONCE or not _has_worker_expire()):
+        delete_void(using)
+    try:
+        sync_store(store)
+    except StoreUnavailable as error:
+        log.warning("The rows are reset, and the store cannot be told (%s). The next sync does it.", error)
+    return attempts
 
-    def _all(self, state: StoreState, cursor: DrainCursor, at: int) -> tuple[int, int]:
-        void, generation = state.generation, state.generation + 1
-        if self.has_generations:
-            pushed = self._push_void(state, cursor)
-            if pushed is None:
-                void = self._latest(state, cursor)
-                self._let_database_decide(state, void + 1)
-                generation = void + 1
-            else:
-                void, generation = pushed, pushed + 1
-        number = void_all(state, self.using, void=void, at=at)
-        state.generation, state.reset_all_pending = generation, False
-        state.save(using=self.using)
-        if not self.has_generations and not self.standalone:
-            # A cache cannot be told of generations.
-            AttemptCounter.objects.using(self.using).update(dirty=True)
-        return number
 
-    def _push_void(self, state: StoreState, cursor: DrainCursor) -> int | None:
-        """Void what the store has counted, between two events; return the generation that is void, None for none."""
-        if self.outbox is None or state.mode != StoreState.STORE:
+def _void_until(
+    scope: Scope, store: Store, outbox: OutboxStore | None, state: StoreState, cursor: DrainCursor
+) -> int | None:
+    """Return the generation up to which events that may yet come are to count nothing; ``None``: none may.
+
+    If the store cannot be told what that takes, the database decides from now on.
+    """
+    if not isinstance(store, OutboxStore):
+        return state.generation if scope.kind == "all" else None
+    position = Position.parse(cursor.position)
+    if outbox is not None and state.mode == StoreState.STORE:
+        if scope.kind != "all":
             return None
-        try:
-            key = self.outbox.key()
-            if key.status != "ok" or key.generation != state.generation:
-                return None
-            position = Position.parse(cursor.position)
-            if self.outbox.push(key.generation, position, [], void=key.generation) == "ok":
-                return key.generation
-        except StoreUnavailable as error:
-            if get_settings().on_store_failure != "database":
-                raise
-            log.warning("The store cannot be told of the reset (%s): the database decides.", error)
-        return None
-
-    def _latest(self, state: StoreState, cursor: DrainCursor) -> int:
-        """Return the latest generation in which an event can have been appended, by a push that is under way too."""
-        return max(state.generation, Position.parse(cursor.position).generation) + 1
-
-    def _let_database_decide(self, state: StoreState, generation: int) -> None:
-        state.generation, state.mode = generation, StoreState.DATABASE
-        state.save(using=self.using, update_fields=["generation", "mode"])
+        key = outbox.key()
+        is_complete = key.status == "ok" and key.generation == state.generation
+        # The store voids what it has counted, unless an event comes between.
+        if is_complete and outbox.push(key.generation, position, [], void=key.generation) == "ok":
+            return key.generation
+    state.mode = StoreState.DATABASE
+    return max(state.generation, position.generation) + 1  # A push that is under way begins one more.
 
 
 def _has_worker_expire() -> bool:

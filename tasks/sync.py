@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 from celery import shared_task
 from django.db import transaction
@@ -19,10 +19,10 @@ from axes_async.errors import StoreUnavailable
 from axes_async.models import AttemptCounter, StoreState, database
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.contract import OutboxStore, Position, SavedCounter, Store, StoreKey
-from axes_async.stores.database.mode import database_now, exclusive_state, shared_state
+from axes_async.stores.database.mode import database_now, exclusive_state, shared_state, state_and_clock
 from axes_async.stores.database.rows import saved_of
 from axes_async.stores.factory import get_store
-from axes_async.tasks.drain import BATCH, drain_to_end, write_next
+from axes_async.tasks.drain import BATCH, drain_batch, drain_to_end, write_next
 from axes_async.tasks.projection.counters import counting
 from axes_async.tasks.projection.writer_lock import writer_lock
 
@@ -75,12 +75,7 @@ def needs_sync(store: Store) -> bool:
         return False
     if _dirty(using).exists():
         return True
-    state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
-    return isinstance(store, OutboxStore) and not _is_right(store.key(), state)
-
-
-def _is_right(key: StoreKey, state: StoreState) -> bool:
-    return state.mode == StoreState.STORE and key.status == "ok" and key.generation >= state.generation
+    return isinstance(store, OutboxStore) and not _is_right(store.key(), state_and_clock(using)[0])
 
 
 def sync_store(store: Store) -> bool:
@@ -93,8 +88,31 @@ def sync_store(store: Store) -> bool:
     return _Sync(store, database()).run() if isinstance(store, OutboxStore) else True
 
 
+def adopt(generation: int, using: str) -> None:
+    """Note a generation that the store has reached by a push that the database does not know of.
+
+    It is committed before the next one is given out, or the same one could be given out twice.
+    """
+    StoreState.objects.using(using).filter(pk=1, mode=StoreState.STORE, generation__lt=generation).update(
+        generation=generation
+    )
+
+
+def _is_right(key: StoreKey, state: StoreState) -> bool:
+    return state.mode == StoreState.STORE and key.status == "ok" and key.generation >= state.generation
+
+
 def _dirty(using: str) -> Any:
-    return AttemptCounter.objects.using(using).filter(dirty=True)
+    return AttemptCounter.objects.using(using).filter(dirty=True).order_by("digest")
+
+
+def _clean(rows: Iterable[Any], using: str) -> None:
+    AttemptCounter.objects.using(using).filter(pk__in=[row.digest for row in rows]).update(dirty=False)
+
+
+def _saved(rows: Iterable[Any], void: int, using: str) -> list[SavedCounter]:
+    now = database_now(using)
+    return [saved_of(row, now, void=void) for row in rows]
 
 
 def _load_cache(store: CacheStore, using: str) -> bool:
@@ -102,10 +120,9 @@ def _load_cache(store: CacheStore, using: str) -> bool:
     while True:
         with transaction.atomic(using=using):
             void = shared_state(using).void_generation
-            rows = list(_dirty(using).select_for_update().order_by("digest")[:PORTION])
-            now = database_now(using)
-            store.load([saved_of(row, now, void=void) for row in rows])
-            _dirty(using).filter(pk__in=[row.pk for row in rows]).update(dirty=False)
+            rows = list(_dirty(using).select_for_update()[:PORTION])
+            store.load(_saved(rows, void, using))
+            _clean(rows, using)
         if len(rows) < PORTION:
             return True
 
@@ -121,9 +138,9 @@ class _Sync:
     def run(self) -> bool:
         """Do it; return whether all is right afterwards."""
         key = self.store.key()
-        state = StoreState.objects.using(self.using).filter(pk=1).first() or StoreState()
         try:
-            return self._push(key.generation) if _is_right(key, state) else self._complete_anew()
+            is_right = _is_right(key, state_and_clock(self.using)[0])
+            return self._push(key.generation) if is_right else self._complete_anew()
         except _Overtaken as why:
             log.info("The sync has stopped: %s", why)
             return False
@@ -149,16 +166,16 @@ class _Sync:
             state = exclusive_state(self.using)
             if state.mode != StoreState.STORE or state.generation != generation:
                 raise _Overtaken("the store does not decide any more, or in another generation.")
-            rows = list(_dirty(self.using).select_for_update().order_by("digest")[:PUSHED])
+            rows = list(_dirty(self.using).select_for_update()[:PUSHED])
             # Last, so that as little as possible can come between.
             if write_next(cursor, self.store):
-                rows = list(_dirty(self.using).order_by("digest")[:PUSHED])
-            saved = self._saved(rows, state.void_generation)
+                rows = list(_dirty(self.using)[:PUSHED])
+            saved = _saved(rows, state.void_generation, self.using)
             reply = self.store.push(generation, Position.parse(cursor.position), saved)
             if reply == "ok":
                 state.generation = generation + 1
                 state.save(using=self.using, update_fields=["generation"])
-                self._clean(rows)
+                _clean(rows, self.using)
             return reply
 
     # All that is needed, into a store that is out of use meanwhile.
@@ -168,11 +185,12 @@ class _Sync:
         key = self.store.invalidate(self.generation)
         if key.generation != self.generation:
             raise _Overtaken(f"the store is in generation {key.generation} already.")
-        self._drain()
+        while drain_batch(self.store) >= BATCH:  # Nothing is appended while the store is out of use.
+            self._renew()
         if key.status == "lost":
             self._load_live()
-        while not self._finish():
-            self._load_dirty()
+        while not (self._load_dirty() and self._load_dirty(last=True)):
+            self._renew()
         log.info("The store is complete again, in generation %d; it was %s.", self.generation, key.status)
         return not _dirty(self.using).exists()
 
@@ -190,88 +208,58 @@ class _Sync:
             state.save(using=self.using)
         self._renewed = time.monotonic()
 
-    def _drain(self) -> None:
-        """Write the outbox to its end. Nothing is appended while the store is out of use."""
-        while True:
-            with writer_lock() as cursor:
-                batch = write_next(cursor, self.store)
-            self._renew()
-            if batch < BATCH:
-                return
-
     def _load_live(self) -> None:
         """Write every counter that counts.
 
         Rows are not locked: one that is changed meanwhile is dirty afterwards, and is written again.
         """
-        void, last = self._void(), ""
+        void = state_and_clock(self.using)[0].void_generation
+        live, last = counting(self.using, void=void).order_by("digest").values_list(*SAVED, named=True), ""
         while True:
-            rows = list(_tuples(counting(self.using, void=void).filter(digest__gt=last)))
-            self._load_patiently([saved for saved in self._saved(rows, void) if saved.state.failures])
+            rows = list(live.filter(digest__gt=last)[:PORTION])
+            self._load([saved for saved in _saved(rows, void, self.using) if saved.state.failures], patience=LEASE)
             if len(rows) < PORTION:
                 return
             last = rows[-1].digest
             self._renew()
 
-    def _load_dirty(self) -> None:
-        while True:
-            with transaction.atomic(using=self.using):
-                self._check(shared_state(self.using))
-                rows = list(_dirty(self.using).select_for_update().order_by("digest")[:PORTION])
-                self._load(self._saved(rows, self._void()))
-                self._clean(rows)
-            if len(rows) < PORTION:
-                return
-            self._renew()
+    def _load_dirty(self, *, last: bool = False) -> bool:
+        """Write the next dirty rows; return whether these were all. With the last ones, the store is complete.
 
-    def _finish(self) -> bool:
-        """Put the store in use; return False if there is more to be written first than fits in a moment."""
-        with transaction.atomic(using=self.using):
-            state = exclusive_state(self.using)
-            self._check(state)
-            rows = list(_dirty(self.using).select_for_update().order_by("digest")[: PORTION + 1])
-            if len(rows) > PORTION:
-                return False
-            self._load(self._saved(rows, state.void_generation))
-            self._clean(rows)
-            if not self.store.complete(self.generation, state.void_generation):
-                raise _Overtaken("the store was lost meanwhile.")
-            state.mode, state.synced, state.sync_until = StoreState.STORE, self.generation, None
-            state.save(using=self.using)
-            return True
-
-    def _load_patiently(self, saved: list[SavedCounter]) -> None:
-        """Write counters, again if the store does not answer in the time that a login gives it: nobody waits here.
-
-        One slow answer among thousands would have the sync begin anew, and a large one on a busy machine never end.
+        :param last: keep all steps out until the commit.
         """
-        give_up = time.monotonic() + LEASE / 1000
-        while True:
+        with transaction.atomic(using=self.using):
+            state = exclusive_state(self.using) if last else shared_state(self.using)
+            if state.generation != self.generation:
+                raise _Overtaken(f"the database is in generation {state.generation} already.")
+            rows = list(_dirty(self.using).select_for_update()[:PORTION])
+            self._load(_saved(rows, state.void_generation, self.using))
+            _clean(rows, self.using)
+            is_all = len(rows) < PORTION
+            if last and is_all:
+                if not self.store.complete(self.generation, state.void_generation):
+                    raise _Overtaken("the store was lost meanwhile.")
+                state.mode, state.synced, state.sync_until = StoreState.STORE, self.generation, None
+                state.save(using=self.using)
+        return is_all
+
+    def _load(self, saved: list[SavedCounter], *, patience: int = 0) -> None:
+        """Write counters.
+
+        :param patience: milliseconds in which they are sent again if the store does not answer in the time that a login
+            gives it. Nobody waits here, and one slow answer among thousands would have the sync begin anew.
+        """
+        give_up = time.monotonic() + patience / 1000
+        while saved:
             try:
-                return self._load(saved)
+                if not self.store.load(self.generation, saved):
+                    raise _Overtaken("the store was lost meanwhile.")
+                return
             except StoreUnavailable:
-                if time.monotonic() > give_up:
+                if time.monotonic() >= give_up:
                     raise
             time.sleep(RETRY)
             self._renew()
-
-    def _load(self, saved: list[SavedCounter]) -> None:
-        if saved and not self.store.load(self.generation, saved):
-            raise _Overtaken("the store was lost meanwhile.")
-
-    def _saved(self, rows: Iterable[Any], void: int) -> list[SavedCounter]:
-        now = database_now(self.using)
-        return [saved_of(row, now, void=void) for row in rows]
-
-    def _clean(self, rows: Iterable[Any]) -> None:
-        AttemptCounter.objects.using(self.using).filter(pk__in=[row.digest for row in rows]).update(dirty=False)
-
-    def _void(self) -> int:
-        return StoreState.objects.using(self.using).values_list("void_generation", flat=True).get(pk=1)
-
-    def _check(self, state: StoreState) -> None:
-        if state.generation != self.generation:
-            raise _Overtaken(f"the database is in generation {state.generation} already.")
 
     def _renew(self) -> None:
         """Have other syncs keep away a while longer."""
@@ -282,18 +270,3 @@ class _Sync:
         if not mine.update(sync_until=until):
             raise _Overtaken("the database is in another generation already.")
         self._renewed = time.monotonic()
-
-
-def adopt(generation: int, using: str) -> None:
-    """Note a generation that the store has reached by a push that the database does not know of.
-
-    It is committed before the next one is given out, or the same one could be given out twice.
-    """
-    StoreState.objects.using(using).filter(pk=1, mode=StoreState.STORE, generation__lt=generation).update(
-        generation=generation
-    )
-
-
-def _tuples(rows: Any) -> Iterator[Any]:
-    """Return the next portion of rows as named tuples: instances would cost more than all else."""
-    return cast("Iterator[Any]", rows.order_by("digest").values_list(*SAVED, named=True)[:PORTION])

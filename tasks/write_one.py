@@ -11,7 +11,7 @@ from axes_async.counters.events import AttemptEvent
 from axes_async.delivery import publisher
 from axes_async.models import StoreState, database
 from axes_async.tasks.drain import write as write_entries
-from axes_async.tasks.projection.projector import Entry
+from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)

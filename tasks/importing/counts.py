@@ -103,7 +103,7 @@ class Counts:
         # One statement makes those that are missing and locks all in the order of their digests, as the steps of the
         # database store do: a deadlock with a login is impossible.
         fresh.sort(key=lambda row: row.digest)
-        upsert(AttemptCounter, fresh, key="digest", fields=["parameters"], using=self.using)
+        upsert(AttemptCounter, fresh, key=["digest"], fields=["parameters"], using=self.using)
         rows = list(AttemptCounter.objects.using(self.using).filter(digest__in=self.shares))
         store = StoreState.objects.using(self.using).first() or StoreState()  # Resets change it under the writer lock.
         dirty = not isinstance(get_store(), DatabaseStore)  # No other store has copies of its counters.
@@ -117,7 +117,7 @@ class Counts:
             limit = state.limit(share.counter.rule, self.now)
             keep_state(row, state, at=self.now, limit=limit, generation=store.generation)
             row.dirty = dirty
-        upsert(AttemptCounter, rows, key="digest", fields=[*STATE_FIELDS, "blocked", "dirty"], using=self.using)
+        upsert(AttemptCounter, rows, key=["digest"], fields=[*STATE_FIELDS, "blocked", "dirty"], using=self.using)
 
 
 def columns(event: AttemptEvent) -> dict[str, Any]:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import islice
 from operator import attrgetter, or_
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 from django.db import connections
-from django.db.models import F, Field, Lookup, Model, Q, QuerySet, UUIDField
+from django.db.models import Field, Model, Q, QuerySet
 
 from axes_async.clock import as_datetime
 from axes_async.counters.events import AttemptEvent
 from axes_async.models import AccessAttempt
 from axes_async.tasks.projection.writer_lock import writer_lock
 
-if TYPE_CHECKING:
-    AnyLookup = Lookup[Any]
-else:
-    AnyLookup = Lookup  # Generic only in its type stubs.
-
 Row = TypeVar("Row", bound=Model)
 Item = TypeVar("Item")
-Key = str | tuple[str, ...]
 
 PORTION = 500
 """Rows of a statement: SQLite allows 32,766 parameters in one, and a row has up to 20."""
 
 WHO = ("username", "ip_address", "user_agent", "http_accept", "path_info", "attempt_time")
 """The columns that ``who`` returns."""
-
 
 ATTEMPT_KEY = ("ip_address_key", "key")
 """What names an attempt; one index serves this and the look for the attempts of an address."""
@@ -66,7 +59,7 @@ class Columns:
     """
 
     def __init__(self, model: type[Model], names: Iterable[str], using: str) -> None:
-        self.model, self.names, self.using = model, tuple(names), using
+        self.model, self.names, self.manager = model, tuple(names), model._default_manager.using(using)
         self.connection, self.takes_copies = connections[using], takes_copies(using)
         fields: dict[str, Field[Any, Any]] = {field.name: field for field in model._meta.concrete_fields}
         quote = self.connection.ops.quote_name
@@ -75,48 +68,37 @@ class Columns:
         self.listed = ", ".join(self.columns.values())
         self.copy_table = quote(f"axes_async_copy_{crc32(self.table.encode() + self.listed.encode()):08x}")
 
-    def find(self, name: str, values: Sequence[str], *, condition: Q | None = None) -> Iterable[tuple[Any, ...]]:
-        """Return the columns of the rows whose column ``name`` has one of ``values``, digests or hexadecimal ids."""
-        if not values:
-            return ()
-        query = self._manager.order_by() if condition is None else self._manager.filter(condition).order_by()
-        if self.connection.vendor == "postgresql":
-            # One text: a parameter for each value costs more than all that is done with them.
-            query = query.filter(Among(F(name), ",".join(values)))
-        else:
-            query = query.filter(**{f"{name}__in": values})
-        found: Iterable[tuple[Any, ...]] = query.values_list(*self.names)
-        return found
-
-    def find_pairs(self, names: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Any, ...]]:
-        """Return the columns of the rows whose columns ``names`` have one of the ``pairs`` of digests."""
+    def find(self, names: tuple[str, ...], keys: Collection[tuple[str, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Return the columns of the rows whose columns ``names`` equal one of ``keys``, digests or hexadecimal ids."""
         if self.connection.vendor != "postgresql":
-            for some in portions(pairs, 100):
-                wanted = [Q(**dict(zip(names, pair, strict=True))) for pair in some]
-                yield from self._manager.filter(reduce(or_, wanted)).order_by().values_list(*self.names)
-        elif pairs:
-            # A join: with two lists, PostgreSQL before 17 looks for each of one with each of the other.
-            given = "unnest(%s::text[]) WITH ORDINALITY AS {} (value, place)"
-            lists = [[*values] for values in zip(*pairs, strict=True)]
+            for some in portions(keys):
+                wanted = [Q(**dict(zip(names, key, strict=True))) for key in some]
+                yield from self.manager.filter(reduce(or_, wanted)).order_by().values_list(*self.names)
+        elif keys:
+            # One list for each column: a parameter for each value costs more than all that is done with them. A join:
+            # with two lists, PostgreSQL before 17 looks for each of one with each of the other.
+            lists = ", ".join("%s::uuid[]" if name == "event_id" else "%s::text[]" for name in names)
+            given = ", ".join(f"key{place}" for place in range(len(names)))
+            equal = " AND ".join(f"{self.columns[name]} = key{place}" for place, name in enumerate(names))
             with self.connection.cursor() as cursor:
-                both = f"{given.format('one')} JOIN {given.format('two')} USING (place)"
-                equal = f"{self.columns[names[0]]} = one.value AND {self.columns[names[1]]} = two.value"
-                cursor.execute(f"SELECT {self.listed} FROM {both} JOIN {self.table} ON {equal}", lists)  # noqa: S608
+                cursor.execute(
+                    f"SELECT {self.listed} FROM unnest({lists}) AS given ({given}) JOIN {self.table} ON {equal}",  # noqa: S608
+                    [list(values) for values in zip(*keys, strict=True)],
+                )
                 yield from cursor.fetchall()
 
     def insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert ``rows``."""
         if not self.takes_copies:
-            self._manager.bulk_create(self._instances(rows), batch_size=PORTION)
+            self.manager.bulk_create(self._instances(rows), batch_size=PORTION)
         elif rows:
             with self.connection.cursor() as cursor:
                 self._copy(cursor, self.table, rows)
 
-    def upsert(self, rows: Sequence[tuple[Any, ...]], *, key: Key, fields: Iterable[str]) -> None:
+    def upsert(self, rows: Sequence[tuple[Any, ...]], *, key: Sequence[str], fields: Iterable[str]) -> None:
         """Insert ``rows``; where one with the same ``key`` is there, set its ``fields`` to the new ones."""
-        key = (key,) if isinstance(key, str) else key
         if not self.takes_copies:
-            self._manager.bulk_create(
+            self.manager.bulk_create(
                 self._instances(rows),
                 batch_size=PORTION,
                 update_conflicts=True,
@@ -124,16 +106,15 @@ class Columns:
                 update_fields=list(fields),
             )
         elif rows:
+            conflict = ", ".join(self.columns[name] for name in key)
             sets = ", ".join(f"{self.columns[name]} = EXCLUDED.{self.columns[name]}" for name in fields)
-            self._copy_over(rows, f"ON CONFLICT ({self._named(key)}) DO UPDATE SET {sets}")
+            self._copy_over(rows, f"ON CONFLICT ({conflict}) DO UPDATE SET {sets}")
 
-    def insert_or_lock(self, rows: Sequence[tuple[Any, ...]], *, key: str) -> set[str]:
+    def insert_or_lock(self, rows: Sequence[tuple[Any, ...]], key: str) -> set[str]:
         """Insert the rows that are missing and lock the others, in the order given; return the keys of the inserted.
 
         Only for a table that takes copies.
         """
-        if not rows:
-            return set()
         name = self.columns[key]
         # A condition that is never true: the row is locked, and not written.
         lock = f"ON CONFLICT ({name}) DO UPDATE SET {name} = EXCLUDED.{name} WHERE FALSE RETURNING {name}"
@@ -158,13 +139,6 @@ class Columns:
             for row in rows:
                 copy.write_row(row)
 
-    def _named(self, names: Iterable[str]) -> str:
-        return ", ".join(self.columns[name] for name in names)
-
-    @property
-    def _manager(self) -> Any:
-        return self.model._default_manager.using(self.using)
-
     def _instances(self, rows: Sequence[tuple[Any, ...]]) -> list[Model]:
         return [self.model(**dict(zip(self.names, row, strict=True))) for row in rows]
 
@@ -178,39 +152,22 @@ def takes_copies(using: str) -> bool:
         return hasattr(cursor.cursor, "copy")
 
 
-class Among(AnyLookup):
-    """Whether a column of PostgreSQL has one of the values in a text, between commas."""
-
-    lookup_name = "among"
-    prepare_rhs = False
-
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
-        column, parameters = compiler.compile(self.lhs)
-        kind = "uuid" if isinstance(self.lhs.output_field, UUIDField) else "text"
-        return f"{column} = ANY(string_to_array(%s, ',')::{kind}[])", [*parameters, self.rhs]
-
-
 def insert(model: type[Row], rows: Sequence[Row], *, using: str) -> None:
     """Insert ``rows``, which have no primary key yet."""
     names = [field.name for field in model._meta.concrete_fields if not field.primary_key]
-    Columns(model, names, using).insert(_values(names, rows))
+    Columns(model, names, using).insert(list(map(attrgetter(*names), rows)))
 
 
-def upsert(model: type[Row], rows: Sequence[Row], *, key: Key, fields: Iterable[str], using: str) -> None:
+def upsert(model: type[Row], rows: Sequence[Row], *, key: Sequence[str], fields: Iterable[str], using: str) -> None:
     """Insert ``rows``; where one with the same ``key`` is there, set its ``fields`` to the new ones."""
-    automatic = model._meta.auto_field
-    names = [field.name for field in model._meta.concrete_fields if field is not automatic]
-    Columns(model, names, using).upsert(_values(names, rows), key=key, fields=fields)
-
-
-def _values(names: Sequence[str], rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-    return list(map(attrgetter(*names), rows))
+    names = [field.name for field in model._meta.concrete_fields if field is not model._meta.auto_field]
+    Columns(model, names, using).upsert(list(map(attrgetter(*names), rows)), key=key, fields=fields)
 
 
 def known_attempts(rows: Iterable[AccessAttempt], using: str) -> QuerySet[AccessAttempt]:
     """Return the rows in the database that stand for the same clients as ``rows``."""
-    pairs = [(row.ip_address_key, row.key) for row in rows]
-    found = Columns(AccessAttempt, ("id", *ATTEMPT_KEY), using).find_pairs(ATTEMPT_KEY, pairs)
+    keys = [(row.ip_address_key, row.key) for row in rows]
+    found = Columns(AccessAttempt, ("id", *ATTEMPT_KEY), using).find(ATTEMPT_KEY, keys)
     return AccessAttempt.objects.using(using).filter(pk__in=[pk for pk, *_ in found])
 
 
@@ -221,19 +178,26 @@ def portions(items: Iterable[Item], size: int = PORTION) -> Iterator[list[Item]]
         yield portion
 
 
-def delete_portions(rows: QuerySet[Row], field: str, size: int) -> int:
+def delete_portions(
+    rows: QuerySet[Row], field: str, size: int, *, choose: Callable[[list[Row]], list[Row]] | None = None
+) -> int:
     """Delete ``rows`` in portions of ``size``, in the order of ``field``; return how many there were.
 
     Each portion goes on where the last one ended: looking from the beginning again would have the database step over
     everything that it has just deleted. The writer lock is held for one portion at a time.
+
+    :param choose: returns the rows of a portion that are to go. They are locked, as the database's steps change them.
     """
-    gone, last = 0, None
+    ordered = (rows.only(field) if choose is None else rows.select_for_update()).order_by(field, "pk")
+    gone, behind = 0, ordered
     while True:
-        behind = rows if last is None else rows.filter(**{f"{field}__gte": last})
         with writer_lock():
-            found = list(behind.order_by(field, "pk").values_list("pk", field)[:size])
-            if found:
-                gone += rows.filter(pk__in=[pk for pk, _ in found]).order_by().delete()[0]
-                last = found[-1][1]
+            found = list(behind[:size])
+            going = choose(found) if choose is not None else found
+            if going:
+                gone += rows.filter(pk__in=[row.pk for row in going]).order_by().delete()[0]
         if len(found) < size:
             return gone
+        last = getattr(found[-1], field)
+        # The first condition is one that an index takes.
+        behind = ordered.filter(Q(**{f"{field}__gte": last}), Q(**{f"{field}__gt": last}) | Q(pk__gt=found[-1].pk))

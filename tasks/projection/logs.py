@@ -60,4 +60,4 @@ class LogWriter:
             event = by_id.get(login.event_id) or by_session[login.session_hash]
             login.logout_time = as_datetime(event.time)
             ended.append(login)
-        upsert(AccessLog, ended, key="event_id", fields=["logout_time"], using=self.using)
+        upsert(AccessLog, ended, key=["event_id"], fields=["logout_time"], using=self.using)

@@ -5,55 +5,29 @@ Call it under the writer lock, in the transaction that moves the cursor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from django.db.models import Model
 
-from axes_async.client.keys import address_of, attempt_key, keys_of, user_agent_key, username_key
 from axes_async.clock import as_datetime, as_ms
 from axes_async.conf import get_settings
-from axes_async.counters.events import AttemptEvent, Kind, parameter_bits, parameters_of
-from axes_async.counters.rules import PARAMETERS, Parameter
+from axes_async.counters.events import AttemptEvent, Kind, parameters_of
+from axes_async.counters.rules import PARAMETERS
 from axes_async.login.rules import longest_cooloff
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, OutboxEvent, StoreState
 from axes_async.tasks.projection import counters
 from axes_async.tasks.projection.bulk import ATTEMPT_KEY, PORTION, WHO, Columns, Moments, portions, who
-from axes_async.tasks.projection.counters import Group, Told, counters_of, keys_under
+from axes_async.tasks.projection.counters import Entry, Group, Told, counters_of, group_of, keys_under
 from axes_async.tasks.projection.logs import LogWriter
 from axes_async.tasks.projection.resets import void_attempts_until
 
-ATTEMPT_FIELDS = (
-    "attempt_time",
-    "first_attempt_time",
-    "failures_since_start",
-    "expires_at",
-    "path_info",
-    "http_accept",
-)
+COUNTED = ("attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
+
+ATTEMPT_FIELDS = (*COUNTED, "path_info", "http_accept")
 """What is set where an attempt has a row already."""
 
-ATTEMPT = (
-    *WHO,
-    "key",
-    *counters.KEYS,
-    "first_attempt_time",
-    "failures_since_start",
-    "expires_at",
-)
-
-
-class Entry(NamedTuple):
-    """An event, and the generation that it was appended in; ``None``: its step has changed the counter rows itself."""
-
-    event: AttemptEvent
-    generation: int | None
-
-
-class _Keys(NamedTuple):
-    attempt: str
-    client: dict[Parameter, str]
+ATTEMPT = (*WHO, "key", *counters.KEYS, *COUNTED[1:])
 
 
 class Projector:
@@ -65,12 +39,11 @@ class Projector:
         self.void = -1 if found is None else found
         self.void_attempts_until = void_attempts_until(using)
         self.moments = Moments(using)
-        self._known: dict[tuple[str | None, str, str], _Keys] = {}
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Write what ``entries`` tell, and no event twice."""
-        for portion in _parts(self._unapplied(list(entries))):
-            self._write(portion)
+        for part in _parts(self._unapplied(list(entries))):
+            self._write(part)
 
     def _unapplied(self, entries: list[Entry]) -> list[Entry]:
         """Return the entries whose events have no row yet; an event of the store may be in the outbox table too."""
@@ -84,72 +57,59 @@ class Projector:
 
     def _found(self, model: type[Model], ids: list[str]) -> set[str]:
         """Return which of ``ids`` have a row."""
-        return {found.hex for (found,) in Columns(model, ("event_id",), self.using).find("event_id", ids)}
+        found = Columns(model, ("event_id",), self.using).find(("event_id",), [(event_id,) for event_id in ids])
+        return {event_id.hex for (event_id,) in found}
 
     def _write(self, entries: Sequence[Entry]) -> None:
         LogWriter(self.using, self.moments).write([entry.event for entry in entries])
         told: dict[str, list[Told]] = {}
-        for event, generation in entries:
-            if generation is not None:
-                for change in event.changes:
-                    told.setdefault(change.digest, []).append(Told(change, event, generation, self._keys(event).client))
-        replayed = (
-            counters.replay(told, self.using, void=self.void, moments=self.moments) if told else counters.Replayed()
-        )
-        self._attempts([entry.event for entry in entries if self._makes_attempt(entry, replayed.void)])
+        cleared: set[Group] = set()
+        for entry in entries:
+            for change in entry.event.changes:
+                if entry.generation is not None:
+                    told.setdefault(change.digest, []).append(Told(change, entry, entry.generation))
+                elif change.cleared:
+                    cleared.add(entry.group_of(change))
+        replayed = counters.Replayed()
+        if told:
+            replayed = counters.replay(told, self.using, void=self.void, moments=self.moments)
+        self._attempts([entry for entry in entries if self._makes_attempt(entry, replayed.void)])
         self._keep_shown(replayed.locked)
-        self._clear(replayed.cleared | self._cleared_by_steps(entries))
-
-    def _keys(self, event: AttemptEvent) -> _Keys:
-        """Return the keys of a client, which are worked out once a batch."""
-        client = event.username, address_of(event), event.user_agent
-        keys = self._known.get(client)
-        if keys is None:
-            keys = self._known[client] = _Keys(attempt_key(event), _keys_of(event))
-        return keys
+        self._clear(cleared | replayed.cleared)
 
     def _makes_attempt(self, entry: Entry, void: dict[str, int]) -> bool:
         """Return whether an event is a failure that no reset has voided."""
-        event, generation = entry
+        event, generation = entry.event, entry.generation
         if event.kind is not Kind.FAILED:
             return False
         if generation is None or not (event.changes and void):
             return generation is None or generation > self.void
         return any(generation > max(self.void, void.get(change.digest, -1)) for change in event.changes)
 
-    def _attempts(self, events: list[AttemptEvent]) -> None:
-        keyed = [(self._keys(event), event) for event in events]
-        rows = self._known_attempts({(keys.client["ip_address"], keys.attempt) for keys, _ in keyed})
-        for keys, event in keyed:
-            at = event.time
-            last, first, failures, end = rows.get(keys.attempt, _NO_ATTEMPT)[:4]
+    def _attempts(self, entries: list[Entry]) -> None:
+        rows = self._known_attempts({(entry.keys["ip_address"], entry.attempt_key) for entry in entries})
+        latest: dict[str, Entry] = {}
+        for entry in entries:
+            at, key = entry.event.time, entry.attempt_key
+            last, first, failures, end = rows.get(key, (0, 0, 0, 0))
             if not failures or 0 < end <= at:
                 last, first, failures = at, at, 0
-            rows[keys.attempt] = max(last, at), first, failures + 1, self._end(event), event, keys
-        moments = self.moments
-        values = [
-            (
-                *who(event, moments[last]),
-                keys.attempt,
-                *[keys.client[name] for name in PARAMETERS],
-                moments[first],
-                failures,
-                moments[end],
-            )
-            for last, first, failures, end, event, keys in rows.values()
-            if event is not None
-        ]
+            rows[key] = max(last, at), first, failures + 1, self._end(entry.event)
+            latest[key] = entry
+        moments, values = self.moments, []
+        for key, entry in latest.items():
+            last, first, failures, end = rows[key]
+            keys = [entry.keys[name] for name in PARAMETERS]
+            values.append((*who(entry.event, moments[last]), key, *keys, moments[first], failures, moments[end]))
         Columns(AccessAttempt, ATTEMPT, self.using).upsert(values, key=ATTEMPT_KEY, fields=ATTEMPT_FIELDS)
 
-    def _known_attempts(self, pairs: set[tuple[str, str]]) -> dict[str, Any]:
-        """Return the attempts that have rows, but for those that a reset of everything has yet to delete."""
-        names = (*ATTEMPT_KEY, "attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
+    def _known_attempts(self, keys: Collection[tuple[str, str]]) -> dict[str, tuple[int, int, int, int]]:
+        """Return what was counted for these attempts, but for those that a reset of everything has yet to delete."""
         until = self.void_attempts_until
+        found = Columns(AccessAttempt, (*ATTEMPT_KEY, *COUNTED), self.using).find(ATTEMPT_KEY, keys)
         return {
-            key: (as_ms(last), as_ms(first), failures, 0 if end is None else as_ms(end), None, None)
-            for _, key, last, first, failures, end in Columns(AccessAttempt, names, self.using).find_pairs(
-                ATTEMPT_KEY, list(pairs)
-            )
+            key: (as_ms(last), as_ms(first), failures, 0 if end is None else as_ms(end))
+            for _, key, last, first, failures, end in found
             if until is None or last > until
         }
 
@@ -163,67 +123,35 @@ class Projector:
 
     def _keep_shown(self, locked: dict[Group, int]) -> None:
         """Have attempts last as long as the lockout they stand for, which later ones may have set or prolonged."""
-        ends: dict[int, dict[tuple[str, ...], datetime]] = {}
-        for (bits, keys), until in locked.items():
-            if until:
-                ends.setdefault(bits, {})[keys] = as_datetime(until)
-        for bits, until_by_keys in ends.items():
-            early = attempts_of(bits, until_by_keys, self.using).filter(expires_at__lt=max(until_by_keys.values()))
-            short = []
-            for attempt in early:
-                end = until_by_keys.get(keys_under(bits, attempt))
-                if end is not None and attempt.expires_at is not None and attempt.expires_at < end:
-                    attempt.expires_at = end
-                    short.append(attempt)
-            AccessAttempt.objects.using(self.using).bulk_update(short, ["expires_at"], batch_size=PORTION)
-
-    def _cleared_by_steps(self, entries: Sequence[Entry]) -> set[Group]:
-        """Return the counters that steps of the database have cleared."""
-        groups: set[Group] = set()
-        for event, generation in entries:
-            for change in event.changes if generation is None else ():
-                if change.cleared:
-                    keys = self._keys(event).client
-                    bits = parameter_bits(change.parameters)
-                    groups.add((bits, tuple(keys[name] for name in parameters_of(bits))))
-        return groups
+        ends = {group: as_datetime(until) for group, until in locked.items() if until}
+        if not ends:
+            return
+        short: dict[int, AccessAttempt] = {}
+        for group, found in self._attempts_of(ends, expires_at__lt=max(ends.values())):
+            attempt = short.get(found.pk, found)
+            if attempt.expires_at is not None and attempt.expires_at < ends[group]:
+                attempt.expires_at = ends[group]
+                short[attempt.pk] = attempt
+        AccessAttempt.objects.using(self.using).bulk_update(short.values(), ["expires_at"], batch_size=PORTION)
 
     def _clear(self, cleared: set[Group]) -> None:
         """Delete the attempts that counted in counters that a login has cleared, and count in none that is left."""
-        by_bits: dict[int, list[tuple[str, ...]]] = {}
-        for bits, keys in cleared:
-            by_bits.setdefault(bits, []).append(keys)
-        for bits, groups in by_bits.items():
-            theirs = set(groups)
-            found = [row for row in attempts_of(bits, groups, self.using) if keys_under(bits, row) in theirs]
-            for part in portions(found):
-                left = {counters.group_of(row) for row in counters_of(part, self.using, void=self.void)}
-                kinds = {kind for kind, _ in left}
-                gone = [row.pk for row in part if not any((kind, keys_under(kind, row)) in left for kind in kinds)]
-                AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
+        found = {attempt.pk: attempt for _, attempt in self._attempts_of(cleared)}
+        for part in portions(found.values()):
+            left = {group_of(row) for row in counters_of(part, self.using, void=self.void)}
+            kinds = {kind for kind, _ in left}
+            gone = [row.pk for row in part if not any((kind, keys_under(kind, row)) in left for kind in kinds)]
+            AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()
 
-
-def _keys_of(event: AttemptEvent) -> dict[Parameter, str]:
-    """Return what ``keys_of`` does; the digest of a counter of an address alone is that address's key."""
-    if event.ip_address:
-        for change in event.changes:
-            if change.parameters == ("ip_address",):
-                return {
-                    "ip_address": change.digest,
-                    "username": username_key(event.username),
-                    "user_agent": user_agent_key(event.user_agent),
-                }
-    return keys_of(event)
-
-
-_NO_ATTEMPT: tuple[Any, ...] = (0, 0, 0, 0)
-
-
-def attempts_of(bits: int, groups: Iterable[tuple[str, ...]], using: str) -> Any:
-    """Return the attempts that count in counters with these parameters and keys, and perhaps some others."""
-    values = list(zip(*groups, strict=True))
-    named = {f"{name}_key__in": set(values[place]) for place, name in enumerate(parameters_of(bits))}
-    return AccessAttempt.objects.using(using).filter(**named)
+    def _attempts_of(self, groups: Collection[Group], **condition: Any) -> Iterator[tuple[Group, AccessAttempt]]:
+        """Return the attempts that count in these counters, each with its counter, under every kind of rules anew."""
+        for bits in {bits for bits, _ in groups}:
+            columns = zip(*[keys for kind, keys in groups if kind == bits], strict=True)
+            named = {f"{name}_key__in": set(keys) for name, keys in zip(parameters_of(bits), columns, strict=True)}
+            for attempt in AccessAttempt.objects.using(self.using).filter(**named, **condition):
+                group = bits, keys_under(bits, attempt)
+                if group in groups:
+                    yield group, attempt
 
 
 def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

@@ -17,13 +17,19 @@ from axes_async import signals
 from axes_async.client.keys import ADDRESS, ip_address_key, kinds_with, username_key
 from axes_async.client.normalize import canonical_address, canonical_username
 from axes_async.clock import as_datetime, as_ms
-from axes_async.counters.events import parameters_of
+from axes_async.counters.events import AttemptEvent, Kind, parameters_of
 from axes_async.counters.rules import Parameter, Rule, counters_for
 from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, StoreState
-from axes_async.stores.database.rows import STATE_FIELDS, keep_state, new_row, reservations_of, state_of
+from axes_async.stores.database.rows import (
+    STATE_FIELDS,
+    keep_state,
+    name_client,
+    new_row,
+    reservations_of,
+    state_of,
+)
 from axes_async.tasks.projection.bulk import delete_portions, portions, upsert
 from axes_async.tasks.projection.counters import counters_of, counting, existing_kinds, group_of, keys_under
-from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +37,12 @@ FETCHED = 2000
 """Rows that come from the database in one go, where there may be millions."""
 
 PORTION = 5000
-"""Rows that are deleted in one transaction after a reset of everything."""
+"""Rows that are deleted in one transaction after a reset of everything, or once they have expired."""
 
 RESET_OF_ALL = "reset of all"
 """The name of the cursor that is there while rows are left that a reset of everything has voided.
 
-Its ``moved_at`` is the time of the last attempt that was reset, its ``position`` the last counter that was deleted.
+Its ``moved_at`` is the time of the last attempt that was reset, its ``position`` the generation that is void.
 """
 
 NOTHING_COUNTS: dict[str, Any] = {
@@ -62,12 +68,18 @@ class Scope:
     @property
     def keys(self) -> dict[Parameter, str]:
         """The key of each value that is named."""
-        found: dict[Parameter, str] = {}
-        if key := ip_address_key(self.ip_address or ""):
-            found["ip_address"] = key
-        if key := username_key(self.username):
-            found["username"] = key
-        return found
+        keys: dict[Parameter, str] = {
+            "ip_address": ip_address_key(self.ip_address or ""),
+            "username": username_key(self.username),
+        }
+        return {name: key for name, key in keys.items() if key}
+
+    def joined(self, conditions: Sequence[Q]) -> Q:
+        """Return what meets all of ``conditions``, or any of them, as the scope wants; nothing does without any."""
+        joined = Q()
+        for one in conditions:
+            joined = joined | one if self.kind == "either" else joined & one
+        return joined or Q(pk__in=[])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,39 +88,26 @@ class Reset:
 
     :param at: when it is done, in epoch milliseconds.
     :param void: counters of this generation or before count nothing.
-    :param void_events: events up to this generation are to count nothing in the counters that are reset; ``None``: they
-        are written already.
-    :param dirty: whether another store has copies of the counters.
+    :param marks: what is set in each row that is reached.
     """
 
     scope: Scope
     using: str
     at: int
     void: int
-    void_events: int | None = None
-    dirty: bool = True
+    marks: dict[str, Any]
 
     def take_back(self) -> tuple[int, int]:
         """Take back what the scope reaches; return how many attempts went, and from how many counters failures did."""
         attempts = attempts_in(self.scope, self.using)
-        shares = self._shares(attempts) if self.scope.kind != "all" else Sums[str]()
+        shares = self._shares(attempts)
         counters = self._clear_named() + self._forgive(shares)
         return attempts.delete()[0], counters
-
-    @property
-    def _marks(self) -> dict[str, Any]:
-        """What is set in each row that is reached."""
-        marks: dict[str, Any] = {"forgiven_at": as_datetime(self.at)}
-        if self.dirty:
-            marks["dirty"] = True
-        if self.void_events is not None:
-            marks["void_generation"] = self.void_events
-        return marks
 
     def _clear_named(self) -> int:
         """Clear the counters that are named; return how many counted anything."""
         named = AttemptCounter.objects.using(self.using).filter(counters_in(self.scope))
-        if self.dirty:
+        if "dirty" in self.marks:
             self._make_named()
         counted = counting(self.using, void=self.void).filter(counters_in(self.scope))
         if signals.user_unlocked.has_listeners():
@@ -117,12 +116,11 @@ class Reset:
                     announce(row, self.using)
         number: int = counted.count()
         changed_at = Greatest(F("changed_at"), as_datetime(self.at))
-        named.update(**NOTHING_COUNTS, **self._marks, changed_at=changed_at)
+        named.update(**NOTHING_COUNTS, **self.marks, changed_at=changed_at)
         return number
 
     def _make_named(self) -> None:
         """Make rows of counters that are named and have none, as their events may have found no room in the outbox."""
-        missing = []
         values: dict[Parameter, str | None] = {
             "ip_address": canonical_address(self.scope.ip_address or ""),
             "username": canonical_username(self.scope.username),
@@ -131,13 +129,11 @@ class Reset:
         if self.scope.kind == "either" or not all(values.values()):
             combinations += [("ip_address",), ("username",)]
         rules = [Rule(parameters=together, limit=0, cooloff=None) for together in combinations]
+        client = AttemptEvent(kind=Kind.FAILED, id="", username=self.scope.username, ip_address=self.scope.ip_address)
+        missing = []
         for counter in counters_for(rules, values) if self.scope.keys else ():
-            row = new_row(counter.digest, counter.rule.parameters, at=self.at)
-            for name in counter.rule.parameters:
-                setattr(row, f"{name}_key", self.scope.keys[name])
-            row.username = self.scope.username if "username" in counter.rule.parameters else None
-            row.ip_address = self.scope.ip_address if "ip_address" in counter.rule.parameters else None
-            missing.append(row)
+            missing.append(new_row(counter.digest, counter.rule.parameters, at=self.at))
+            name_client(missing[-1], client)
         AttemptCounter.objects.using(self.using).bulk_create(missing, ignore_conflicts=True)
 
     def _shares(self, attempts: Any) -> Sums[str]:
@@ -150,16 +146,14 @@ class Reset:
             for bits in kinds:
                 for row in rows:
                     theirs[bits, keys_under(bits, row)] += row.failures_since_start
-            found = counters_of(rows, self.using, void=self.void, kinds=kinds)
-            if named:
-                found = found.exclude(named)
+            found = counters_of(rows, self.using, void=self.void, kinds=kinds).exclude(named)
             for counter in found.only("parameters", "username_key", "ip_address_key", "user_agent_key"):
                 shares[counter.digest] += theirs[group_of(counter)]
         return +shares
 
     def _forgive(self, shares: Sums[str]) -> int:
         """Take so many failures of each counter back; return of how many there were any."""
-        number, marks = 0, self._marks
+        number = 0
         for digests in portions(sorted(shares)):
             rows = list(counting(self.using, void=self.void).filter(digest__in=digests))
             for row in rows:
@@ -168,12 +162,12 @@ class Reset:
                 number += bool(state.forgive(shares[row.digest], row.limit))
                 keep_state(row, state, at=self.at, limit=row.limit, generation=row.generation)
                 row.blocked = row.blocked if is_locked(row, self.at) else 0
-                for name, value in marks.items():
+                for name, value in self.marks.items():
                     setattr(row, name, value)
                 if was_locked and not is_locked(row, self.at):
                     announce(row, self.using)
-            fields = (*STATE_FIELDS, "blocked", *marks)
-            upsert(AttemptCounter, rows, key="digest", fields=fields, using=self.using)
+            fields = (*STATE_FIELDS, "blocked", *self.marks)
+            upsert(AttemptCounter, rows, key=["digest"], fields=fields, using=self.using)
         return number
 
 
@@ -187,22 +181,16 @@ def attempts_in(scope: Scope, using: str) -> Any:
         return attempts
     if scope.kind == "rows":
         return attempts.filter(key__in=scope.rows)
-    wanted = Q()
-    for name, key in scope.keys.items():
-        one = Q(**{f"{name}_key": key})
-        wanted = wanted | one if scope.kind == "either" else wanted & one
-    return attempts.filter(wanted) if wanted else attempts.none()
+    return attempts.filter(scope.joined([Q(**{f"{name}_key": key}) for name, key in scope.keys.items()]))
 
 
 def counters_in(scope: Scope) -> Q:
     """Return what the counters have in common that are named, each of which is taken back whole."""
-    named = Q()
+    conditions = []
     for name, key in scope.keys.items():
         one = Q(**{f"{name}_key": key}, parameters__in=kinds_with(name, alone=name != "ip_address"))
-        if name == "ip_address":
-            one |= Q(digest=key, parameters=ADDRESS)
-        named = named | one if scope.kind == "either" else named & one
-    return named or Q(pk__in=[])
+        conditions.append(one | Q(digest=key, parameters=ADDRESS) if name == "ip_address" else one)
+    return scope.joined(conditions)
 
 
 def is_locked(row: Any, at: int) -> bool:
@@ -244,45 +232,32 @@ def void_all(state: StoreState, using: str, *, void: int, at: int) -> tuple[int,
     number = attempts.count(), counters.count()
     state.void_generation, state.voided_at = void, as_datetime(at)
     last = AccessAttempt.objects.using(using).order_by("-attempt_time").values_list("attempt_time", flat=True).first()
-    DrainCursor.objects.using(using).update_or_create(name=RESET_OF_ALL, defaults={"position": "", "moved_at": last})
+    DrainCursor.objects.using(using).update_or_create(
+        name=RESET_OF_ALL, defaults={"position": str(void), "moved_at": last}
+    )
     return number
 
 
-def delete_void(using: str) -> bool:
-    """Delete the rows that a reset of everything has voided, in portions; return whether there were any."""
+def delete_void(using: str) -> None:
+    """Delete the rows that a reset of everything has voided, in portions."""
     mark = DrainCursor.objects.using(using).filter(name=RESET_OF_ALL).first()
-    if mark is None:
-        return False
+    state = StoreState.objects.using(using).filter(pk=1, voided_at__isnull=False).first()
+    if mark is None or state is None or state.voided_at is None:
+        return
     if mark.moved_at is not None:
         attempts = AccessAttempt.objects.using(using).filter(attempt_time__lte=mark.moved_at)
         delete_portions(attempts, "attempt_time", PORTION)
-    while _delete_void_counters(using):
-        pass
-    return True
+    at, counters = as_ms(state.voided_at), AttemptCounter.objects.using(using)
 
-
-def _delete_void_counters(using: str) -> bool:
-    """Delete the next portion; return whether that was not the last."""
-    with writer_lock():
-        mark = DrainCursor.objects.using(using).filter(name=RESET_OF_ALL).first()
-        state = StoreState.objects.using(using).filter(pk=1).first()
-        if mark is None or state is None or state.voided_at is None:
-            return False
-        query = AttemptCounter.objects.using(using).filter(digest__gt=mark.position).order_by("digest")
-        rows = list(query.select_for_update()[:PORTION])
-        if not rows:
-            mark.delete()
-            return False
-        at = as_ms(state.voided_at)
-        void = [row for row in rows if row.generation <= state.void_generation]
+    def choose(void: list[AttemptCounter]) -> list[AttemptCounter]:
         for row in void:
-            if row.failures and is_locked(row, at):
+            if is_locked(row, at):
                 announce(row, using)
         # The store may have to be told of a dirty one, and a reservation is one also after a reset.
         kept = {row.pk for row in void if row.dirty or reservations_of(row, at)}
-        counters = AttemptCounter.objects.using(using)
         counters.filter(pk__in=kept).update(**NOTHING_COUNTS)
-        counters.filter(pk__in=[row.pk for row in void if row.pk not in kept]).delete()
-        mark.position = rows[-1].digest
-        mark.save(using=using, update_fields=["position"])
-        return True
+        return [row for row in void if row.pk not in kept]
+
+    delete_portions(counters.filter(generation__lte=state.void_generation), "digest", PORTION, choose=choose)
+    # Unless there was another reset meanwhile.
+    DrainCursor.objects.using(using).filter(name=RESET_OF_ALL, position=mark.position).delete()

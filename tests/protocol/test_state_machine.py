@@ -30,7 +30,7 @@ from axes_async.stores.factory import database_name, forget, get_store
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import Verdict
 from axes_async.tasks.drain import drain_batch, drain_to_end, readable
-from axes_async.tasks.reset import finish_pending, reset
+from axes_async.tasks.reset import mend, reset
 from axes_async.tasks.sync import needs_sync, sync_store
 from tests.protocol.site import (
     RULE,
@@ -167,7 +167,7 @@ class FailureProtocol(RuleBasedStateMachine):
     def finish_reset(self) -> None:
         self.pass_time()
         if StoreState.objects.filter(reset_all_pending=True).exists():
-            self.forgive(USERS, finish_pending)
+            self.forgive(USERS, lambda: mend(get_store()))
 
     @rule(job=st.sampled_from(["sync", "drain", "reset", "reset_all"]), user=USER, at=MOMENT)
     def kill_worker(self, job: str, user: str, at: int) -> None:

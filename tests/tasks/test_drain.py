@@ -18,6 +18,7 @@ from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import PARAMETERS
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter, DrainCursor
 from axes_async.stores.redis.store import RedisStore
+from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.projector import Projector
 from axes_async.tasks.reset import reset
 from tests.actions import failure, success
@@ -205,10 +206,10 @@ def test_a_database_error_in_one_event_leaves_the_others_in_order(
         failure(name, "192.0.2.9")
     attempts = Projector._attempts
 
-    def refuse(self: Any, events: list[AttemptEvent]) -> None:
-        if any(event.username == "broken" for event in events):
+    def refuse(self: Any, entries: list[Entry]) -> None:
+        if any(entry.event.username == "broken" for entry in entries):
             raise DatabaseError("this one cannot be written")
-        attempts(self, events)
+        attempts(self, entries)
 
     monkeypatch.setattr(Projector, "_attempts", refuse)
     drain()

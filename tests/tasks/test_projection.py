@@ -28,7 +28,8 @@ from axes_async.models import (
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.drain import drain_batch
-from axes_async.tasks.projection.projector import Entry, Projector
+from axes_async.tasks.projection.counters import Entry
+from axes_async.tasks.projection.projector import Projector
 from axes_async.tasks.sync import sync
 from axes_async.tasks.write_one import write
 from tests.actions import failure, success

@@ -114,7 +114,7 @@ def test_generation_of_a_push_that_was_not_committed_is_noted_before_the_next_on
     drain()
     AttemptCounter.objects.update(dirty=True)
     before = redis_store.key().generation
-    monkeypatch.setattr(sync_module._Sync, "_clean", kill)
+    monkeypatch.setattr(sync_module, "_clean", kill)
     for pushed in (1, 2):
         with pytest.raises(Killed):
             sync()
@@ -215,14 +215,14 @@ def test_logins_go_on_while_the_store_is_synced(
         valkey.flushdb()
     else:
         take_out_of_use(redis_store)
-    finish, addresses = sync_module._Sync._finish, iter(ADDRESSES[:6])
+    load_dirty, addresses = sync_module._Sync._load_dirty, iter(ADDRESSES[:6])
 
-    def after_logins(self: Any) -> bool:
-        for _, address in zip(range(3), addresses, strict=False):
+    def after_logins(self: Any, *, last: bool = False) -> bool:
+        for _, address in zip(range(3 * last), addresses, strict=False):
             failure("alice", address)
-        return finish(self)
+        return load_dirty(self, last=last)
 
-    monkeypatch.setattr(sync_module._Sync, "_finish", after_logins)
+    monkeypatch.setattr(sync_module._Sync, "_load_dirty", after_logins)
     assert sync()
     assert list(check_agreement(redis_store).values()).count(2) == 6 - len([*addresses]) >= 3
 
