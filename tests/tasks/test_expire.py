@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -116,6 +117,18 @@ def test_counter_that_counts_nothing_stays_until_the_store_knows(drain: Drain) -
     AttemptCounter.objects.update(dirty=True)
     assert expire()["counters"] == 0
     assert expire()["counters"] == 1, "the first one had the store told"
+
+
+@override_settings(AXES_COOLOFF_TIME=timedelta(minutes=10))
+def test_counter_that_only_an_abandoned_store_was_to_be_told_of_goes(
+    drain: Drain, clock: time_machine.Coordinates, settings: Any
+) -> None:
+    failure()
+    drain()
+    AttemptCounter.objects.update(dirty=True)
+    settings.AXES_STORE = "database"
+    clock.shift(timedelta(minutes=10))
+    assert expire()["counters"] == 1
 
 
 def test_counter_with_a_reservation_stays_until_the_lease_ends(drain: Drain, clock: time_machine.Coordinates) -> None:

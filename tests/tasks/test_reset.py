@@ -336,8 +336,9 @@ def test_reset_finds_a_lockout_that_was_prolonged(settings: Any, unlocked: list[
     assert success()
 
 
-def test_reset_of_all_that_dies_between_store_and_rows_is_finished_by_the_expiry(
-    redis_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("finish", ["drain", "expire"])
+def test_reset_of_all_that_dies_between_store_and_rows_is_finished(
+    redis_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch, finish: str
 ) -> None:
     class Killed(BaseException):
         pass
@@ -352,9 +353,28 @@ def test_reset_of_all_that_dies_between_store_and_rows_is_finished_by_the_expiry
         with pytest.raises(Killed):
             reset()
     assert AccessAttempt.objects.exists()
-    expire()
+    drain() if finish == "drain" else expire()
     assert not AccessAttempt.objects.exists()
     stored, rows = in_store_and_rows(redis_store)
     assert stored == rows
     assert not any(rows.values())
     assert AccessReset.objects.get().reason
+
+
+def test_reset_of_all_that_is_only_on_its_way_is_not_done_again(
+    redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drain saw the mark, and has the writer lock only after the reset."""
+    drained = reset_module._drained
+
+    def late(store: Any, work: Any) -> int:
+        StoreState.objects.update(reset_all_pending=False)
+        return drained(store, work)
+
+    monkeypatch.setattr(reset_module, "_drained", late)
+    lock()
+    StoreState.objects.update(reset_all_pending=True)
+    reset_module.mend(redis_store)
+    assert AccessAttempt.objects.exists()
+    assert not AccessReset.objects.exists()
+    assert not success()
