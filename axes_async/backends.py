@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from axes_async.client.normalize import storable
 from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied
-from axes_async.login import reservation
+from axes_async.login.reservation import areserve, reserve
 from axes_async.login.state import Attempt
 
 
@@ -24,13 +24,11 @@ class AxesStandaloneBackend:
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Return ``None``, so that the next backend is asked, or raise ``AttemptDenied``, so that none is."""
-        _refuse_denied(reservation.reserve(request, credentials))
-        _refuse_unfit(credentials)
+        _refuse(reserve(request, credentials), credentials)
 
     async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Do as ``authenticate``."""
-        _refuse_denied(await reservation.areserve(request, credentials))
-        _refuse_unfit(credentials)
+        _refuse(await areserve(request, credentials), credentials)
 
 
 # Django asks for the signature of each backend with each login, and working it out takes longer than many a query.
@@ -41,16 +39,14 @@ class AxesBackend(AxesStandaloneBackend, ModelBackend):  # type: ignore[misc]  #
     """As ``AxesStandaloneBackend``, with the permission methods of ``ModelBackend`` beside it."""
 
 
-def _refuse_denied(attempt: Attempt | None) -> None:
+def _refuse(attempt: Attempt | None, credentials: Mapping[str, Any]) -> None:
+    """Refuse what is denied, and let credentials that no account has fail as wrong ones.
+
+    They would break the next backend: text that no database holds and no hasher encodes, and what JSON brings in place
+    of a password.
+    """
     if attempt is not None and attempt.denied:
         raise AttemptDenied("This client may not try a password now.")
-
-
-def _refuse_unfit(credentials: Mapping[str, Any]) -> None:
-    """Let credentials that no account has fail as wrong ones, where they would break the next backend.
-
-    That is text that no database holds and no hasher encodes, and what JSON brings in place of a password.
-    """
     fit = all(storable(value) for value in credentials.values() if isinstance(value, str))
     passwords = (credentials.get("password"), credentials.get(get_settings().password_form_field))
     if not fit or any(isinstance(password, bool | int | float | list | dict) for password in passwords):

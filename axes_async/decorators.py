@@ -10,9 +10,9 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
 from axes_async.guard import look
-from axes_async.login import reservation
+from axes_async.login.reservation import arelease, areserve, release, reserve
 from axes_async.login.responses import alockout_response, lockout_response
-from axes_async.login.state import end_block, open_block, state_of
+from axes_async.login.state import state_of
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -26,7 +26,10 @@ def axes_dispatch(view: View) -> View:
     A request that may change something holds a reservation while the view runs; the auth signals sent in it settle
     that. One that may not (``GET``) is only looked at, and is no attempt.
     """
-    if _is_async(view):
+    # The ``dispatch`` of a view whose handlers are async returns something to await, and is no coroutine function: the
+    # view says so. ``method_decorator`` hands a partial of the bound method.
+    bound = getattr(view, "func", view)
+    if iscoroutinefunction(view) or getattr(getattr(bound, "__self__", None), "view_is_async", False):
 
         @wraps(view)
         async def aguarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -34,14 +37,13 @@ def axes_dispatch(view: View) -> View:
             try:
                 if request.method in SAFE_METHODS:
                     await sync_to_async(look)(request)
-                else:
-                    attempt = await reservation.areserve(request, None)
-                    open_block(attempt)
+                elif attempt := await areserve(request, None):
+                    attempt.share()
                 if state.denied:
                     return await alockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
             finally:
-                await reservation.arelease(end_block(state, attempt))
+                await arelease(state.end_block(attempt))
 
         return cast("View", aguarded)
 
@@ -51,23 +53,13 @@ def axes_dispatch(view: View) -> View:
         try:
             if request.method in SAFE_METHODS:
                 look(request)
-            else:
-                attempt = reservation.reserve(request, None)
-                open_block(attempt)
+            elif attempt := reserve(request, None):
+                attempt.share()
             return lockout_response(request, state) if state.denied else view(request, *args, **kwargs)
         finally:
-            reservation.release(end_block(state, attempt))
+            release(state.end_block(attempt))
 
     return cast("View", guarded)
-
-
-def _is_async(view: Callable[..., Any]) -> bool:
-    """Return whether ``view`` returns something to await.
-
-    The ``dispatch`` of a view whose handlers are async does, and is no coroutine function: the view says so.
-    """
-    bound = getattr(view, "func", view)  # ``method_decorator`` hands a partial of the bound method.
-    return iscoroutinefunction(view) or bool(getattr(getattr(bound, "__self__", None), "view_is_async", False))
 
 
 def axes_form_invalid(method: View) -> View:

@@ -5,9 +5,9 @@ What they stand on is in ``login``: reservations before a password is looked at,
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import Token
-from types import TracebackType
 from typing import Self
 
 from asgiref.sync import sync_to_async
@@ -17,44 +17,36 @@ from axes_async.client.exemptions import Exemption, exemption_of
 from axes_async.client.identity import Client
 from axes_async.conf import get_settings
 from axes_async.conf.lockout_rules import Credentials
-from axes_async.delivery import publisher
-from axes_async.errors import AttemptDenied, StoreUnavailable
-from axes_async.login.attempt import client_behind, mark_locked
-from axes_async.login.reservation import REFUSED, arelease, areserve, release, reserve
-from axes_async.login.rules import counters_of
+from axes_async.errors import AttemptDenied
+from axes_async.login.attempt import client_and_counters, in_store, mark_locked
+from axes_async.login.reservation import arelease, areserve, release, reserve
 from axes_async.login.settlement import fail, succeed
-from axes_async.login.state import Attempt, AxesState, end_block, enter_block, is_detached, leave, open_block, state_of
+from axes_async.login.state import Attempt, AxesState, current, served, state_of
 from axes_async.stores.factory import get_failover
+from axes_async.stores.results import PERMANENT
 
 __all__ = ["attempt", "look"]
-
-log = logging.getLogger(__name__)
 
 
 def look(request: HttpRequest, credentials: Credentials = None) -> AxesState:
     """Return the state of ``request``, marked as locked out if its client is; counts and records nothing."""
     settings = get_settings()
     state = state_of(request)
-    if settings.enabled and not state.denied:
-        client = client_behind(request, credentials)
-        counters = counters_of(settings, request, credentials, client)
-        held = state.attempt
-        exemption = held.exemption if held is not None else exemption_of(settings, request, credentials, client)
-        if exemption is Exemption.REFUSED:
-            state.client = client
-            mark_locked(state, (), REFUSED, request)
-        if exemption is not Exemption.NONE:
-            return state
-        try:
-            result = get_failover().peek(counters)
-        except StoreUnavailable as error:
-            log.error("Lockout not checked, the store is unavailable (%s).", error)
-            publisher.nudge_for_sync()
+    if not settings.enabled or state.denied:
+        return state
+    client, counters = client_and_counters(settings, request, credentials)
+    held = state.attempt
+    exemption = held.exemption if held is not None else exemption_of(settings, request, credentials, client)
+    if exemption is Exemption.REFUSED:
+        state.client = client
+        state.mark_locked(PERMANENT)
+    elif exemption is Exemption.NONE:
+        result = in_store("Lockout not checked", get_failover().peek, counters)
+        if result is None:
             state.unavailable = True
-        else:
-            if result.locked_until:
-                state.client = client
-                mark_locked(state, counters, result, request)
+        elif result.locked_until:
+            state.client = client
+            mark_locked(state, counters, result)
     return state
 
 
@@ -66,7 +58,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     and ``alogged_in(username)``. Whatever is left open at the end of the block, also by an exception, is released and
     counts as nothing. A block within another one shares its reservation.
 
-    :param request: the request, or ``None``.
+    :param request: the request, or ``None``: the one being served, if there is one.
     :param credentials: what is being tried; the name under the user model's ``USERNAME_FIELD`` or ``username``.
     :raises AttemptDenied: on entering, if the client is locked out, or other attempts left no room. It is a
         ``PermissionDenied``; uncaught, ``AxesMiddleware`` answers with the lockout response.
@@ -99,57 +91,49 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
 
     def __enter__(self) -> Self:
         """Reserve, or raise ``AttemptDenied``."""
-        self._open_block()
-        try:
-            reserved = reserve(self.request, self.credentials)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self._entered(reserved)
+        with self._entering():
+            self._reserved = reserve(self.request, self.credentials)
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Release what is still open."""
         release(self._ended())
         self._close_block()
 
     async def __aenter__(self) -> Self:
         """Reserve, or raise ``AttemptDenied``."""
-        self._open_block()
-        try:
-            reserved = await areserve(self.request, self.credentials)
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self._entered(reserved)
+        with self._entering():
+            self._reserved = await areserve(self.request, self.credentials)
+        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Release what is still open."""
         await arelease(self._ended())
         self._close_block()
 
-    def _open_block(self) -> None:
+    @contextmanager
+    def _entering(self) -> Iterator[None]:
         """Without a request, let the block stand for one: at its end, a reservation can be released."""
-        if self.request is None and is_detached():
-            _, self._block = enter_block()
+        around = current.get()
+        if served(self.request) is None and (around is None or around.detached):
+            self._block = current.set(AxesState())
         held = state_of(self.request).attempt
         self._around = held.client if held is not None else None
+        try:
+            yield
+        except BaseException:
+            self._close_block()
+            raise
+        if self._reserved is not None and self._reserved.denied:
+            self._close_block()
+            raise AttemptDenied("This client may not try a password now.")
+        if self._reserved is not None:
+            self._reserved.share()
 
     def _close_block(self) -> None:
         if self._block is not None:
-            leave(self._block)
+            current.reset(self._block)
             self._block = None
-
-    def _entered(self, reserved: Attempt | None) -> Self:
-        self._reserved = reserved
-        if reserved is not None and reserved.denied:
-            self._close_block()
-            raise AttemptDenied("This client may not try a password now.")
-        open_block(reserved)
-        return self
 
     def _ended(self) -> list[Attempt]:
         """Note the end of the block; return the attempts that it has to release."""
@@ -157,5 +141,5 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         if reserved is not None and reserved.blocks > 1 and reserved.client != self._around:
             reserved.recorded = False  # This block's client was; that of the block around it is yet to be.
         state = state_of(self.request)
-        ended = end_block(state, reserved)
+        ended = state.end_block(reserved)
         return ended if self._block is None else state.attempts

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -12,12 +10,11 @@ from django.http.response import HttpResponseBase
 from axes_async import guard
 from axes_async.client.identity import identify
 from axes_async.conf import get_settings
+from axes_async.conf.lockout_rules import Credentials
 from axes_async.login.attempt import mark_locked_by_site
 from axes_async.login.responses import lockout_message, lockout_response
-from axes_async.login.rules import longest_lockout, may_be_permanent
+from axes_async.login.rules import cooloffs, longest_lockout
 from axes_async.login.state import AxesState
-
-Credentials = Mapping[str, Any] | None
 
 
 def get_client_ip_address(request: HttpRequest) -> str | None:
@@ -56,7 +53,7 @@ def get_cool_off(request: HttpRequest | None = None) -> timedelta | None:
 
 def get_lockout_message() -> str:
     """Return what a locked out client is told."""
-    return lockout_message(permanent=may_be_permanent(get_settings()))
+    return lockout_message(permanent=None in cooloffs(get_settings()))
 
 
 def get_lockout_response(
@@ -69,5 +66,5 @@ def get_lockout_response(
     state = guard.look(request, credentials)
     if not state.denied:
         state = AxesState()
-        mark_locked_by_site(state, request, identify(request, credentials))
+        mark_locked_by_site(state, request, credentials)
     return lockout_response(request, state, original_response)

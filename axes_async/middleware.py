@@ -10,9 +10,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from axes_async.conf import get_settings
-from axes_async.login import reservation, state
-from axes_async.login.attempt import client_behind, mark_locked_by_site
+from axes_async.login.attempt import mark_locked_by_site
+from axes_async.login.reservation import arelease, release
 from axes_async.login.responses import alockout_response, lockout_response
+from axes_async.login.state import AxesState, current, state_of
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], Response | Awaitable[Response]]
@@ -41,32 +42,32 @@ class AxesMiddleware:
 
     def __call__(self, request: HttpRequest) -> Response | Awaitable[Response]:
         """Serve one request."""
-        if self.is_async:
-            return self._serve_async(request)
         if not get_settings().enabled:
             return self.get_response(request)
-        current, token = state.enter(request)
+        if self.is_async:
+            return self._serve_async(request)
+        state = state_of(request)
+        token = current.set(state)
         try:
             response = cast("Response", self.get_response(request))
         finally:
-            state.leave(token)
-            reservation.release(current.attempts)
-        return response if _stands(request, response, current) else lockout_response(request, current, response)
+            current.reset(token)
+            release(state.attempts)
+        return response if _stands(request, response, state) else lockout_response(request, state, response)
 
     async def _serve_async(self, request: HttpRequest) -> Response:
-        if not get_settings().enabled:
-            return await cast("Awaitable[Response]", self.get_response(request))
-        current, token = state.enter(request)
+        state = state_of(request)
+        token = current.set(state)
         try:
             response = await cast("Awaitable[Response]", self.get_response(request))
         finally:
-            state.leave(token)
-            await reservation.arelease(current.attempts)
-        return response if _stands(request, response, current) else await alockout_response(request, current, response)
+            current.reset(token)
+            await arelease(state.attempts)
+        return response if _stands(request, response, state) else await alockout_response(request, state, response)
 
 
-def _stands(request: HttpRequest, response: Response, current: state.AxesState) -> bool:
+def _stands(request: HttpRequest, response: Response, state: AxesState) -> bool:
     """Return whether a view's response is the last word: nothing was denied, or it is the lockout response already."""
-    if not current.denied and state.is_flagged(request):  # By the view: nobody here has denied anything.
-        mark_locked_by_site(current, request, client_behind(request, None))
-    return not current.denied or response is current.answer
+    if not state.denied and getattr(request, "axes_locked_out", False):  # By the view: nobody here denied anything.
+        mark_locked_by_site(state, request)
+    return not state.denied or response is state.answer

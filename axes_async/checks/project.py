@@ -17,7 +17,7 @@ from axes_async.backends import AxesStandaloneBackend
 from axes_async.checks import Warnings, check, warning
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.errors import AxesError
-from axes_async.login.rules import may_be_permanent
+from axes_async.login.rules import cooloffs
 from axes_async.middleware import AxesMiddleware
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
@@ -102,7 +102,7 @@ def check_beat(settings: AxesSettings) -> Warnings:
 @check(deploy=True)
 def check_cooloff(settings: AxesSettings) -> Warnings:
     """Report that lockouts last for ever."""
-    if may_be_permanent(settings):
+    if None in cooloffs(settings):
         forever = "AXES_COOLOFF_TIME is not set: failures and lockouts last until somebody resets them, and pile up."
         yield warning(8, forever, "Set it to a timedelta, if that is not what you want.")
 

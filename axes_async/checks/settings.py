@@ -15,7 +15,7 @@ from django.urls import NoReverseMatch, reverse
 
 from axes_async.checks import Warnings, check, warning
 from axes_async.conf import AxesSettings
-from axes_async.login.rules import has_no_cooloff
+from axes_async.login.rules import cooloffs
 
 KNOWN = tuple(f"AXES_{field.name.upper()}" for field in fields(AxesSettings))
 
@@ -102,7 +102,7 @@ def check_lists(settings: AxesSettings) -> Warnings:
 @check()
 def check_rules(settings: AxesSettings) -> Warnings:
     """Report settings of rules that others leave without effect."""
-    if settings.use_attempt_expiration and has_no_cooloff(settings):
+    if settings.use_attempt_expiration and not any(cooloffs(settings)):
         told = "AXES_USE_ATTEMPT_EXPIRATION has no effect without a cool-off, after which a failure could end."
         yield warning(14, told, "Set AXES_COOLOFF_TIME.")
     if settings.lockout_rules is not None and hasattr(django_settings, "AXES_LOCKOUT_PARAMETERS"):

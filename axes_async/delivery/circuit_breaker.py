@@ -18,12 +18,10 @@ class CircuitBreaker:
 
     def allows(self) -> bool:
         """Return whether to try now; of the callers after an interval, one is told so."""
-        if not self._opens_until:
-            return True
-        now = monotonic()
-        if now < self._opens_until:
+        if self.is_open:
             return False
-        self._opens_until = now + self._interval
+        if self._opens_until:
+            self._opens_until = monotonic() + self._interval
         return True
 
     def succeeded(self) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from celery import Celery, current_app
+from celery import current_app
 from django.db import DatabaseError, InterfaceError
 from kombu import pools
 from kombu.exceptions import LimitExceeded
@@ -38,11 +38,9 @@ PUBLISHERS = 10
 DRAIN_EXPIRES = 60
 """Seconds after which a nudge that no worker took is worth nothing: beat has drained since."""
 
-SYNC_PAUSE = 1.0
-"""Seconds between two nudges of a process because its store cannot decide."""
-
 _broker = CircuitBreaker(retry_interval=5.0)
-_syncs = CircuitBreaker(retry_interval=SYNC_PAUSE)
+_syncs = CircuitBreaker(retry_interval=1.0)
+"""The nudges of a process because its store cannot decide; what has failed is the store."""
 
 
 def follow_up(result: StepResult) -> None:
@@ -64,39 +62,34 @@ def nudge() -> None:
 def nudge_for_sync() -> None:
     """Nudge, but at most once a second: the store cannot decide, and a sync may mend that."""
     if _syncs.allows():
-        _syncs.failed()  # It is the store that has failed.
+        _syncs.failed()
         nudge()
 
 
 def deliver(event: AttemptEvent) -> None:
     """Have an event written that no outbox holds: by a worker, else in this process, else as an ERROR log line."""
     wire = event.wire()
-    if not _runs_here() and publish(WRITE, wire):
-        return
-    if not _run_here(WRITE, wire):
+    if (_runs_here() or not publish(WRITE, wire)) and not _run_here(WRITE, wire):
         log.error("Event not written, neither by a worker nor here: %s", event.line())
 
 
 def has_broker() -> bool:
     """Return whether the project names a broker; Celery's own default of a RabbitMQ on this host does not count."""
-    conf = _app().conf
+    conf = current_app.conf
     return bool(conf.broker_url or conf.broker_write_url) or "CELERY_BROKER_URL" in os.environ
 
 
 def publish(name: str, *args: Any, expires: float | None = None, countdown: float | None = None) -> bool:
     """Send the task ``name``, within a fraction of a second or not at all; return whether it was sent.
 
-    :param expires: seconds after which it is not worth running any more.
-    :param countdown: seconds before which it is not to run.
-
-    After a failure, nothing is sent for a few seconds.
+    After a failure, nothing is sent for a few seconds. ``expires`` and ``countdown``, in seconds, are Celery's.
     """
     if not _broker.allows():
         return False
     queue = get_settings().celery_queue
     try:
         with _producers(os.getpid()).acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
-            _app().send_task(
+            current_app.send_task(
                 name,
                 args,
                 producer=producer,
@@ -144,28 +137,26 @@ def bounded_connection(timeout: float = PUBLISH_TIMEOUT) -> Any:
 
     The project's may wait for ever on a broker that accepts and stays silent.
     """
-    app = _app()
-    bounds = dict.fromkeys(
-        ("connect_timeout", "socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"), timeout
-    )
-    options = {**(app.conf.broker_transport_options or {}), **bounds, "max_retries": 0, "retry_on_timeout": False}
-    return app.connection_for_write(connect_timeout=timeout, transport_options=options)
+    waits = "connect_timeout", "socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"
+    options = {
+        **(current_app.conf.broker_transport_options or {}),
+        **dict.fromkeys(waits, timeout),
+        "max_retries": 0,
+        "retry_on_timeout": False,
+    }
+    return current_app.connection_for_write(connect_timeout=timeout, transport_options=options)
 
 
 def _runs_here() -> bool:
-    return bool(_app().conf.task_always_eager) or not has_broker() or factory.is_eager()
+    return bool(current_app.conf.task_always_eager) or not has_broker() or factory.is_eager()
 
 
 def _run_here(name: str, *args: Any) -> bool:
     """Run a task of ours in this process; return whether it went through."""
     import_module("axes_async.tasks")
     try:
-        _app().tasks[name].run(*args)
+        current_app.tasks[name].run(*args)
     except (DatabaseError, InterfaceError, StoreUnavailable):
         log.exception("%s did not go through in this process.", name)
         return False
     return True
-
-
-def _app() -> Celery:
-    return current_app._get_current_object()

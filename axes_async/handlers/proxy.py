@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from django.http import HttpRequest
 
 from axes_async.client.exemptions import Exemption, exemption_of
-from axes_async.client.identity import identify
 from axes_async.conf import get_settings
-from axes_async.counters.rules import Counter
+from axes_async.conf.lockout_rules import Credentials
 from axes_async.errors import StoreUnavailable
-from axes_async.login.rules import counters_of
+from axes_async.login.attempt import client_and_counters
 from axes_async.stores.factory import get_failover
 from axes_async.utils import reset
-
-Credentials = Mapping[str, Any] | None
 
 
 class AxesProxyHandler:
@@ -37,11 +31,13 @@ class AxesProxyHandler:
     def is_locked(request: HttpRequest, credentials: Credentials = None) -> bool:
         """Return whether the client is locked out, or refused; raises ``StoreUnavailable`` where that is not known."""
         settings = get_settings()
-        if settings.enabled:
-            exemption = exemption_of(settings, request, credentials, identify(request, credentials))
-            if exemption is not Exemption.NONE:
-                return exemption is Exemption.REFUSED
-        return bool(get_failover().peek(_counters(request, credentials)).locked_until)
+        if not settings.enabled:
+            return False
+        client, counters = client_and_counters(settings, request, credentials)
+        exemption = exemption_of(settings, request, credentials, client)
+        if exemption is not Exemption.NONE:
+            return exemption is Exemption.REFUSED
+        return bool(get_failover().peek(counters).locked_until)
 
     @staticmethod
     def get_failures(request: HttpRequest, credentials: Credentials = None) -> int:
@@ -49,8 +45,11 @@ class AxesProxyHandler:
 
         Raises ``StoreUnavailable`` where that cannot be known.
         """
-        states = get_failover().states(_counters(request, credentials))
-        return max((state.failures for state in states), default=0)
+        settings = get_settings()
+        if not settings.enabled:
+            return 0
+        _, counters = client_and_counters(settings, request, credentials)
+        return max((state.failures for state in get_failover().states(counters)), default=0)
 
     @staticmethod
     def reset_attempts(
@@ -58,10 +57,3 @@ class AxesProxyHandler:
     ) -> int:
         """Do as ``utils.reset``."""
         return reset(ip=ip_address, username=username, ip_or_username=ip_or_username)
-
-
-def _counters(request: HttpRequest, credentials: Credentials) -> tuple[Counter, ...]:
-    """Return the counters of the client behind ``request``; none while ``AXES_ENABLED`` is off."""
-    settings = get_settings()
-    client = identify(request, credentials)
-    return counters_of(settings, request, credentials, client) if settings.enabled else ()

@@ -1,49 +1,41 @@
-"""What an attempt is made of: its client, its event, and what the state of a request tells of its lockout."""
+"""What an attempt is made of: its client, its counters, its event, and the step of the store that decides it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 
-from axes_async.client.identity import Client, client_of, identify
-from axes_async.client.normalize import as_text
+from axes_async.client.identity import Client, identify
 from axes_async.clock import now_ms
-from axes_async.conf import get_settings
+from axes_async.conf import AxesSettings, get_settings
 from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter
-from axes_async.login.rules import longest_lockout
-from axes_async.login.state import Attempt, AxesState, flag, state_of
+from axes_async.delivery import publisher
+from axes_async.errors import StoreUnavailable
+from axes_async.login.rules import counters_of, longest_lockout
+from axes_async.login.state import Attempt, AxesState, state_of
 from axes_async.stores.results import PERMANENT, StepResult
+
+log = logging.getLogger(__name__)
 
 
 def client_behind(request: HttpRequest | None, credentials: Credentials) -> Client:
     """Return the client behind ``request`` and ``credentials``; its address is worked out once for a request."""
     if request is None:
         return identify(None, credentials)
-    state = state_of(request)
-    client = identify(request, credentials, seen=state.origin)
-    state.origin = state.origin or client
-    return client
+    return identify(request, credentials, seen=state_of(request).client)
 
 
-def client_of_user(request: HttpRequest | None, username: object) -> Client:
-    """Return the client behind ``request``, known to be the user of this name: so rows show it.
-
-    Counters have what ``AXES_USERNAME_CALLABLE`` makes of it, as they have of names that are tried.
-    """
-    client = client_behind(request, credentials_of_user(username))
-    if get_settings().username_callable is None:
-        return client
-    return replace(client, username=client_of(request, username, seen=client).username)
-
-
-def credentials_of_user(username: object) -> dict[str, str | None]:
-    """Return what stands for the credentials of a user who is known by name."""
-    return {get_settings().username_form_field or get_user_model().USERNAME_FIELD: as_text(username)}
+def client_and_counters(
+    settings: AxesSettings, request: HttpRequest | None, credentials: Credentials
+) -> tuple[Client, tuple[Counter, ...]]:
+    """Return who tries ``credentials``, and the counters that this belongs to."""
+    client = client_behind(request, credentials)
+    return client, counters_of(settings, request, credentials, client)
 
 
 def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
@@ -71,20 +63,32 @@ def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Cou
     return tuple(counter for counter in counters if counter.digest not in known)
 
 
-def mark_locked(
-    state: AxesState, counters: Iterable[Counter], result: StepResult, request: HttpRequest | None = None
-) -> None:
+def in_store(
+    lost: str, step: Callable[..., StepResult], *args: Any, event: AttemptEvent | None = None, **options: Any
+) -> StepResult | None:
+    """Do a step of the store, and what it leaves to do; return ``None`` where the store cannot be asked.
+
+    :param lost: what the log says then, with ``event`` where it would have told of one.
+    """
+    try:
+        result = step(*args, **options)
+    except StoreUnavailable as error:
+        log.error("%s, the store is unavailable (%s)%s", lost, error, f": {event.line()}" if event else ".")
+        publisher.nudge_for_sync()
+        return None
+    publisher.follow_up(result)
+    return result
+
+
+def mark_locked(state: AxesState, counters: Iterable[Counter], result: StepResult) -> None:
     """Note in the state of a request that its client is locked out."""
-    state.locked_out, state.locked_until, state.failure_limit = True, result.locked_until, result.limit
     rules = [counter.rule for counter in counters if counter.rule.tiers or counter.rule.limit == result.limit]
     lasts = max((rule.lockout_ms(result.limit) for rule in rules), default=0)
-    state.cooloff = lasts / 1000 if lasts and result.locked_until > 0 else None
-    flag(request, locked_out=True)
+    state.mark_locked(result.locked_until, lasts=lasts, limit=result.limit)
 
 
-def mark_locked_by_site(state: AxesState, request: HttpRequest | None, client: Client | None) -> None:
+def mark_locked_by_site(state: AxesState, request: HttpRequest, credentials: Credentials = None) -> None:
     """Note that a client is to be told that it is locked out, as if a failure of now had set the lockout."""
+    state.client = client_behind(request, credentials)
     lasts = longest_lockout(get_settings(), request)
-    state.client, state.locked_out = client, True
-    state.locked_until = now_ms() + lasts if lasts else PERMANENT
-    state.cooloff = lasts / 1000 if lasts else None
+    state.mark_locked(now_ms() + lasts if lasts else PERMANENT, lasts=lasts)

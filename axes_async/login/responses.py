@@ -18,11 +18,11 @@ from django.utils.translation import gettext as _
 
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
-from axes_async.login.state import AxesState, state_of
+from axes_async.login.state import AxesState
 
 
 def lockout_response(
-    request: HttpRequest, state: AxesState | None = None, response: HttpResponseBase | None = None
+    request: HttpRequest, state: AxesState, response: HttpResponseBase | None = None
 ) -> HttpResponseBase:
     """Return the response to an attempt that was denied, or that set the lockout.
 
@@ -34,9 +34,30 @@ def lockout_response(
 
     A busy client gets 429, or 503 where the store could not be asked. Never stored by a cache (RFC 6585, 4).
     """
-    state = state or state_of(request)
-    state.answer = _locked_out(request, state, response) if state.locked_out else _turned_away(request, state, response)
-    return state.answer
+    settings = get_settings()
+    if state.locked_out and settings.lockout_callable is not None:
+        made = settings.lockout_callable(request, response, _credentials(state))
+        if not isinstance(made, HttpResponseBase):
+            raise ImproperlyConfigured(f"AXES_LOCKOUT_CALLABLE returned {made!r}; it returns an HttpResponse.")
+        state.answer = made
+        return made
+    wait = _remaining(state.locked_until) if state.locked_out else 1
+    context: dict[str, Any] = {
+        "message": _message(state, permanent=wait is None),
+        "failure_limit": state.failure_limit or None,
+        "username": state.username or "" if state.locked_out else state.username,
+        "retry_after": wait,
+    }
+    if state.cooloff:
+        length = timedelta(seconds=state.cooloff)
+        context |= {"cooloff_time": iso_duration(length), "cooloff_timedelta": length}
+    state.answer = answer = _rendered(request, settings, state, context, is_json=wants_json(request, response))
+    # A redirect has no Retry-After, which would ask the client to wait before it follows (RFC 9110, 10.2.3).
+    told = settings.enable_retry_after_header and not answer.has_header("Location") if state.locked_out else True
+    if wait is not None and told:
+        answer["Retry-After"] = str(wait)
+    answer["Cache-Control"] = "no-store"
+    return answer
 
 
 async def alockout_response(
@@ -58,76 +79,43 @@ def lockout_message(*, permanent: bool) -> str:
     return str(settings.cooloff_message or _("Too many failed login attempts. Please try again later."))
 
 
-def _locked_out(request: HttpRequest, state: AxesState, response: HttpResponseBase | None) -> HttpResponseBase:
-    settings, wait = get_settings(), _remaining(state.locked_until)
-    if settings.lockout_callable is not None:
-        made = settings.lockout_callable(request, response, _credentials(state))
-        if isinstance(made, HttpResponseBase):
-            return made
-        raise ImproperlyConfigured(f"AXES_LOCKOUT_CALLABLE returned {made!r}; it returns an HttpResponse.")
-    context: dict[str, Any] = {
-        "message": lockout_message(permanent=wait is None),
-        "failure_limit": state.failure_limit or None,
-        "username": state.username or "",
-        "retry_after": wait,
-    }
-    if state.cooloff:
-        length = timedelta(seconds=state.cooloff)
-        context |= {"cooloff_time": iso_duration(length), "cooloff_timedelta": length}
-    header = wait if settings.enable_retry_after_header else None
-    status = settings.http_response_code
-    if wants_json(request) or is_json(response):
-        return _finished(_json(request, context, status, settings), header)
-    if settings.lockout_template is not None:
-        return _finished(render(request, settings.lockout_template, context, status=status), header)
-    if settings.lockout_url is not None:
+def _message(state: AxesState, *, permanent: bool) -> str:
+    if state.locked_out:
+        return lockout_message(permanent=permanent)
+    if state.unavailable:
+        return _("Logging in is not possible at the moment. Please try again in a moment.")
+    return _("Too many login attempts at once. Please try again in a moment.")
+
+
+def _rendered(
+    request: HttpRequest, settings: AxesSettings, state: AxesState, context: dict[str, Any], *, is_json: bool
+) -> HttpResponse:
+    status = settings.http_response_code if state.locked_out else 503 if state.unavailable else 429
+    if is_json:
+        return _json(request, context, status, settings.allowed_cors_origins)
+    if state.locked_out and settings.lockout_template is not None:
+        return render(request, settings.lockout_template, context, status=status)
+    if state.locked_out and settings.lockout_url is not None:
         parts = urlsplit(resolve_url(str(settings.lockout_url)))
         query = "&".join(filter(None, [parts.query, urlencode({"username": context["username"]})]))
-        # Without Retry-After, which would ask the client to wait before it follows (RFC 9110, 10.2.3).
-        return _finished(HttpResponseRedirect(parts._replace(query=query).geturl()), None)
-    return _finished(_text(context["message"], status), header)
+        return HttpResponseRedirect(parts._replace(query=query).geturl())
+    return HttpResponse(context["message"], status=status, content_type="text/plain; charset=utf-8")
 
 
-def _turned_away(request: HttpRequest, state: AxesState, response: HttpResponseBase | None) -> HttpResponse:
-    status = 503 if state.unavailable else 429
-    message = (
-        _("Logging in is not possible at the moment. Please try again in a moment.")
-        if state.unavailable
-        else _("Too many login attempts at once. Please try again in a moment.")
-    )
-    if not (wants_json(request) or is_json(response)):
-        return _finished(_text(message, status), 1)
-    body = {"message": message, "failure_limit": None, "username": state.username, "retry_after": 1}
-    return _finished(_json(request, body, status, get_settings()), 1)
-
-
-def _text(message: str, status: int) -> HttpResponse:
-    return HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
-
-
-def _json(request: HttpRequest, body: dict[str, Any], status: int, settings: AxesSettings) -> HttpResponse:
-    """Return ``body`` as JSON, which pages of the origins in ``AXES_ALLOWED_CORS_ORIGINS`` may read.
+def _json(request: HttpRequest, context: dict[str, Any], status: int, origins: tuple[str, ...]) -> HttpResponse:
+    """Return ``context`` as JSON, which pages of the origins in ``AXES_ALLOWED_CORS_ORIGINS`` may read.
 
     The message is its ``detail``, too, as in problem details (RFC 9457), and in what Django REST framework and
     django-ninja tell of errors.
     """
-    response = JsonResponse({"detail": body["message"], **body}, status=status)
-    origins = settings.allowed_cors_origins
-    if not origins:
-        return response
-    origin = "*" if "*" in origins else request.headers.get("Origin", "").lower()
-    if origin != "*":
-        patch_vary_headers(response, ["Origin"])
-    if origin in origins:
-        response["Access-Control-Allow-Origin"] = origin
-        response["Access-Control-Expose-Headers"] = "Retry-After"
-    return response
-
-
-def _finished(response: HttpResponse, wait: int | None) -> HttpResponse:
-    if wait is not None:
-        response["Retry-After"] = str(wait)
-    response["Cache-Control"] = "no-store"
+    response = JsonResponse({"detail": context["message"], **context}, status=status)
+    if origins:
+        origin = "*" if "*" in origins else request.headers.get("Origin", "").lower()
+        if origin != "*":
+            patch_vary_headers(response, ["Origin"])
+        if origin in origins:
+            response["Access-Control-Allow-Origin"] = origin
+            response["Access-Control-Expose-Headers"] = "Retry-After"
     return response
 
 
@@ -137,12 +125,15 @@ def _credentials(state: AxesState) -> dict[str, str]:
     return {} if name is None else {"username": name, get_user_model().USERNAME_FIELD: name}
 
 
-def wants_json(request: HttpRequest) -> bool:
+def wants_json(request: HttpRequest, response: HttpResponseBase | None) -> bool:
     """Return whether JSON is the better answer.
 
-    It is for a script that says so (``X-Requested-With``), by ``Accept``, or, where any type is accepted, by what was
-    sent.
+    It is where the view's response is JSON (RFC 6839, 3.1), for a script that says so (``X-Requested-With``), by
+    ``Accept``, or, where any type is accepted, by what was sent.
     """
+    kind = "" if response is None else response.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        return True
     if request.META.get("HTTP_X_REQUESTED_WITH") == "XMLHttpRequest":
         return True
     if "HTTP_ACCEPT" in request.META and request.META["HTTP_ACCEPT"].strip() != "*/*":
@@ -163,12 +154,6 @@ def iso_duration(length: timedelta) -> str:
     days, hours = divmod(hours, 24)
     time = "".join(f"{number}{unit}" for number, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if number)
     return f"P{f'{days}D' if days else ''}{f'T{time}' if time else ''}"
-
-
-def is_json(response: HttpResponseBase | None) -> bool:
-    """Return whether ``response`` is there and of a JSON type (RFC 6839, 3.1)."""
-    kind = "" if response is None else response.get("Content-Type", "").partition(";")[0].strip().lower()
-    return kind == "application/json" or kind.endswith("+json")
 
 
 def _remaining(until: int) -> int | None:

@@ -45,23 +45,21 @@ def longest_lockout(settings: AxesSettings, request: HttpRequest | None) -> int:
 
 def longest_cooloff(settings: AxesSettings) -> timedelta | None:
     """Return the longest cool-off of all rules; ``None`` if one has none, or is only known with a request."""
-    cooloffs = [cooloff for cooloff in _cooloffs(settings) if isinstance(cooloff, timedelta)]
-    return max(cooloffs) if len(cooloffs) == len(_cooloffs(settings)) else None
+    every = cooloffs(settings)
+    known = [cooloff for cooloff in every if isinstance(cooloff, timedelta)]
+    return max(known) if len(known) == len(every) else None
 
 
-def may_be_permanent(settings: AxesSettings) -> bool:
-    """Return whether a rule has no cool-off, so that only a reset ends its lockouts."""
-    return None in _cooloffs(settings)
-
-
-def has_no_cooloff(settings: AxesSettings) -> bool:
-    """Return whether no rule has a cool-off."""
-    return not any(_cooloffs(settings))
-
-
-def _given(settings: AxesSettings) -> tuple[RuleSetting, ...]:
-    """Return the rules as the settings have them; one without parameters stands for ``AXES_LOCKOUT_PARAMETERS``."""
-    return (RuleSetting(parameters=()),) if settings.lockout_rules is None else settings.lockout_rules
+def cooloffs(settings: AxesSettings) -> list[CoolOff]:
+    """Return the cool-off of each rule; ``None`` where only a reset ends its lockouts."""
+    # A rule without parameters stands for those of AXES_LOCKOUT_PARAMETERS.
+    given = (RuleSetting(parameters=()),) if settings.lockout_rules is None else settings.lockout_rules
+    return [
+        _longest(tiers)
+        if (tiers := _tiers(settings, rule))
+        else (settings.cooloff_time if rule.cooloff == "default" else rule.cooloff)
+        for rule in given
+    ]
 
 
 def _tiers(settings: AxesSettings, rule: RuleSetting) -> tuple[LockoutTier, ...]:
@@ -69,15 +67,6 @@ def _tiers(settings: AxesSettings, rule: RuleSetting) -> tuple[LockoutTier, ...]
     if rule.tiers is None and rule.limit == rule.cooloff == "default":
         return settings.lockout_tiers or ()
     return rule.tiers or ()
-
-
-def _cooloffs(settings: AxesSettings) -> list[CoolOff]:
-    return [
-        _longest(tiers)
-        if (tiers := _tiers(settings, rule))
-        else (settings.cooloff_time if rule.cooloff == "default" else rule.cooloff)
-        for rule in _given(settings)
-    ]
 
 
 def _longest(tiers: tuple[LockoutTier, ...]) -> timedelta:
@@ -105,23 +94,13 @@ def _asked(settings: AxesSettings, request: HttpRequest | None, credentials: Cre
     def limit(name: str, value: Limit) -> int:
         return whole_limit(name, value(request, credentials), takes=RETURNED) if callable(value) else value
 
-    given = _given(settings)
-    if settings.lockout_rules is None:
-        named = settings.lockout_parameters
-        if callable(named):
-            named = combinations("AXES_LOCKOUT_PARAMETERS", named(request, credentials), takes=RETURNED)
-        given = tuple(RuleSetting(parameters=together) for together in named)
-    rules = []
-    for place, rule in enumerate(given):
-        name, failures = f"AXES_LOCKOUT_RULES[{place}]", 0
-        if tiers := _tiers(settings, rule):
-            level = _longest(tiers).total_seconds()
+    def in_force(name: str, rule: RuleSetting) -> Rule:
+        failures, tiers = 0, _tiers(settings, rule)
+        if tiers:
             if settings.lock_out_at_failure:
                 failures = tiers[0].failures
-            rules.append(
-                Rule(parameters=rule.parameters, limit=failures, cooloff=level, tiers=tiers if failures else ())
-            )
-            continue
+            cooloff: float | None = _longest(tiers).total_seconds()
+            return Rule(parameters=rule.parameters, limit=failures, cooloff=cooloff, tiers=tiers if failures else ())
         if settings.lock_out_at_failure:
             failures = limit_for_all() if rule.limit == "default" else limit(f"{name}['limit']", rule.limit)
         if rule.cooloff == "default":
@@ -129,5 +108,12 @@ def _asked(settings: AxesSettings, request: HttpRequest | None, credentials: Cre
         else:
             cooloff = seconds_of(f"{name}['cooloff']", rule.cooloff, request)
         rolling = settings.use_attempt_expiration and failures > 0 and cooloff is not None
-        rules.append(Rule(parameters=rule.parameters, limit=failures, cooloff=cooloff, rolling=rolling))
-    return tuple(rules)
+        return Rule(parameters=rule.parameters, limit=failures, cooloff=cooloff, rolling=rolling)
+
+    given = settings.lockout_rules
+    if given is None:
+        named = settings.lockout_parameters
+        if callable(named):
+            named = combinations("AXES_LOCKOUT_PARAMETERS", named(request, credentials), takes=RETURNED)
+        given = tuple(RuleSetting(parameters=together) for together in named)
+    return tuple(in_force(f"AXES_LOCKOUT_RULES[{place}]", rule) for place, rule in enumerate(given))

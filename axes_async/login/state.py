@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from asyncio import Task
 from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,9 @@ class Attempt:
     exemption: Exemption = Exemption.NONE
     """Whether the counters decide, or who the client is does."""
     informed: bool = False
-    """Whether the credentials were known when that was decided."""
+    """Whether the credentials were known when that was decided; else the form was read."""
     verdict: Verdict | None = None
     """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
-    clearable: tuple[Counter, ...] = ()
-    """Those of ``counters`` that a success may clear: named by credentials, not by whatever a form happened to hold."""
     reserved: bool = False
     """Whether reservations are held, or may be: by this verdict, or by one before the attempt was widened."""
     settled: bool = False
@@ -48,6 +46,10 @@ class Attempt:
     """Blocks of code, one within the other, that share its reservations, which are released with the outermost."""
     task: Task[Any] | None = None
     """The task that tries the password now, in async code."""
+
+    def share(self) -> None:
+        """Let a block of code share the reservations, with whatever task in it tries a password first."""
+        self.blocks, self.task = self.blocks + 1, None
 
     @property
     def token(self) -> str:
@@ -64,12 +66,8 @@ class Attempt:
         """Whether the password may be looked at, and has not been yet."""
         return self.verdict is Verdict.ALLOWED and not self.settled
 
-    def is_shared_with(self, task: Task[Any] | None) -> bool:
-        """Return whether ``task`` may try a password on these reservations: no other task is trying one on them."""
-        return self.open and (self.task is None or self.task is task or self.task.done())
 
-
-_attempt: ContextVar[Attempt | None] = ContextVar("axes_async_attempt", default=None)
+latest: ContextVar[Attempt | None] = ContextVar("axes_async_attempt", default=None)
 """The latest attempt of this thread or task. Tasks that try passwords side by side for one request have one each."""
 
 
@@ -79,8 +77,6 @@ class AxesState:
 
     client: Client | None = None
     """The client as it was seen last."""
-    origin: Client | None = None
-    """The client of the first attempt: others of the same request come from the same address."""
     attempts: list[Attempt] = field(default_factory=list)
     """The latest attempt of each thread or task, and all that are not settled yet."""
     locked_out: bool = False
@@ -99,14 +95,18 @@ class AxesState:
     """The lockout response, once it was made."""
     detached: bool = False
     """Whether there is no request at whose end a reservation could be released."""
+    request: HttpRequest | None = None
+
+    @property
+    def own_attempt(self) -> Attempt | None:
+        """The latest attempt of this thread or task alone; of the block around it, where it has made none."""
+        attempt = latest.get()
+        return attempt if attempt in self.attempts else None
 
     @property
     def attempt(self) -> Attempt | None:
         """The latest attempt: of this thread or task, or else of the request."""
-        mine = _attempt.get()
-        if mine is not None and mine in self.attempts:
-            return mine
-        return self.attempts[-1] if self.attempts else None
+        return self.own_attempt or (self.attempts[-1] if self.attempts else None)
 
     @property
     def denied(self) -> bool:
@@ -124,78 +124,42 @@ class AxesState:
             if each.settled or self.detached:
                 self.drop(each)
         self.attempts.append(attempt)
-        _attempt.set(attempt)
+        latest.set(attempt)
 
     def drop(self, attempt: Attempt) -> None:
         """Forget ``attempt``: it holds nothing, and nothing will settle it."""
         with suppress(ValueError):  # Another thread of the request may have been faster.
             self.attempts.remove(attempt)
 
+    def end_block(self, attempt: Attempt | None) -> list[Attempt]:
+        """Note the end of a block that shared ``attempt``; return the attempts that no block around it shares."""
+        if attempt is not None:
+            attempt.blocks -= 1
+        return [each for each in {attempt, self.own_attempt} if each is not None and not each.blocks]
+
+    def mark_locked(self, until: int, *, lasts: int = 0, limit: int = 0) -> None:
+        """Note that the client is locked out.
+
+        :param until: epoch milliseconds; -1 if only a reset ends it.
+        :param lasts: how long such a lockout lasts, in milliseconds; 0 until a reset.
+        """
+        self.locked_out, self.locked_until, self.failure_limit = True, until, limit
+        self.cooloff = lasts / 1000 if lasts and until > 0 else None
+        _flag(self.request, locked_out=True)
+
     def clear(self) -> None:
         """Forget what the attempt before met."""
+        if self.locked_out:
+            _flag(self.request, locked_out=False)
         self.locked_out = self.busy = self.unavailable = False
         self.locked_until, self.failure_limit, self.cooloff = 0, 0, None
 
 
-def own_attempt(state: AxesState) -> Attempt | None:
-    """Return the latest attempt of this thread or task alone; of the block around it, where it has made none."""
-    mine = _attempt.get()
-    return mine if mine is not None and mine in state.attempts else None
+current: ContextVar[AxesState | None] = ContextVar("axes_async_state", default=None)
+"""The state of the request being served, for code that authenticates without passing the request on.
 
-
-def open_block(attempt: Attempt | None) -> None:
-    """Let a block of code share ``attempt``, with whatever task in it tries a password first."""
-    if attempt is not None:
-        attempt.blocks, attempt.task = attempt.blocks + 1, None
-
-
-def end_block(state: AxesState, attempt: Attempt | None) -> list[Attempt]:
-    """Note the end of a block that shared ``attempt``; return the attempts that no block around it shares."""
-    if attempt is not None:
-        attempt.blocks -= 1
-    return [each for each in {attempt, own_attempt(state)} if each is not None and not each.blocks]
-
-
-_current: ContextVar[AxesState | None] = ContextVar("axes_async_state", default=None)
-"""The state of the request being served, for code that authenticates without passing the request on."""
-
-
-def enter(request: HttpRequest) -> tuple[AxesState, Token[AxesState | None]]:
-    """Give ``request`` a state of its own and make it the current one; return it, and what ``leave`` takes.
-
-    It has one already where a middleware further out has tried a password, as for basic authentication.
-    """
-    state = state_of(request)
-    return state, _current.set(state)
-
-
-def flag(request: HttpRequest | None, *, locked_out: bool) -> None:
-    """Set ``request.axes_locked_out``, where code that was written for django-axes looks."""
-    if request is not None:
-        request = getattr(request, "_request", request)
-        request.axes_locked_out = locked_out  # type: ignore[union-attr]
-
-
-def is_flagged(request: HttpRequest) -> bool:
-    """Return whether ``request.axes_locked_out`` is set: a view may do that, too."""
-    return bool(getattr(request, "axes_locked_out", False))
-
-
-def enter_block() -> tuple[AxesState, Token[AxesState | None]]:
-    """Make a state the current one for a block of code outside of any request; return it, and what ``leave`` takes."""
-    state = AxesState()
-    return state, _current.set(state)
-
-
-def is_detached() -> bool:
-    """Return whether no request is being served, nor a block that stands for one."""
-    current = _current.get()
-    return current is None or current.detached
-
-
-def leave(token: Token[AxesState | None]) -> None:
-    """Make the state that was current before ``enter`` the current one again."""
-    _current.reset(token)
+A block of code outside of any request may set one of its own, at whose end its reservations are released.
+"""
 
 
 def state_of(request: HttpRequest | None) -> AxesState:
@@ -205,15 +169,27 @@ def state_of(request: HttpRequest | None) -> AxesState:
     the one being served is returned, and outside of any, one that lasts as long as the surrounding context.
     """
     if request is None:
-        state = _current.get()
+        state = current.get()
         if state is None:
             state = AxesState(detached=True)
-            _current.set(state)
+            current.set(state)
         return state
-    request = getattr(request, "_request", request)
-    state = getattr(request, "axes", None)
+    wrapped: Any = getattr(request, "_request", request)
+    state = getattr(wrapped, "axes", None)
     if not isinstance(state, AxesState):
-        state = AxesState()
-        request.axes = state  # type: ignore[union-attr]
-        flag(request, locked_out=False)
+        wrapped.axes = state = AxesState(request=wrapped)
+        _flag(wrapped, locked_out=False)
     return state
+
+
+def served(request: HttpRequest | None) -> HttpRequest | None:
+    """Return ``request``, or the one being served where code that authenticates has not passed it on."""
+    if request is None and (state := current.get()) is not None:
+        return state.request
+    return request
+
+
+def _flag(request: HttpRequest | None, *, locked_out: bool) -> None:
+    """Set ``request.axes_locked_out``, where code that was written for django-axes looks; a view may set it, too."""
+    if request is not None:
+        request.axes_locked_out = locked_out  # type: ignore[attr-defined]
