@@ -141,7 +141,7 @@ class _Asking:
         return 0.0
 
     def _begin(self) -> None:
-        """Begin an attempt, or widen the one that this try may share: no other task is trying a password on it."""
+        """Begin an attempt, or widen the one that this try may share."""
         settings, state, request, credentials = self.settings, self.state, self.request, self.credentials
         client, counters = client_and_counters(settings, request, credentials)
         exemption = exemption_of(settings, request, credentials, client)
@@ -149,12 +149,7 @@ class _Asking:
         state.clear()
         state.client = client
         attempt = state.own_attempt
-        if (
-            attempt is not None
-            and attempt.open
-            and not state.detached
-            and (attempt.task is None or attempt.task is self.task or attempt.task.done())
-        ):
+        if attempt is not None and not state.detached and attempt.is_shared_with(self.task):
             # After an attempt that needed no reservations, those on its counters are still to be made.
             if attempt.exemption is not exemption or not set(counters) <= set(attempt.counters):
                 attempt.verdict = None

@@ -50,6 +50,15 @@ class Attempt:
     def share(self) -> None:
         """Let a block of code share the reservations, with whatever task in it tries a password first."""
         self.blocks, self.task = self.blocks + 1, None
+        latest.set((self, self.blocks))
+
+    def is_shared_with(self, task: Task[Any] | None) -> bool:
+        """Return whether ``task`` may try a password on the reservations.
+
+        No other task is trying one on them, nor has another task of the block around it a block of its own.
+        """
+        is_idle = self.task is None or self.task is task or self.task.done()
+        return self.open and is_idle and latest.get() == (self, self.blocks)
 
     @property
     def token(self) -> str:
@@ -67,8 +76,11 @@ class Attempt:
         return self.verdict is Verdict.ALLOWED and not self.settled
 
 
-latest: ContextVar[Attempt | None] = ContextVar("axes_async_attempt", default=None)
-"""The latest attempt of this thread or task. Tasks that try passwords side by side for one request have one each."""
+latest: ContextVar[tuple[Attempt, int] | None] = ContextVar("axes_async_attempt", default=None)
+"""The latest attempt of this thread or task, and how many blocks that shared it were around.
+
+Tasks that try passwords side by side for one request have one each.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,8 +112,8 @@ class AxesState:
     @property
     def own_attempt(self) -> Attempt | None:
         """The latest attempt of this thread or task alone; of the block around it, where it has made none."""
-        attempt = latest.get()
-        return attempt if attempt in self.attempts else None
+        known = latest.get()
+        return known[0] if known is not None and known[0] in self.attempts else None
 
     @property
     def attempt(self) -> Attempt | None:
@@ -124,7 +136,7 @@ class AxesState:
             if each.settled or self.detached:
                 self.drop(each)
         self.attempts.append(attempt)
-        latest.set(attempt)
+        latest.set((attempt, 0))
 
     def drop(self, attempt: Attempt) -> None:
         """Forget ``attempt``: it holds nothing, and nothing will settle it."""
@@ -135,6 +147,8 @@ class AxesState:
         """Note the end of a block that shared ``attempt``; return the attempts that no block around it shares."""
         if attempt is not None:
             attempt.blocks -= 1
+            if self.own_attempt is attempt:
+                latest.set((attempt, attempt.blocks))
         return [each for each in {attempt, self.own_attempt} if each is not None and not each.blocks]
 
     def mark_locked(self, until: int, *, lasts: int = 0, limit: int = 0) -> None:

@@ -70,7 +70,33 @@ async def blocks_in_tasks(request: HttpRequest) -> HttpResponse:
     return HttpResponse("wrong", status=401)
 
 
+@axes_dispatch
+async def blocks_within_each_other(request: HttpRequest) -> HttpResponse:
+    """Try another name while the block of a task beside it is open."""
+    begun, inside, told, over = (asyncio.Event() for _ in range(4))
+
+    async def first() -> None:
+        async with guard.attempt(request, {"username": "alice"}) as attempt:
+            begun.set()
+            await inside.wait()
+            await attempt.afailed()
+            told.set()
+            await over.wait()
+
+    async def second() -> None:
+        await begun.wait()
+        async with guard.attempt(request, {"username": "bob"}) as attempt:
+            inside.set()
+            await told.wait()
+            await attempt.afailed()
+            over.set()
+
+    await asyncio.gather(first(), second())
+    return HttpResponse("wrong", status=401)
+
+
 urlpatterns = [
+    path("within/", blocks_within_each_other),
     path("many-at-once/", many_at_once),
     path("blocks-at-once/", blocks_at_once),
     path("in-a-task/", in_a_task_of_its_own),
@@ -105,3 +131,9 @@ def test_a_block_within_a_block_keeps_no_other_task_waiting(settings: Any, clien
     assert client.post("/tasks/").status_code == 401
     drain()
     assert set(AccessFailureLog.objects.values_list("username", flat=True)) == {"alice", "bob"}
+
+
+def test_a_block_shares_no_reservation_with_a_block_of_a_task_beside_it(client: Client, drain: Drain) -> None:
+    assert client.post("/within/").status_code == 401
+    drain()
+    assert sorted(AccessFailureLog.objects.values_list("username", flat=True)) == ["alice", "bob"]
