@@ -12,7 +12,7 @@ import pytest
 from tests import servers
 from tests.packages import ROOT, build, run
 
-FILES = ("*.py", "*.lua", "*.html", "*.po", "*.mo", "py.typed")
+FILES = ("*.py", "*.lua", "*.html", "*.css", "*.js", "*.po", "*.mo", "py.typed")
 
 SETTINGS = """
 INSTALLED_APPS += ["django_celery_results", "axes_async"]

@@ -51,6 +51,8 @@ def messages() -> set[str]:
                 (text,) = node.args
                 assert isinstance(text, ast.Constant), f"{path.name} marks what is no text: {ast.dump(text)}"
                 found.add(text.value)
+    for path in (PACKAGE / "templates").rglob("*.*"):
+        found |= set(re.findall(r'{% translate "([^"]+)"', path.read_text(encoding="utf-8")))
     return found
 
 

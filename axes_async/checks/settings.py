@@ -127,16 +127,19 @@ def check_admin(settings: AxesSettings) -> Warnings:
 
 @check()
 def check_response(settings: AxesSettings) -> Warnings:
-    """Report a lockout template or URL that is not there: the first lockout would end in an error."""
+    """Report a lockout template or a URL that is not there."""
     if settings.lockout_template is not None:
         try:
             get_template(settings.lockout_template)
         except TemplateDoesNotExist:
             told = f"AXES_LOCKOUT_TEMPLATE is {settings.lockout_template!r}, which no template loader finds."
             yield warning(16, told, "Name one that is there.")
-    if settings.lockout_url is not None:
+    for name, url in (
+        ("AXES_LOCKOUT_URL", settings.lockout_url),
+        ("AXES_PASSWORD_RESET_URL", settings.password_reset_url),
+    ):
         try:
-            resolve_url(str(settings.lockout_url))
+            resolve_url(str(url or "/"))
         except NoReverseMatch:
-            told = f"AXES_LOCKOUT_URL is {str(settings.lockout_url)!r}, which is neither a URL nor the name of one."
+            told = f"{name} is {str(url)!r}, which is neither a URL nor the name of one."
             yield warning(16, told, "Name one that is in the URLs.")

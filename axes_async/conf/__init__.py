@@ -94,6 +94,7 @@ class AxesSettings:
     lockout_url: LazyText = None
     cooloff_message: LazyText = None
     permalock_message: LazyText = None
+    password_reset_url: LazyText = None
     allowed_cors_origins: Annotated[tuple[str, ...], validators.origins] = ()
 
     enable_admin: Flag = True

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
+from axes_async.login.page import lockout_page, wants_page
 from axes_async.login.state import AxesState
 
 
@@ -28,7 +29,7 @@ def lockout_response(
 
     A lockout is answered by ``AXES_LOCKOUT_CALLABLE``, which is given ``response``, the one that the view has made, if
     there is one; else as JSON where the client prefers that or the view's response is JSON; else with
-    ``AXES_LOCKOUT_TEMPLATE``, a redirect to ``AXES_LOCKOUT_URL``, or plain text. Its status is
+    ``AXES_LOCKOUT_TEMPLATE``, a redirect to ``AXES_LOCKOUT_URL``, our own page, or plain text. Its status is
     ``AXES_HTTP_RESPONSE_CODE`` (429 by default), and ``Retry-After`` holds the seconds that remain (RFC 9110, 10.2.3);
     it is missing where only a reset helps.
 
@@ -65,7 +66,7 @@ async def alockout_response(
 ) -> HttpResponseBase:
     """Do as ``lockout_response``, with what is the site's own in a thread: it may ask the database."""
     settings = get_settings()
-    if state.locked_out and (settings.lockout_callable or settings.lockout_template):
+    if (state.locked_out and (settings.lockout_callable or settings.lockout_template)) or wants_page(request):
         return await sync_to_async(lockout_response)(request, state, response)
     return lockout_response(request, state, response)
 
@@ -99,7 +100,8 @@ def _rendered(
         parts = urlsplit(resolve_url(str(settings.lockout_url)))
         query = "&".join(filter(None, [parts.query, urlencode({"username": context["username"]})]))
         return HttpResponseRedirect(parts._replace(query=query).geturl())
-    return HttpResponse(context["message"], status=status, content_type="text/plain; charset=utf-8")
+    page = lockout_page(request, {**context, "locked_out": state.locked_out}, status) if wants_page(request) else None
+    return page or HttpResponse(context["message"], status=status, content_type="text/plain; charset=utf-8")
 
 
 def _json(request: HttpRequest, context: dict[str, Any], status: int, origins: tuple[str, ...]) -> HttpResponse:

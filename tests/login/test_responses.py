@@ -62,21 +62,22 @@ def test_the_status_of_a_lockout_can_be_chosen(post: Post) -> None:
     [
         ({}, "text/plain; charset=utf-8"),
         ({"HTTP_ACCEPT": "*/*"}, "text/plain; charset=utf-8"),
-        ({"HTTP_ACCEPT": BROWSER}, "text/plain; charset=utf-8"),
+        ({"HTTP_ACCEPT": BROWSER}, "text/html; charset=utf-8"),
+        ({"HTTP_ACCEPT": "text/html;q=0.5, text/plain"}, "text/plain; charset=utf-8"),
         ({"HTTP_ACCEPT": "text/plain"}, "text/plain; charset=utf-8"),
         ({"HTTP_ACCEPT": "image/png"}, "text/plain; charset=utf-8"),
         ({"HTTP_ACCEPT": ""}, "text/plain; charset=utf-8"),
         ({"HTTP_ACCEPT": ";;,/;q=x"}, "text/plain; charset=utf-8"),
         ({"HTTP_ACCEPT": "application/json"}, "application/json"),
         ({"HTTP_ACCEPT": "application/json, text/plain, */*"}, "application/json"),
-        ({"HTTP_ACCEPT": "application/json;q=0.5, text/html"}, "text/plain; charset=utf-8"),
+        ({"HTTP_ACCEPT": "application/json;q=0.5, text/html"}, "text/html; charset=utf-8"),
         ({"HTTP_ACCEPT": "application/vnd.api+json"}, "application/json"),
         ({"HTTP_ACCEPT": "application/problem+json, */*;q=0.1"}, "application/json"),
-        ({"HTTP_ACCEPT": "text/html, application/ld+json;q=0.9"}, "text/plain; charset=utf-8"),
+        ({"HTTP_ACCEPT": "text/html, application/ld+json;q=0.9"}, "text/html; charset=utf-8"),
         ({"HTTP_ACCEPT": "+json, /+json, ;+json"}, "text/plain; charset=utf-8"),
     ],
 )
-def test_the_answer_is_text_or_the_json_that_was_asked_for(
+def test_the_answer_is_text_or_the_page_or_json_that_was_asked_for(
     post: Post, headers: dict[str, str], content_type: str
 ) -> None:
     assert locked_out(post, **headers)["Content-Type"] == content_type
@@ -84,7 +85,7 @@ def test_the_answer_is_text_or_the_json_that_was_asked_for(
 
 @pytest.mark.parametrize(
     ("accept", "content_type"),
-    [({}, "application/json"), ({"HTTP_ACCEPT": "*/*"}, "application/json"), ({"HTTP_ACCEPT": BROWSER}, "text/plain")],
+    [({}, "application/json"), ({"HTTP_ACCEPT": "*/*"}, "application/json"), ({"HTTP_ACCEPT": BROWSER}, "text/html")],
 )
 def test_whoever_sends_json_and_takes_anything_gets_json(
     client: Client, post: Post, accept: dict[str, str], content_type: str
