@@ -86,7 +86,7 @@ def _drain(*, in_worker: bool) -> int:
     written = 0
     while True:
         with paused_collection():
-            batch = drain_batch(outbox)
+            batch = drain_batch(outbox, tries=TRIES if in_worker else 1)
         written += batch
         if batch and time.monotonic() > stop:
             publisher.publish(publisher.DRAIN, expires=publisher.DRAIN_EXPIRES)
@@ -141,12 +141,12 @@ def drain_to_end(store: OutboxStore | None) -> int:
             return written
 
 
-def drain_batch(store: OutboxStore | None) -> int:
+def drain_batch(store: OutboxStore | None, *, tries: int = TRIES) -> int:
     """Write the next batch of the outbox table and, with a store, of the store's outbox; return how many events it had.
 
     Raises ``DatabaseError`` and ``StoreUnavailable``, with nothing written and nothing lost.
     """
-    for left in reversed(range(TRIES)):
+    for left in reversed(range(tries)):
         try:
             with writer_lock() as cursor:
                 return write_next(cursor, store)

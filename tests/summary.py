@@ -23,7 +23,7 @@ It is taken out of the environment: the processes that share the tests among the
 DATABASES = {"postgres": "PostgreSQL", "sqlite": "SQLite", "mysql": "MariaDB"}
 
 
-FIRST = ("test_site_tests.py", "test_end_to_end.py", "test_packaging.py", "test_sites.py", "faults")
+FIRST = ("test_site_tests.py", "test_end_to_end.py", "test_packaging.py", "test_sites.py", "attacks", "faults")
 """Files and folders whose tests take longest; begun last, one process would wait for the other."""
 
 

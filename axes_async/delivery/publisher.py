@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 from celery import current_app
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connections
 from kombu import pools
 from kombu.exceptions import LimitExceeded
 
@@ -21,6 +23,7 @@ from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent
 from axes_async.delivery.circuit_breaker import CircuitBreaker
 from axes_async.errors import StoreUnavailable
+from axes_async.models import database
 from axes_async.stores import factory
 from axes_async.stores.results import StepResult
 
@@ -37,6 +40,15 @@ PUBLISHERS = 10
 
 DRAIN_EXPIRES = 60
 """Seconds after which a nudge that no worker took is worth nothing: beat has drained since."""
+
+SHORT_LOCK_WAITS = {
+    "postgresql": ("SET lock_timeout = 100", "RESET lock_timeout"),
+    "mysql": (
+        "SET @axes_usual = @@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 1",
+        "SET SESSION innodb_lock_wait_timeout = COALESCE(@axes_usual, 50)",
+    ),
+}
+"""How a session is told to wait 100 ms for a lock, and as long as before; MySQL counts in seconds."""
 
 _broker = CircuitBreaker(retry_interval=5.0)
 _syncs = CircuitBreaker(retry_interval=1.0)
@@ -155,8 +167,26 @@ def _run_here(name: str, *args: Any) -> bool:
     """Run a task of ours in this process; return whether it went through."""
     import_module("axes_async.tasks")
     try:
-        current_app.tasks[name].run(*args)
+        with _short_lock_waits(connections[database()]):
+            current_app.tasks[name].run(*args)
     except (DatabaseError, InterfaceError, StoreUnavailable):
         log.exception("%s did not go through in this process.", name)
         return False
     return True
+
+
+@contextmanager
+def _short_lock_waits(connection: Any) -> Iterator[None]:
+    """Have statements give up soon where somebody else holds a lock: a login waits for what runs here."""
+    short, usual = SHORT_LOCK_WAITS.get(connection.vendor, ("", ""))
+    if factory.is_eager() or not short:
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(short)
+    try:
+        yield
+    finally:
+        if connection.connection is not None:
+            with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
+                cursor.execute(usual)

@@ -33,6 +33,7 @@ from axes_async.stores.contract import Position  # noqa: E402
 from axes_async.stores.factory import get_store  # noqa: E402
 from axes_async.stores.redis.store import RedisStore  # noqa: E402
 from axes_async.tasks.drain import drain as drain_task  # noqa: E402
+from axes_async.tasks.expire import expire as expire_task  # noqa: E402
 from axes_async.tasks.sync import needs_sync  # noqa: E402
 from axes_async.tasks.sync import sync as sync_task  # noqa: E402
 from tests import celery as _celery  # noqa: E402, F401
@@ -131,6 +132,12 @@ def drain() -> int:
     return written
 
 
+def expire() -> None:
+    """Run the expiry as a worker does."""
+    close_old_connections()
+    expire_task()
+
+
 def sync() -> None:
     """Run the sync as a worker does."""
     close_old_connections()
@@ -213,7 +220,7 @@ def rows() -> list[str | None]:
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (migrate, fail, succeed, attack, drain, sync, settled, work, die_in, rows)
+    for function in (migrate, fail, succeed, attack, drain, expire, sync, settled, work, die_in, rows)
 }
 
 

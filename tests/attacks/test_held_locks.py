@@ -1,0 +1,130 @@
+"""No login waits without a bound: whoever holds a lock of ours, and whatever was frozen with one, it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, connections
+
+from axes_async.models import AttemptCounter
+from axes_async.stores.redis.store import RedisStore
+from axes_async.tasks.projection.writer_lock import QUEUE
+from axes_async.utils import reset
+from tests.attacks.sites import Site
+from tests.faults.conftest import database_of_test
+from tests.faults.machines import Valkey
+from tests.waiting import PATIENCE, until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WRONG, UNAVAILABLE = 401, 503
+ALICE, BOB = ("alice", "192.0.2.1"), ("bob", "192.0.2.2")
+
+WRITER_LOCK = (
+    f"SELECT pg_advisory_xact_lock({QUEUE})",
+    "INSERT INTO axes_async_drainCursor (name, position) VALUES ('outbox', '0-0') ON CONFLICT DO NOTHING",
+    "UPDATE axes_async_draincursor SET position = position WHERE name = 'outbox'",
+)
+STORE_STATE = ("SELECT * FROM axes_async_storestate FOR UPDATE",)
+ROW_OF_ALICE = ("SELECT * FROM axes_async_attemptcounter WHERE ip_address = '192.0.2.1' FOR UPDATE",)
+
+OUTAGES: dict[str, Callable[[Valkey], Any]] = {
+    "cold": lambda valkey: valkey.client.flushall(),
+    "dead": Valkey.kill,
+}
+
+every_outage = pytest.mark.parametrize("outage", OUTAGES)
+
+
+@contextmanager
+def held(statements: tuple[str, ...]) -> Iterator[None]:
+    """Hold what ``statements`` lock from a session of its own."""
+    known = connection.settings_dict
+    with psycopg.connect(dbname=known["NAME"], user=known["USER"], host=known["HOST"]) as other:
+        for statement in statements:
+            other.execute(statement)  # type: ignore[call-overload]
+        yield
+        other.rollback()
+
+
+def wait_for_waiter(what: str) -> None:
+    """Wait until a session waits for a lock."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    known = connection.settings_dict
+    with psycopg.connect(dbname=known["NAME"], user=known["USER"], host=known["HOST"], autocommit=True) as one:
+        until(lambda: one.execute(waits).fetchone() != (0,), what=what)
+
+
+def statuses(site: Site, *clients: tuple[str, str]) -> list[int]:
+    """Return how logins that are sent all at once are answered; they come to nothing unless all of them are."""
+    answers = site.guess(clients)
+    assert all(b"retry-after: " in text.lower() for status, text in answers if status == UNAVAILABLE)
+    return [status for status, _ in answers]
+
+
+@every_outage
+@pytest.mark.parametrize("site_of", ["a broker", "no broker", "no broker, atomic requests"])
+def test_writer_lock_that_is_held_keeps_no_login_waiting(
+    start_site: Callable[..., Site], own_valkey: Valkey, outage: str, site_of: str
+) -> None:
+    settings: dict[str, Any] = {} if site_of == "a broker" else {"CELERY_BROKER_URL": None}
+    if "atomic" in site_of:
+        settings["DATABASES"] = {"default": {**database_of_test(), "ATOMIC_REQUESTS": True}}
+    site = start_site("threads", **settings)
+    assert statuses(site, ALICE) == [WRONG]
+    OUTAGES[outage](own_valkey)
+    with held(WRITER_LOCK):
+        assert statuses(site, ALICE, BOB, ALICE, BOB) == [WRONG] * 4
+
+
+@every_outage
+def test_row_of_a_counter_that_is_held_keeps_others_out_of_it(
+    start_site: Callable[..., Site], own_valkey: Valkey, outage: str
+) -> None:
+    site = start_site("threads")
+    OUTAGES[outage](own_valkey)
+    assert statuses(site, ALICE, BOB) == [WRONG, WRONG]
+    with held(ROW_OF_ALICE):
+        assert statuses(site, ALICE, BOB, ALICE, BOB) == [UNAVAILABLE, WRONG] * 2
+    assert statuses(site, ALICE) == [WRONG]
+
+
+@every_outage
+def test_state_of_the_store_that_is_held_is_answered_as_deny(
+    start_site: Callable[..., Site], own_valkey: Valkey, outage: str
+) -> None:
+    site = start_site("threads")
+    assert statuses(site, ALICE) == [WRONG]
+    OUTAGES[outage](own_valkey)
+    with held(STORE_STATE):
+        assert statuses(site, ALICE, BOB) == [UNAVAILABLE] * 2
+    assert statuses(site, ALICE, BOB) == [WRONG] * 2
+
+
+def test_reset_that_is_under_way_keeps_no_login_waiting_when_the_store_is_lost(
+    start_site: Callable[..., Site], own_store: RedisStore, own_valkey: Valkey
+) -> None:
+    site = start_site("threads")
+    own_valkey.client.flushall()
+    clients = [(f"user{number}", f"198.51.100.{number}") for number in range(10)]
+    assert set(statuses(site, ALICE, *clients)) == {WRONG}
+
+    def reset_alice() -> int:
+        try:
+            return reset(username="alice")
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with held(ROW_OF_ALICE):
+            done = pool.submit(reset_alice)
+            wait_for_waiter("the reset waits for the row")
+            own_valkey.replace()
+            assert set(statuses(site, ALICE, BOB, *clients)) <= {WRONG, UNAVAILABLE}
+        assert done.result(PATIENCE) == 1
+    assert AttemptCounter.objects.get(ip_address=ALICE[1]).failures == 0
