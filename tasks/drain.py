@@ -28,7 +28,7 @@ from axes_async.stores.contract import OutboxStore, Position
 from axes_async.stores.factory import get_store
 from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.projector import Projector
-from axes_async.tasks.projection.writer_lock import writer_lock
+from axes_async.tasks.projection.writer_lock import OUTBOX, writer_lock
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ _database = CircuitBreaker(1.0, longest=15.0)
 
 @shared_task(name=publisher.DRAIN, ignore_result=True, bind=True)
 def drain(self: Any) -> int:
-    """Write what is in the outboxes, then sync the store if it needs that; return how many events were written.
+    """Write what is in the outboxes, then do what a crash has left to do; return how many events were written.
 
     A worker that has written something looks again a moment later, and until then logins need not nudge.
 
@@ -64,17 +64,16 @@ def drain(self: Any) -> int:
     """
     if not _database.allows():
         return 0
-    in_worker = not self.request.called_directly and not self.request.is_eager
-    written = 0
     try:
-        written = _drain(in_worker=in_worker)
+        written = _drain(in_worker=not self.request.called_directly and not self.request.is_eager)
     except (OperationalError, InterfaceError) as error:
         _database.failed()
         log.warning("Events wait in the outbox: the database cannot be used (%s).", error)
+        return 0
     except StoreUnavailable as error:
         log.warning("Events wait in the outbox: the store cannot be read (%s).", error)
-    else:
-        _database.succeeded()
+        return 0
+    _database.succeeded()
     return written
 
 
@@ -91,9 +90,9 @@ def _drain(*, in_worker: bool) -> int:
         if batch and time.monotonic() > stop:
             publisher.publish(publisher.DRAIN, expires=publisher.DRAIN_EXPIRES)
             return written
-        if not batch and (outbox is None or _rearm(outbox, in_worker=in_worker, written=written)):
+        if not batch and (outbox is None or _rearm(outbox, looks_again=in_worker and written > 0)):
             break
-    if outbox is not None or not isinstance(store, OutboxStore):
+    if outbox is store or not isinstance(store, OutboxStore):
         mend(store)
     return written
 
@@ -108,15 +107,13 @@ def readable(store: OutboxStore) -> OutboxStore | None:
     return store
 
 
-def _rearm(outbox: OutboxStore, *, in_worker: bool, written: int) -> bool:
+def _rearm(outbox: OutboxStore, *, looks_again: bool) -> bool:
     """Let the next event ask for a drain; return whether there is none yet."""
-    looks_again = in_worker and written > 0
-    cursor = DrainCursor.objects.using(database()).get(name="outbox")
-    if not outbox.rearm(Position.parse(cursor.position), pause=NUDGE_PAUSE if looks_again else 0):
-        return False
-    if looks_again:
+    cursor = DrainCursor.objects.using(database()).get(name=OUTBOX)
+    is_last = outbox.rearm(Position.parse(cursor.position), pause=NUDGE_PAUSE if looks_again else 0)
+    if is_last and looks_again:
         publisher.publish(publisher.DRAIN, countdown=NUDGE_PAUSE / 2000, expires=publisher.DRAIN_EXPIRES)
-    return True
+    return is_last
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter
 from axes_async.tasks import purge as purge_module
 from axes_async.tasks.expire import expire
-from axes_async.tasks.purge import delete_failure_logs, purge
+from axes_async.tasks.purge import delete_older, purge
 from axes_async.tasks.reset import reset
 from tests.actions import failure, success
 
@@ -104,7 +104,7 @@ def test_many_rows_go_in_portions(monkeypatch: pytest.MonkeyPatch, spread: timed
     monkeypatch.setattr(purge_module, "PORTION", 7)
     failures(50, every=spread)
     with CaptureQueriesContext(connection) as queries:
-        assert delete_failure_logs(timedelta(0)) == 50
+        assert delete_older(AccessFailureLog, timedelta(0)) == 50
     deleted = [query["sql"] for query in queries if query["sql"].startswith("DELETE")]
     assert len(deleted) == 8
     assert not AccessFailureLog.objects.exists()
@@ -114,7 +114,7 @@ def test_a_portion_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(purge_module, "PORTION", 2)
     failures(5)
     with CaptureQueriesContext(connection) as queries:
-        delete_failure_logs(timedelta(0))
+        delete_older(AccessFailureLog, timedelta(0))
     looked = [query["sql"] for query in queries if "ORDER BY" in query["sql"]]
     unquoted = [sql.replace('"', "").replace("`", "") for sql in looked]
     assert ["attempt_time >=" in sql for sql in unquoted] == [False, True, True]
