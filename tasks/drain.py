@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from celery import shared_task
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from axes_async.counters.events import AttemptEvent
@@ -44,11 +44,11 @@ NUDGE_PAUSE = 500
 TRIES = 4
 """How often a batch is tried that the database gave up for another transaction's sake (a deadlock, say)."""
 
-UNWRITABLE = (DatabaseError, ValueError, TypeError, LookupError)
-"""What an event may meet that no repetition mends: a value that a column, or our own reading of it, does not take."""
-
 MYSQL_DATA_ERRORS = {(1264,), (1366,), (1406,)}
 """What MySQL's driver calls an operational error, and is a value that a column does not take."""
+
+SHOWN = 10_000
+"""Bytes of an entry that cannot be written which the log shows: more than any event of ours has."""
 
 _database = CircuitBreaker(1.0, longest=15.0)
 
@@ -170,7 +170,7 @@ def write_next(cursor: DrainCursor, store: OutboxStore | None) -> int:
         try:
             entries.append(Entry(AttemptEvent.parse(row.wire), None))
         except ValueError as error:
-            _set_aside(store, row.wire.encode(), str(error))
+            _set_aside(store, row.wire.encode(errors="replace"), str(error))
     write(entries, store, using)
     if rows:
         OutboxEvent.objects.using(using).filter(pk__in=[row.pk for row in rows]).delete()
@@ -199,11 +199,14 @@ def write(entries: list[Entry], store: OutboxStore | None, using: str) -> None:
     try:
         with transaction.atomic(using=using):
             Projector(using).write(entries)
-    except UNWRITABLE as error:
-        if isinstance(error, OperationalError | InterfaceError) and error.args[:1] not in MYSQL_DATA_ERRORS:
-            raise  # The database is at fault, and not the event.
+    except Exception as error:
+        faults = OperationalError, InterfaceError, MemoryError
+        if isinstance(error, faults) and error.args[:1] not in MYSQL_DATA_ERRORS:
+            raise  # The database or this host is at fault, and not the event.
         if len(entries) == 1:
-            _set_aside(store, entries[0].event.wire().encode(), f"{type(error).__name__}: {error}")
+            # Half a character cannot be encoded; its escape is what JSON has for it.
+            wire = entries[0].event.wire().encode(errors="backslashreplace")
+            _set_aside(store, wire, f"{type(error).__name__}: {error}")
             return
         middle = len(entries) // 2
         write(entries[:middle], store, using)
@@ -212,6 +215,10 @@ def write(entries: list[Entry], store: OutboxStore | None, using: str) -> None:
 
 def _set_aside(store: OutboxStore | None, wire: bytes, error: str) -> None:
     """Keep an entry that cannot be written among the dead letters, or for want of a store that has some, in the log."""
-    log.error("An event cannot be written (%s): %s", error, ascii(wire.decode(errors="replace")))
+    error = error[:SHOWN]
+    log.error("An event cannot be written (%s): %s", ascii(error), ascii(wire[:SHOWN].decode(errors="replace")))
     if store is not None:
-        store.set_aside(wire, error)
+        try:
+            store.set_aside(wire, error)
+        except StoreUnavailable as full:
+            log.error("It is in this log alone, as the store does not take it (%s).", full)

@@ -6,6 +6,7 @@ Pure values: no Django, no Celery, no store. The store adds what became of the c
 from __future__ import annotations
 
 import json
+import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from functools import lru_cache
 from secrets import randbits
 from typing import Any, Self
 
-from axes_async.counters.rules import PARAMETERS, Parameter
+from axes_async.counters.rules import DIGEST_LENGTH, PARAMETERS, Parameter
 
 
 class Kind(StrEnum):
@@ -38,6 +39,11 @@ def parameter_bits(parameters: Iterable[Parameter]) -> int:
 def parameters_of(bits: int) -> tuple[Parameter, ...]:
     """Return the parameters that ``parameter_bits`` made ``bits`` of."""
     return tuple(name for place, name in enumerate(PARAMETERS) if bits >> place & 1)
+
+
+_CHANGE = re.compile(
+    rf"([\w-]{{{DIGEST_LENGTH}}}):([1-7]):(\d+):(\d{{1,16}}):(\d{{1,16}})(?::(\d{{1,16}})(?::(\d{{1,16}}))?)?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,11 @@ class CounterChange:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the change in ``text``; raises ``ValueError`` for what is none."""
-        digest, *numbers = text.split(":")
-        bits, flags, limit, expires_at, locked_until, end = (*map(int, numbers), 0, 0)[:6]
+        found = _CHANGE.fullmatch(text)
+        if found is None:
+            raise ValueError("no change of a counter")
+        digest, *numbers = found.groups("0")
+        bits, flags, limit, expires_at, locked_until, end = map(int, numbers)
         counted, cleared, locked, prolonged = (flags & flag != 0 for flag in (1, 2, 4, 8))
         who = digest, parameters_of(bits), limit
         return cls(*who, counted, cleared, locked, prolonged, expires_at, locked_until, end)
@@ -142,12 +151,19 @@ class AttemptEvent:
             kind, short, username, ip_address, user_agent, http_accept, path_info, *rest = json.loads(body)
             event_id, extra = a2b_base64(f"{short}==").hex(), rest[0] if rest else {}
             repeats, at, *changes = outcome.split("|")
-            texts: list[object] = [username or "", ip_address or "", user_agent, http_accept, path_info]
+            texts: list[object] = [
+                username or "",
+                ip_address or "",
+                user_agent,
+                http_accept,
+                path_info,
+                *extra.values(),
+            ]
             who = Kind(kind), event_id, username, ip_address, user_agent, http_accept, path_info
             event = cls(*who, extra, int(repeats), int(at), tuple(map(CounterChange.parse, changes)))
-        except (TypeError, RecursionError) as error:
+        except (TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no event: {error}") from error
-        if len(event_id) != 32 or not isinstance(extra, dict) or not all(isinstance(text, str) for text in texts):
+        if len(event_id) != 32 or not all(isinstance(text, str) for text in texts):
             raise ValueError("no event: a part of it has another type")
         return event
 

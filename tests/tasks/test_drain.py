@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -18,8 +19,10 @@ from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import PARAMETERS
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter, DrainCursor
 from axes_async.stores.redis.store import RedisStore
+from axes_async.tasks.expire import expire
 from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.projector import Projector
+from axes_async.tasks.purge import purge
 from axes_async.tasks.reset import reset
 from tests.actions import failure, success
 from tests.conftest import PASSWORD
@@ -269,3 +272,14 @@ def test_the_parameters_of_a_counter_row_name_what_it_counts(drain: Drain, setti
     assert row.username_key
     assert row.ip_address_key
     assert not row.user_agent_key
+
+
+def test_a_drain_that_has_nothing_to_do_logs_nothing(drain: Drain, caplog: pytest.LogCaptureFixture) -> None:
+    failure()
+    drain()
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, "axes_async"):
+        assert drain() == 0
+        expire()
+        purge()
+    assert [record for record in caplog.records if record.name.startswith("axes_async")] == []
