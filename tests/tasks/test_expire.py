@@ -119,10 +119,10 @@ def test_counter_that_counts_nothing_stays_until_the_store_knows(drain: Drain) -
     assert expire()["counters"] == 1, "the first one had the store told"
 
 
-@override_settings(AXES_COOLOFF_TIME=timedelta(minutes=10))
 def test_counter_that_only_an_abandoned_store_was_to_be_told_of_goes(
     drain: Drain, clock: time_machine.Coordinates, settings: Any
 ) -> None:
+    settings.AXES_COOLOFF_TIME = timedelta(minutes=10)
     failure()
     drain()
     AttemptCounter.objects.update(dirty=True)
