@@ -193,7 +193,7 @@ def test_quick_start_word_for_word(site: Site) -> None:
     assert [enter("wrong") for _ in range(5)] == [200, 200, 200, 200, 429]
     assert enter("right") == 429
     attempts = until(lambda: site.shell("python manage.py axes_list_attempts"), what="a worker writes the rows")
-    assert attempts.startswith("127.0.0.1\troot\t5")
+    assert attempts.startswith("127.0.0.1\troot\t5\tuntil ")
     assert site.shell("python manage.py axes_reset").strip() == "1 attempts removed."
     assert enter("right") == 302
 

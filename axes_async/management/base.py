@@ -1,7 +1,9 @@
-"""What every command of ours does: an error of store, database or broker is one clear line."""
+"""What every command of ours does: an error is one clear line, and a reader that has seen enough is none."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -17,7 +19,13 @@ from axes_async.errors import AxesError, StoreUnavailable
 class AxesCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
-            return super().execute(*args, **options)
+            told: str | None = super().execute(*args, **options)
+            self.stdout.flush()
+            return told
+        except BrokenPipeError:
+            # Such as `| head`. Python flushes once more at its exit, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
         except Error as error:
             raise CommandError(f"The database cannot be used: {error}") from error
         except StoreUnavailable as error:

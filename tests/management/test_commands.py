@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -24,6 +26,7 @@ from kombu.exceptions import OperationalError
 from axes_async import signals
 from axes_async.errors import StoreUnavailable
 from axes_async.management import resetting
+from axes_async.management.commands import axes_list_attempts
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessReset, AttemptCounter
 from axes_async.tasks.expire import expire
 from axes_async.utils import reset, reset_request
@@ -348,7 +351,7 @@ def test_a_reason_that_is_too_long_is_refused(fail: Fail, gets_in: GetsIn) -> No
 def test_rows_made_by_hand_are_listed_and_reset() -> None:
     AccessAttempt.objects.create(username="Alice", ip_address=A, failures_since_start=3)
     AccessAttempt.objects.bulk_create([AccessAttempt(username="bob", ip_address=B, failures_since_start=1)])
-    assert sorted(run("axes_list_attempts").splitlines()) == [f"{B}\tbob\t1", f"{A}\tAlice\t3"]
+    assert sorted(run("axes_list_attempts").splitlines()) == [f"{B}\tbob\t1\t-", f"{A}\tAlice\t3\t-"]
     assert run("axes_reset_username", "ALICE") == "1 attempts removed.\n"
     assert run("axes_reset_ip", B) == "1 attempts removed.\n"
     assert not AccessAttempt.objects.exists()
@@ -397,7 +400,117 @@ def test_attempts_are_listed_one_a_line_the_latest_first(fail: Fail, drain: Drai
     fail("alice", A, 1)
     fail("bob", B, 2)
     drain()
-    assert run("axes_list_attempts") == f"{B}\tbob\t2\n{A}\talice\t1\n"
+    assert run("axes_list_attempts") == f"{B}\tbob\t2\t-\n{A}\talice\t1\t-\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "ends"),
+    [
+        ({}, "until a reset"),
+        ({"AXES_COOLOFF_TIME": timedelta(minutes=5)}, "until 2030-01-01 00:05:00 UTC"),
+        (
+            {"AXES_LOCKOUT_TIERS": [(3, timedelta(minutes=10)), (6, timedelta(hours=1))]},
+            "until 2030-01-01 00:10:00 UTC",
+        ),
+        (
+            {"AXES_USE_ATTEMPT_EXPIRATION": True, "AXES_COOLOFF_TIME": timedelta(minutes=7)},
+            "until 2030-01-01 00:07:00 UTC",
+        ),
+        (
+            {"AXES_LOCKOUT_RULES": [
+                {"parameters": "ip_address", "limit": 3, "cooloff": timedelta(minutes=1)},
+                {"parameters": "username", "limit": 3, "cooloff": timedelta(minutes=9)},
+            ]},
+            "until 2030-01-01 00:09:00 UTC",
+        ),
+    ],
+    ids=["no cool-off", "cool-off", "tiers", "window", "two rules"],
+)  # fmt: skip
+def test_the_list_says_what_is_locked_and_until_when(
+    fail: Fail, drain: Drain, rules: dict[str, Any], ends: str
+) -> None:
+    with override_settings(**rules), time_machine.travel(datetime(2030, 1, 1, tzinfo=UTC), tick=False):
+        fail("bob", B, 1)
+        fail("alice", A)
+        drain()
+        assert set(run("axes_list_attempts").splitlines()) == {f"{A}\talice\t3\t{ends}", f"{B}\tbob\t1\t-"}
+
+
+def test_an_attempt_that_shares_a_locked_counter_is_listed_as_locked(fail: Fail, drain: Drain) -> None:
+    fail("alice", A, 2)
+    fail("bob", A, 1)
+    drain()
+    assert [line.split("\t")[3] for line in run("axes_list_attempts").splitlines()] == ["until a reset"] * 2
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_headings_are_for_a_terminal_alone(fail: Fail, drain: Drain) -> None:
+    fail("alice", A, 1)
+    drain()
+    shown = Terminal()
+    call_command("axes_list_attempts", stdout=shown)
+    assert shown.getvalue() == f"ADDRESS\tUSERNAME\tFAILURES\tLOCKED\n{run('axes_list_attempts')}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_failures_that_no_worker_has_written_are_told(fail: Fail, drain: Drain) -> None:
+    fail("alice", A, 2)
+    told = StringIO()
+    call_command("axes_list_attempts", stdout=StringIO(), stderr=told)
+    assert told.getvalue() == "2 events are not in this list yet: a worker has still to write them.\n"
+    drain()
+    call_command("axes_list_attempts", stdout=StringIO(), stderr=(told := StringIO()))
+    assert told.getvalue() == ""
+
+
+def test_a_store_that_is_away_is_told_below_the_list(fail: Fail, drain: Drain) -> None:
+    fail("alice", A, 1)
+    drain()
+    told = StringIO()
+    with override_settings(CACHES=NO_STORE):
+        call_command("axes_list_attempts", stdout=(listed := StringIO()), stderr=told)
+    assert listed.getvalue() == f"{A}\talice\t1\t-\n"
+    assert "The store cannot be read" in told.getvalue()
+
+
+def test_a_long_list_is_read_in_portions(
+    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(axes_list_attempts, "PORTION", 2)
+    for number in range(5):
+        AccessAttempt.objects.create(username=f"user{number}", ip_address=A, failures_since_start=1)
+    with django_assert_num_queries(5):  # The rows, the lockouts of three portions, and what is not written yet.
+        assert len(run("axes_list_attempts").splitlines()) == 5
+
+
+@pytest.mark.parametrize("lines", [1, 5000])
+def test_a_reader_that_has_seen_enough_is_no_error(lines: int) -> None:
+    program = (
+        "import django; from django.conf import settings; settings.configure(); django.setup()\n"
+        "from axes_async.management.base import AxesCommand\n"
+        "class Command(AxesCommand):\n"
+        "    requires_system_checks = []\n"
+        "    def handle(self, *args, **options):\n"
+        f"        for _ in range({lines}):\n"
+        "            self.stdout.write('x' * 100)\n"
+        "input()\n"
+        "Command().run_from_argv(['manage.py', 'command'])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stdin.write(b"go\n")
+    process.stdin.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 0)
+    process.stderr.close()
 
 
 @override_settings(AXES_COOLOFF_TIME=timedelta(minutes=5))
@@ -414,7 +527,7 @@ def test_an_attempt_that_has_cooled_off_is_not_listed(fail: Fail, drain: Drain) 
 def test_a_listed_name_cannot_command_the_terminal(fail: Fail, drain: Drain, name: str, shown: str) -> None:
     fail(name, A, 1)
     drain()
-    assert run("axes_list_attempts") == f"{A}\t{shown}\t1\n"
+    assert run("axes_list_attempts") == f"{A}\t{shown}\t1\t-\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""Which lockouts attempts stand for, as far as the rows know: the admin and the commands show them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+from django.db.models import Exists, OuterRef, Q
+from django.utils.translation import gettext as _
+
+from axes_async.client.keys import counter_columns
+from axes_async.clock import as_datetime, now_ms
+from axes_async.counters.events import parameters_of
+from axes_async.counters.rules import PARAMETERS
+from axes_async.counters.state import ends_of
+from axes_async.models import AccessAttempt, AttemptCounter, database
+from axes_async.tasks.projection.counters import counters_of, group_of, keys_under
+from axes_async.text import printable
+
+
+def lockouts_of(attempts: Collection[AccessAttempt]) -> dict[str, list[AttemptCounter]]:
+    """Return the counters that are locked now and count an attempt's client, by the attempt's ``key``; one query."""
+    kinds = range(1, 1 << len(PARAMETERS))
+    found = counters_of(list(attempts), database(), void=-1).locked(as_datetime(now_ms())) if attempts else ()
+    locked = {group_of(counter): counter for counter in found}
+    return {
+        attempt.key: [locked[group] for bits in kinds if (group := (bits, keys_under(bits, attempt))) in locked]
+        for attempt in attempts
+    }
+
+
+def end_of(counters: Iterable[AttemptCounter]) -> datetime | None:
+    """Return when the last of these lockouts ends; ``None``: only by a reset."""
+    ends = []
+    for counter in counters:
+        if counter.ends:
+            ends.append(as_datetime(ends_of(counter.ends)[-counter.limit]))
+        elif end := counter.locked_until or counter.expires_at:
+            ends.append(end)
+        else:
+            return None
+    return max(ends)
+
+
+def name_of(counter: AttemptCounter) -> str:
+    """Return whom a counter is of, such as "IP address 203.0.113.7, username alice"."""
+    shown = {"ip_address": counter.ip_address, "username": printable(counter.username or "")}
+    labels = {"ip_address": _("IP address"), "username": _("username"), "user_agent": _("user agent")}
+    return ", ".join(f"{labels[name]} {shown.get(name, '')}".strip() for name in parameters_of(counter.parameters))
+
+
+def is_locked() -> Q:
+    """Return the condition that an attempt belongs to a counter that is locked now, as far as the rows know.
+
+    One subquery for each set of parameters that a rule may have, so that each finds its counter by an indexed key.
+    """
+    locked = AttemptCounter.objects.locked(as_datetime(now_ms()))
+    found = Q()
+    for bits in range(1, 1 << len(PARAMETERS)):
+        keys = {column: OuterRef(of_attempt) for column, of_attempt in counter_columns(bits).items()}
+        found |= Q(Exists(locked.filter(parameters=bits, **keys)))
+    return found
