@@ -19,7 +19,7 @@ from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException, UnreadablePostError
 
 from axes_async.client.address import address_behind
-from axes_async.client.normalize import as_text, canonical_address, canonical_username, row_text
+from axes_async.client.normalize import ROW_LENGTH, as_text, canonical_address, canonical_username, name_text, row_text
 from axes_async.conf import get_settings
 from axes_async.conf.networks import parse_address
 from axes_async.counters.rules import Parameter
@@ -43,6 +43,8 @@ class Client:
     canonical: Mapping[Parameter, str | None]
     given: object = None
     """What the username was taken from, see ``source_of``."""
+    others: tuple[Client, ...] = ()
+    """The same client by the other names that its credentials have: a backend may look for any of them."""
 
 
 def identify(
@@ -54,21 +56,32 @@ def identify(
 
     :param seen: a client of the same request, whose address needs not be worked out again.
     """
-    settings = get_settings()
-    username = username_from(request, credentials)
-    given = username if settings.username_callable is None else source_of(request, credentials)
-    return client_of(request, username, given=given, seen=seen)
+    if get_settings().username_callable is not None:
+        username, given = username_from(request, credentials), source_of(request, credentials)
+        return client_of(request, username, given=given, seen=seen)
+    given = names_from(request, credentials)
+    client = client_of(request, given[0] if given else None, given=given, seen=seen)
+    if len(given) < 2:
+        return client
+    by_name = {client.canonical["username"]: client}
+    for name in given[1:]:
+        other = client_of(request, name, seen=client)
+        by_name.setdefault(other.canonical["username"], other)
+    return replace(client, others=tuple(by_name.values())[1:])
 
 
 def client_of(
     request: HttpRequest | None, username: object, *, given: object = None, seen: Client | None = None
 ) -> Client:
     """Return the client behind ``request`` that tries ``username``, which need be no text; see ``identify``."""
-    username = as_text(username)
-    shown = None if username is None else row_text(username, tell_apart=True)
+    username = name_text(username)
     name = canonical_username(username)
+    # The canonical form of what is shown is to be that of the name: rows are found by it.
+    is_cut = username is not None and len(username) > ROW_LENGTH and 0 < len(name or "") <= ROW_LENGTH
+    shown = None if username is None else row_text(name or "" if is_cut else username, tell_apart=True)
     if seen is not None:
-        return replace(seen, username=shown, canonical={**seen.canonical, "username": name}, given=given)
+        canonical = {**seen.canonical, "username": name}
+        return replace(seen, username=shown, canonical=canonical, given=given, others=())
     meta: Mapping[str, Any] = request.META if request is not None else {}
     address = _address(request)
     agent = as_text(meta.get("HTTP_USER_AGENT")) or ""
@@ -88,25 +101,32 @@ def client_of(
 def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
     """Return the name that is being tried, as text; ``None`` where there is none.
 
-    ``AXES_USERNAME_CALLABLE`` decides, if there is one. Else credentials count first: under
-    ``AXES_USERNAME_FORM_FIELD``, the user model's ``USERNAME_FIELD``, ``username``, then its e-mail field. Without
-    credentials, ``AXES_USERNAME_FORM_FIELD`` (by default ``USERNAME_FIELD``) in the form, or in the JSON object, is
-    read.
+    ``AXES_USERNAME_CALLABLE`` decides, if there is one; else see ``names_from``.
     """
     if (ask := get_settings().username_callable) is not None:
-        return as_text(ask(request, credentials))
-    names = _name_fields()
+        return name_text(ask(request, credentials))
+    return next(iter(names_from(request, credentials)), None)
+
+
+def names_from(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the names that are being tried, as text.
+
+    That is what credentials have under ``AXES_USERNAME_FORM_FIELD``, ``username`` and the user model's
+    ``USERNAME_FIELD``, in the order of ``ModelBackend``, and in the e-mail field. Without credentials,
+    ``AXES_USERNAME_FORM_FIELD`` (by default ``USERNAME_FIELD``) in the form, or in the JSON object, is read.
+    """
     if credentials:
-        return as_text(next((value for name in names if (value := credentials.get(name)) is not None), None))
-    if request is None or request.method != "POST":
-        return None
-    try:
-        if request.content_type != "application/json":
-            return as_text(request.POST.get(names[0]))
-        body = json.loads(request.body)
-        return as_text(body.get(names[0])) if isinstance(body, dict) else None
-    except _BROKEN_BODY:
-        return None  # The view meets the same broken body and answers for it.
+        values = [credentials.get(field) for field in _name_fields()]
+    elif request is None or request.method != "POST":
+        return ()
+    else:
+        field = get_settings().username_form_field or get_user_model().USERNAME_FIELD
+        try:
+            body = json.loads(request.body) if request.content_type == "application/json" else request.POST
+        except _BROKEN_BODY:
+            return ()  # The view meets the same broken body and answers for it.
+        values = [body.get(field)] if isinstance(body, Mapping) else []
+    return tuple(dict.fromkeys(name for value in values if (name := name_text(value)) is not None))
 
 
 def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> object:
@@ -116,7 +136,7 @@ def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None
     in its signal of a failure.
     """
     if get_settings().username_callable is None:
-        return username_from(request, credentials)
+        return names_from(request, credentials)
     return None if credentials is None else {k: v for k, v in credentials.items() if not SECRET.search(k)}
 
 
@@ -128,10 +148,9 @@ def is_masked(credentials: Mapping[str, Any] | None) -> bool:
 
 
 def _name_fields() -> tuple[str, ...]:
-    """Return where a name is looked for among credentials; in a form, under the first of these."""
-    model = get_user_model()
-    field = get_settings().username_form_field or model.USERNAME_FIELD
-    return field, model.USERNAME_FIELD, "username", model.get_email_field_name()
+    """Return where a name is looked for among credentials."""
+    model, own = get_user_model(), get_settings().username_form_field
+    return *([own] if own else []), "username", model.USERNAME_FIELD, model.get_email_field_name()
 
 
 def _address(request: HttpRequest | None) -> str:

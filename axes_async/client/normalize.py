@@ -5,8 +5,12 @@ A row's is close to raw, bounded, and free of what no database holds; the canoni
 
 from __future__ import annotations
 
+from decimal import Decimal
 from unicodedata import normalize
 
+from django.contrib.auth import get_user_model
+
+from axes_async.client.alike import IGNORABLE, alike
 from axes_async.conf import get_settings
 from axes_async.conf.networks import group_of
 from axes_async.conf.validators import refuse
@@ -16,7 +20,11 @@ ROW_LENGTH = 255
 """Characters a row keeps of a username, an agent, a path or an accept header."""
 
 CANONICAL_LENGTH = 1024
-"""Longer names are compared as they are: normalising a megabyte would be an attacker's tool."""
+"""Names that are longer without what is invisible in them are compared as they are: normalising a megabyte would be an
+attacker's tool. No account has one: of a column of 254 characters, a decomposed form has at most four times as many."""
+
+ROUNDS = 8
+"""How often a name is folded at most until it stays as it is; two rounds are the most that any character needs."""
 
 
 def as_text(value: object) -> str | None:
@@ -45,9 +53,7 @@ def row_text(text: str, *, tell_apart: bool = False) -> str:
 
     With ``tell_apart``, a cut text ends in a digest of the whole, so that long texts with one beginning stay different.
     """
-    shown = text if len(text) <= ROW_LENGTH else text[:ROW_LENGTH]
-    if not shown.isascii() or "\x00" in shown:
-        shown = shown.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    shown = _escaped(text[:ROW_LENGTH])
     if len(text) <= ROW_LENGTH and len(shown) <= ROW_LENGTH:
         return shown
     if not tell_apart:
@@ -56,13 +62,39 @@ def row_text(text: str, *, tell_apart: bool = False) -> str:
     return f"{shown[: ROW_LENGTH - len(digest) - 1]}~{digest}"
 
 
+def _escaped(text: str) -> str:
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def name_text(value: object) -> str | None:
+    """Return a name as text: as it was typed, or where JSON has brought something else, as it is looked up."""
+    return value if value is None or isinstance(value, str) else field_text(value)
+
+
+def field_text(value: object) -> str | None:
+    """Return ``value`` as the user model's field of names reads it, which is what is looked up; else as it is."""
+    model = get_user_model()
+    field = model._meta.get_field(model.USERNAME_FIELD)
+    try:
+        read = field.to_python(value)  # type: ignore[union-attr]
+        if isinstance(read, Decimal):
+            read = round(read, getattr(field, "decimal_places", None) or 0)
+    except Exception:  # noqa: BLE001  (a field of the site's own may raise anything: no account has such a name)
+        read = value
+    return as_text(read)
+
+
 def canonical_username(username: str | None) -> str | None:
     """Return the form in which variants of one name are equal, ``None`` for an empty one.
 
-    That is what ``AXES_USERNAME_CANONICALIZER`` returns, by default ``fold_username``. Space around a name is dropped
-    first, and names of more than ``CANONICAL_LENGTH`` characters are compared as they are.
+    That is what ``AXES_USERNAME_CANONICALIZER`` returns of what is looked up, by default ``fold_username``. Space
+    around a name is dropped first.
     """
-    username = (username or "").strip()
+    username = _escaped((field_text(username) or "").strip())
+    if len(username) > CANONICAL_LENGTH:
+        username = IGNORABLE.sub("", username).strip()
     if not username or len(username) > CANONICAL_LENGTH:
         return username or None
     canonicalizer = get_settings().username_canonicalizer
@@ -75,14 +107,20 @@ def canonical_username(username: str | None) -> str | None:
 
 
 def fold_username(username: str) -> str:
-    """Return ``username`` in NFKC, casefolded and stripped.
+    """Return ``username`` in a form that is equal for all names which a database may take for one.
 
-    NFKC is what Django's own ``UsernameField`` applies; case and surrounding space are folded because many databases
-    and login forms do.
+    That is NFKC_Casefold (Unicode, 3.13), without what ``alike`` knows, equal also where ``upper()`` is (``iexact`` on
+    PostgreSQL), and without space around it. NFKC is what Django's own ``UsernameField`` applies.
     """
-    if username.isascii():
+    if username.isascii() and username.isprintable():
         return username.casefold().strip()
-    return normalize("NFKC", normalize("NFKC", username).casefold()).strip()
+    for _ in range(ROUNDS):
+        before = username
+        username = alike(normalize("NFKC", IGNORABLE.sub("", username)))
+        username = normalize("NFKC", username.upper().casefold()).replace("i\u0307", "i").strip()
+        if username == before:
+            break
+    return username
 
 
 def canonical_address(text: str) -> str | None:

@@ -20,8 +20,12 @@ from axes_async.counters.rules import Counter, LockoutTier, Rule, counters_for
 def counters_of(
     settings: AxesSettings, request: HttpRequest | None, credentials: Credentials, client: Client
 ) -> tuple[Counter, ...]:
-    """Return the counters that an attempt of ``client`` belongs to; see ``rules_for``."""
-    return counters_for(rules_for(settings, request, credentials), client.canonical)
+    """Return the counters that an attempt of ``client`` belongs to, by each of its names; see ``rules_for``."""
+    rules = rules_for(settings, request, credentials)
+    counters = counters_for(rules, client.canonical)
+    for other in client.others:
+        counters += tuple(counter for counter in counters_for(rules, other.canonical) if counter not in counters)
+    return counters
 
 
 def rules_for(settings: AxesSettings, request: HttpRequest | None, credentials: Credentials) -> tuple[Rule, ...]:
