@@ -27,6 +27,7 @@ CELERY_RESULT_BACKEND = "django-db"
 from axes_async.tasks.schedule import beat_schedule
 CELERY_BEAT_SCHEDULE = beat_schedule()
 ALLOWED_HOSTS = ["testserver"]
+DATABASES["default"]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE"}}
 """
 
 CELERY = """

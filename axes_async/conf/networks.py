@@ -97,13 +97,20 @@ def _within(address: IPv6Address) -> IPv4Address | None:
 def group_of(text: str, ipv4_prefix: int, ipv6_prefix: int) -> str | None:
     """Return what addresses are compared by: the network of so many bits, or the whole address where it has no more.
 
+    An IPv6 address that is made of an IPv4 one is that: with 6to4 (RFC 3056) whoever has one has 65,536 networks, and
+    with Teredo (RFC 4380) one for each port. Lists do not take it for that, since others can send from it.
+
     A text that is no address is compared as it is, under a name that no address has; an empty one is ``None``.
     """
     address = parse_address(text)
     if address is None:
         return f"not an address: {text.strip()}" if text.strip() else None
     if isinstance(address, IPv6Address):
-        return str(IPv6Network((int(address), ipv6_prefix), strict=False))
+        _, behind_nat = address.teredo or (None, None)
+        inner = address.sixtofour or behind_nat
+        if inner is None:
+            return str(IPv6Network((int(address), ipv6_prefix), strict=False))
+        address = inner
     if ipv4_prefix == address.max_prefixlen:
         return str(address)
     return str(IPv4Network((int(address), ipv4_prefix), strict=False))

@@ -13,7 +13,7 @@ from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import AttemptEvent, Kind, new_id
-from axes_async.counters.rules import Counter
+from axes_async.counters.rules import Counter, counters_for
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.login.rules import counters_of, longest_lockout
@@ -61,6 +61,19 @@ def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Cou
     """Return those of ``counters`` that are none of ``others``; under whatever limit, a digest names one counter."""
     known = {counter.digest for counter in others}
     return tuple(counter for counter in counters if counter.digest not in known)
+
+
+def by_name(client: Client, counters: tuple[Counter, ...]) -> list[tuple[Client, tuple[Counter, ...]]]:
+    """Return ``client`` under each of its names, with those of ``counters`` that no name before it has."""
+    if not client.others:
+        return [(client, counters)]
+    rules = dict.fromkeys(counter.rule for counter in counters)
+    parts, left = [], counters
+    for each in (client, *client.others):
+        theirs = counters_for(rules, each.canonical)
+        parts.append((each, tuple(counter for counter in left if counter in theirs)))
+        left = without(left, theirs)
+    return parts
 
 
 def in_store(

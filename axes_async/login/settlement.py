@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from axes_async import signals
 from axes_async.client.display import client_str
 from axes_async.client.exemptions import Exemption, exemption_of
-from axes_async.client.identity import client_of, is_masked, source_of
+from axes_async.client.identity import Client, client_of, is_masked, source_of
 from axes_async.client.normalize import as_text
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
@@ -24,6 +24,7 @@ from axes_async.counters.events import Kind, new_id
 from axes_async.counters.rules import Counter
 from axes_async.login import audit
 from axes_async.login.attempt import (
+    by_name,
     client_and_counters,
     client_behind,
     event_of,
@@ -78,27 +79,32 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         attempt = new_attempt(client, counters)
         state.add(attempt)
     attempt.settled = attempt.recorded = True
-    event = event_of(Kind.FAILED, attempt.id, client)
-    result = in_store(
-        "Failure not counted",
-        get_failover().fail,
-        attempt.token,
-        counters,
-        () if counters is attempt.counters else without(attempt.counters, counters),
-        event,
-        event=event,
-        extend=settings.reset_cool_off_on_failure_during_lockout,
-        held=attempt.reserved,
-    )
-    if result is not None and result.locked_until and exemption is not Exemption.LOCKOUT:
-        mark_locked(state, counters, result)
-    # After the count: AXES_CLIENT_STR_CALLABLE may raise.
-    audit.write("authn_login_fail", event.id, client, request, counters)
-    if result is not None and result.newly_locked:
-        audit.write("authn_login_lock", event.id, client, request, counters, "maxretries")
-        signals.user_locked_out.send(
-            sender=__name__, request=request, username=client.username, ip_address=client.ip_address
+    elsewhere = () if counters is attempt.counters else without(attempt.counters, counters)
+    settled: list[tuple[Client, tuple[Counter, ...], str, bool]] = []
+    for named, own in by_name(client, counters):
+        event = event_of(Kind.FAILED, new_id(now_ms()) if settled else attempt.id, named)
+        result = in_store(
+            "Failure not counted",
+            get_failover().fail,
+            attempt.token,
+            own,
+            () if settled else elsewhere,
+            event,
+            event=event,
+            extend=settings.reset_cool_off_on_failure_during_lockout,
+            held=attempt.reserved,
         )
+        if result is not None and result.locked_until and exemption is not Exemption.LOCKOUT:
+            mark_locked(state, own, result)
+        settled.append((named, own, event.id, result is not None and result.newly_locked))
+    # After the counts: AXES_CLIENT_STR_CALLABLE may raise.
+    for named, own, event_id, newly_locked in settled:
+        audit.write("authn_login_fail", event_id, named, request, own)
+        if newly_locked:
+            audit.write("authn_login_lock", event_id, named, request, own, "maxretries")
+            signals.user_locked_out.send(
+                sender=__name__, request=request, username=named.username, ip_address=named.ip_address
+            )
 
 
 def succeed(request: HttpRequest | None, username: object, *, session_hash: str = "") -> str:
@@ -118,7 +124,7 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
         # Rows show the user; counters have what the callable makes of the name, as they have of names that are tried.
         client = replace(client, username=client_of(request, username, seen=client).username)
     held = _open_attempt(state)
-    if held is not None and held.client.canonical == client.canonical:
+    if held is not None and held.client.canonical == client.canonical and not held.client.others:
         counters = held.own
     else:
         counters = counters_of(settings, request, credentials, client)
@@ -174,11 +180,13 @@ def _cleared(
 ) -> tuple[Counter, ...]:
     """Return those of ``every`` counter that a login clears: of its name, and of the one that credentials have named.
 
-    A name that a form happened to hold is none of them.
+    A name that a form happened to hold is none of them. Of several in the credentials, one may be that of an account
+    whose password was not looked at.
     """
     if not settings.reset_on_success:
         return ()
-    named = {counter.digest for counter in (*counters, *(attempt.own if attempt.informed else ()))}
+    tried = attempt.own if attempt.informed and not attempt.client.others else ()
+    named = {counter.digest for counter in (*counters, *tried)}
     if settings.reset_on_success == "account":
         every = tuple(counter for counter in every if "username" in counter.rule.parameters)
     return tuple(counter for counter in every if counter.digest in named)

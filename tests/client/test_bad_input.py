@@ -42,7 +42,7 @@ A, B = "203.0.113.7", "198.51.100.8"
 MEGABYTE = "x" * 1_000_000
 NAMES: dict[str, Any] = {
     "number": 7, "float": 0.5, "true": True, "list": ["alice"], "object": {"name": "alice"}, "megabyte": MEGABYTE,
-    "NUL": "ali\x00ce", "only NUL": "\x00", "surrogate": "ali\ud800ce", "right to left": "\u202ealice\u200f",
+    "NUL": "ali\x00ce", "only NUL": "\x00", "surrogate": "ali\ud800ce", "right to left": "\u202eecila\u200f",
     "address": A, "bar": "a|b", "colon": "a:1:b", "braces": "{axes}", "wide": "\uff21\uff2c\uff29\uff23\uff25\uff12",
     "line end": "al\r\nice", "quote": "'; DROP TABLE x; --", "percent": "%s%(x)s", "emoji": "\U0001f600" * 255,
     "256 characters": "y" * 256, "escape": "\x1b[2J",

@@ -165,7 +165,9 @@ class DatabaseStore(CountingStore):
             if digest in engine.changed:
                 keep_state(row, kept.state, at=engine.now, limit=engine.changed[digest], generation=state.generation)
                 fields += STATE_FIELDS
-                if event is not None and not any(getattr(row, name) for name in NAME_FIELDS):
+                # A reservation for several names has named the row by the first of them.
+                is_named = any(getattr(row, name) for name in NAME_FIELDS)
+                if event is not None and (event.kind is Kind.FAILED or not is_named):
                     name_client(row, event)
                     fields += NAME_FIELDS
             if not self.standalone and not row.dirty:
