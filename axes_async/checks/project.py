@@ -117,9 +117,10 @@ def check_cooloff(settings: AxesSettings) -> Warnings:
 @check()
 def check_transactions(settings: AxesSettings) -> Warnings:
     """Report an SQLite whose transactions begin by reading: it refuses those that write after another process has."""
-    entry = connections[database()].settings_dict
-    mode = entry.get("OPTIONS", {}).get("transaction_mode") or "DEFERRED"
-    if connections[database()].vendor == "sqlite" and mode.upper() == "DEFERRED":
+    connection = connections[database()]
+    mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "DEFERRED"
+    is_shared = connection.vendor == "sqlite" and not connection.is_in_memory_db()  # type: ignore[attr-defined]
+    if is_shared and mode.upper() == "DEFERRED":
         told = "SQLite refuses transactions that read first and write after another process has: database is locked."
         hint = f'Set "OPTIONS": {{"transaction_mode": "IMMEDIATE"}} in DATABASES[{database()!r}].'
         yield warning(20, told, hint)

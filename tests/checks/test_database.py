@@ -86,7 +86,7 @@ def test_only_a_column_whose_names_are_counted_is_asked_for(settings: Any, monke
 def test_an_sqlite_that_would_refuse_to_write_is_reported(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, str], ids: set[str]
 ) -> None:
-    entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": options}
+    entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": "file.sqlite3", "OPTIONS": options}
     monkeypatch.setattr(project, "connections", ConnectionHandler({"default": entry}))
     assert found() == ids
 
