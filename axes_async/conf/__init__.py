@@ -53,7 +53,7 @@ class AxesSettings:
     username_canonicalizer: Annotated[Callable[[str], str | None] | None, validators.optional_dotted] = None
     client_ip_callable: Annotated[Callable[[HttpRequest], Any] | None, validators.optional_dotted] = None
     client_str_callable: Function = None
-    sensitive_parameters: Texts = ("username", "ip_address")
+    sensitive_parameters: Texts = ()
     verbose: Flag = True
 
     trusted_proxies: Annotated[Networks, partial(validators.networks, unix=True)] = NOWHERE

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 
 from django.http import HttpRequest
 
-from axes_async.client.display import client_str
+from axes_async.client.display import client_str, fields_of
 from axes_async.client.identity import Client
 from axes_async.counters.rules import Counter
-from axes_async.text import printable
 
 log = logging.getLogger("axes_async.audit")
 
@@ -41,13 +40,7 @@ def write(
     level, text = TERMS[term]
     if not log.isEnabledFor(level):
         return
-    fields = {
-        "event_id": event_id,
-        "username": None if client.username is None else printable(client.username),
-        "ip_address": client.ip_address,
-        "user_agent": printable(client.user_agent),
-        "path_info": printable(client.path_info),
-    }
+    fields = {"event_id": event_id, **fields_of(client)}
     said = ",".join([fields["username"] or "", *([] if details is None else [str(details)])])
     event = f"{term}:{said}" if said else term
     log.log(level, "%s: %s.", text, client_str(client, request, counters), extra={"event": event, **fields, **more})

@@ -136,6 +136,7 @@ class _Asking:
                 self.request,
                 attempt.counters,
                 state.failure_limit,
+                limit=state.failure_limit,
                 repeats=result.repeats,
             )
         return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import path
 
-from axes_async.client.display import MASKED, client_str
+from axes_async.client.display import client_str
 from axes_async.client.normalize import CANONICAL_LENGTH, fold_username
 from axes_async.decorators import axes_dispatch
 from axes_async.login.attempt import client_behind
@@ -247,13 +248,14 @@ AGENT = {"HTTP_USER_AGENT": 'curl/8 "x"', "REMOTE_ADDR": "203.0.113.7"}
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, f'ip_address: "{MASKED}", username: "{MASKED}", user_agent: "curl/8 \\"x\\""'),
-        ({"AXES_VERBOSE": False}, f'username: "{MASKED}"'),
+        ({}, 'ip_address: "203.0.113.7", username: "alice", user_agent: "curl/8 \\"x\\""'),
+        ({"AXES_VERBOSE": False}, 'username: "alice"'),
         ({"AXES_SENSITIVE_PARAMETERS": ["user_agent"]},
-         f'ip_address: "203.0.113.7", username: "alice", user_agent: "{MASKED}"'),
-        ({"AXES_SENSITIVE_PARAMETERS": [], "AXES_VERBOSE": False}, 'username: "alice"'),
-        ({"AXES_SENSITIVE_PARAMETERS": [], "AXES_PASSWORD_FORM_FIELD": "user_agent"},
-         f'ip_address: "203.0.113.7", username: "alice", user_agent: "{MASKED}"'),
+         'ip_address: "203.0.113.7", username: "alice", user_agent: "MASKED"'),
+        ({"AXES_SENSITIVE_PARAMETERS": ["username", "ip_address"]},
+         'ip_address: "MASKED", username: "MASKED", user_agent: "curl/8 \\"x\\""'),
+        ({"AXES_PASSWORD_FORM_FIELD": "user_agent"},
+         'ip_address: "203.0.113.7", username: "alice", user_agent: "MASKED"'),
     ],
 )  # fmt: skip
 def test_a_lockout_is_told_with_the_client_as_far_as_it_may_be_shown(
@@ -263,7 +265,8 @@ def test_a_lockout_is_told_with_the_client_as_far_as_it_may_be_shown(
         setattr(settings, name, value)
     for _ in range(3):
         post(**AGENT)
-    assert message_of(caplog).endswith(f'{{{expected}, path_info: "/sign-in/"}}.')
+    told = re.sub("masked:[0-9a-f]{12}", "MASKED", message_of(caplog))
+    assert told.endswith(f'{{{expected}, path_info: "/sign-in/"}}.')
 
 
 def test_a_callable_names_the_client(post: Post, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -312,7 +315,6 @@ def test_the_error_of_a_callable_for_messages_is_the_sites_to_see_and_the_failur
 def test_no_name_breaks_or_forges_a_log_message(
     rf: RequestFactory, settings: Any, caplog: pytest.LogCaptureFixture, name: str, shown: str
 ) -> None:
-    settings.AXES_SENSITIVE_PARAMETERS = []
     for _ in range(3):
         authenticate(rf.post("/"), username=name, password="wrong")
     if "\x00" in name:
@@ -323,7 +325,6 @@ def test_no_name_breaks_or_forges_a_log_message(
 
 
 def test_a_client_without_a_name_is_told_as_such(caplog: pytest.LogCaptureFixture, settings: Any) -> None:
-    settings.AXES_SENSITIVE_PARAMETERS = []
     caplog.set_level(logging.INFO, "axes_async")
     assert client_str(client_behind(None, None), None, ()) == (
         '{ip_address: None, username: None, user_agent: "", path_info: ""}'

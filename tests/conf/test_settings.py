@@ -60,7 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "username_canonicalizer": None,
     "client_ip_callable": None,
     "client_str_callable": None,
-    "sensitive_parameters": ("username", "ip_address"),
+    "sensitive_parameters": (),
     "verbose": True,
     "trusted_proxies": Networks(),
     "ipware_meta_precedence_order": ("REMOTE_ADDR",),

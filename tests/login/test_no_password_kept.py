@@ -66,7 +66,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Iterator[bytes]:
 def _in_full(settings: Any, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Have as much told as can be."""
     caplog.set_level(logging.DEBUG)
-    settings.AXES_SENSITIVE_PARAMETERS, settings.AXES_IP_BLACKLIST = [], [REFUSED]
+    settings.AXES_IP_BLACKLIST = [REFUSED]
     settings.AXES_NEVER_LOCKOUT_WHITELIST, settings.AXES_IP_WHITELIST = True, [EXEMPT]
     exemptions._refusals.clear()
     publisher._broker.succeeded()
