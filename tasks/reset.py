@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from celery import shared_task
 
-from axes_async.client.normalize import as_text, canonical_username, row_text
+from axes_async.client.normalize import as_text, canonical_username, row_text, shown_name
 from axes_async.clock import as_datetime
 from axes_async.conf import get_settings
 from axes_async.conf.networks import parse_address
@@ -109,7 +109,7 @@ def check_arguments(
     kind: Literal["either", "both"] = "either" if ip_or_username else "both"
     return Scope(
         kind=kind,
-        username=None if username is None else row_text(username, tell_apart=True),
+        username=None if username is None else shown_name(username),
         ip_address=None if address is None else str(address),
     )
 

@@ -19,9 +19,18 @@ from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException, UnreadablePostError
 
 from axes_async.client.address import address_behind
-from axes_async.client.normalize import ROW_LENGTH, as_text, canonical_address, canonical_username, name_text, row_text
+from axes_async.client.normalize import (
+    REQUEST_BYTES,
+    as_text,
+    canonical_address,
+    canonical_username,
+    name_text,
+    row_text,
+    shown_name,
+)
 from axes_async.conf import get_settings
 from axes_async.conf.networks import parse_address
+from axes_async.counters.events import wire_bytes
 from axes_async.counters.rules import Parameter
 
 SECRET = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
@@ -76,9 +85,7 @@ def client_of(
     """Return the client behind ``request`` that tries ``username``, which need be no text; see ``identify``."""
     username = name_text(username)
     name = canonical_username(username)
-    # The canonical form of what is shown is to be that of the name: rows are found by it.
-    is_cut = username is not None and len(username) > ROW_LENGTH and 0 < len(name or "") <= ROW_LENGTH
-    shown = None if username is None else row_text(name or "" if is_cut else username, tell_apart=True)
+    shown = None if username is None else shown_name(username)
     if seen is not None:
         canonical = {**seen.canonical, "username": name}
         return replace(seen, username=shown, canonical=canonical, given=given, others=())
@@ -86,13 +93,16 @@ def client_of(
     address = _address(request)
     agent = as_text(meta.get("HTTP_USER_AGENT")) or ""
     parsed = parse_address(address)
+    user_agent = row_text(agent, most=REQUEST_BYTES["user_agent"], tell_apart=True)
+    path_info = "" if request is None else row_text(request.path_info, most=REQUEST_BYTES["path_info"])
+    left = sum(REQUEST_BYTES.values()) - REQUEST_BYTES["not_an_address"] - wire_bytes(user_agent + path_info)
     return Client(
         username=shown,
         ip_address=None if parsed is None else str(parsed),
-        user_agent=row_text(agent, tell_apart=True),
-        http_accept=row_text(as_text(meta.get("HTTP_ACCEPT")) or ""),
-        path_info="" if request is None else row_text(request.path_info),
-        not_an_address=row_text(address.strip()) if parsed is None else "",
+        user_agent=user_agent,
+        http_accept=row_text(as_text(meta.get("HTTP_ACCEPT")) or "", most=left),
+        path_info=path_info,
+        not_an_address=row_text(address.strip(), most=REQUEST_BYTES["not_an_address"]) if parsed is None else "",
         canonical={"username": name, "ip_address": canonical_address(address), "user_agent": agent},
         given=given,
     )

@@ -6,6 +6,7 @@ A row's is close to raw, bounded, and free of what no database holds; the canoni
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import accumulate
 from unicodedata import normalize
 
 from django.contrib.auth import get_user_model
@@ -14,10 +15,17 @@ from axes_async.client.alike import IGNORABLE, alike
 from axes_async.conf import get_settings
 from axes_async.conf.networks import group_of
 from axes_async.conf.validators import refuse
+from axes_async.counters.events import wire_bytes
 from axes_async.counters.rules import digest_of
 
 ROW_LENGTH = 255
 """Characters a row keeps of a username, an agent, a path or an accept header."""
+
+NAME_BYTES = 200
+"""Bytes of a username in an event: Django's own have 150 characters at most."""
+
+REQUEST_BYTES = {"user_agent": 200, "path_info": 100, "http_accept": 60, "not_an_address": 48}
+"""Bytes in an event of what else a client sends; the accept header has what agent and path leave, too."""
 
 CANONICAL_LENGTH = 1024
 """Names that are longer without what is invisible in them are compared as they are: normalising a megabyte would be an
@@ -48,18 +56,37 @@ def storable(text: str) -> bool:
     return True
 
 
-def row_text(text: str, *, tell_apart: bool = False) -> str:
+def row_text(text: str, *, most: int | None = None, tell_apart: bool = False) -> str:
     """Return ``text`` as a row keeps it: at most ``ROW_LENGTH`` characters, NUL and lone surrogates escaped.
 
-    With ``tell_apart``, a cut text ends in a digest of the whole, so that long texts with one beginning stay different.
+    :param most: bytes that it may have in an event.
+    :param tell_apart: a cut text ends in a digest of the whole, so that long texts with one beginning stay different.
     """
-    shown = _escaped(text[:ROW_LENGTH])
-    if len(text) <= ROW_LENGTH and len(shown) <= ROW_LENGTH:
+    shown = _escaped(text[: ROW_LENGTH + 1])
+    kept = _beginning(shown, ROW_LENGTH, most)
+    if kept == shown or not tell_apart:
+        return kept
+    end = f"~{digest_of([('text', text)])}"
+    return _beginning(shown, ROW_LENGTH - len(end), most and most - len(end)) + end
+
+
+def shown_name(username: str) -> str:
+    """Return a name as rows show it: as it was typed, or for one that is too long, its canonical form.
+
+    So all variants of one name have one key, however much of it is shown.
+    """
+    shown = _escaped(username)
+    if _beginning(shown, ROW_LENGTH, NAME_BYTES) == shown:
         return shown
-    if not tell_apart:
-        return shown[:ROW_LENGTH]
-    digest = digest_of([("text", text)])
-    return f"{shown[: ROW_LENGTH - len(digest) - 1]}~{digest}"
+    return row_text(canonical_username(username) or username, most=NAME_BYTES, tell_apart=True)
+
+
+def _beginning(text: str, length: int, most: int | None) -> str:
+    text = text[:length]
+    if most is None or wire_bytes(text) <= most:
+        return text
+    sizes = accumulate(map(wire_bytes, text))
+    return text[: sum(size <= most for size in sizes)]
 
 
 def _escaped(text: str) -> str:

@@ -172,6 +172,11 @@ class AttemptEvent:
         return replace(self, changes=tuple(changes), at=at, repeats=repeats)
 
 
+def wire_bytes(text: str) -> int:
+    """Return how many bytes ``text`` takes in an event, without the quotes around it."""
+    return len(_encode(text).encode()) - 2
+
+
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 """As short as JSON can be."""
 
