@@ -149,7 +149,7 @@ class AccessAttemptAdmin(AccessAdmin):
             return None
         end, names = end_of(lockouts), "; ".join(map(name_of, lockouts))
         text = _("until a reset") if end is None else _("until %s") % to_the_second(end, short=True)
-        return badge("locked-out", text, names) if listed else format_html("{}: {}", badge("locked-out", text), names)
+        return badge("locked-out", text, names) if listed else format_html("{} {}", badge("locked-out", text), names)
 
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> tuple[Any, ...]:
         """Tell of each attempt the lockouts that its deletion ends, and those that others' failures keep up."""
@@ -265,7 +265,7 @@ class AccessResetAdmin(ReadOnlyAdmin):
         "attempts",
         "counters",
         "shown_by",
-        "shown_reason",
+        "short_reason",
     )
     list_filter = ("reset_time", "scope")
     readonly_fields: ClassVar = ("shown_time", "shown_username", "shown_by", "shown_reason")
@@ -276,6 +276,7 @@ class AccessResetAdmin(ReadOnlyAdmin):
     shown_time = time_column("reset_time", _("reset time"))
     shown_by = text_column("by", _("by"))
     shown_reason = text_column("reason", _("reason"))
+    short_reason = text_column("reason", _("reason"), at_most=SHORT)
 
 
 if getattr(django_settings, "AXES_ENABLE_ADMIN", True):  # A value of a wrong type is for the system checks to report.

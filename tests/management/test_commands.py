@@ -448,12 +448,17 @@ class Terminal(StringIO):
         return True
 
 
-def test_headings_are_for_a_terminal_alone(fail: Fail, drain: Drain) -> None:
-    fail("alice", A, 1)
+def test_a_person_sees_columns_under_headings(fail: Fail, drain: Drain) -> None:
+    fail("alice", A, 3)
+    fail("somebody.else", B, 1)
     drain()
     shown = Terminal()
     call_command("axes_list_attempts", stdout=shown)
-    assert shown.getvalue() == f"ADDRESS\tUSERNAME\tFAILURES\tLOCKED\n{run('axes_list_attempts')}"
+    assert shown.getvalue() == (
+        "ADDRESS       USERNAME       FAILURES  LOCKED\n"
+        "198.51.100.8  somebody.else  1         -\n"
+        "203.0.113.7   alice          3         until a reset\n"
+    )
 
 
 @pytest.mark.django_db(transaction=True)
