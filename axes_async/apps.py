@@ -20,9 +20,11 @@ class AxesAsyncConfig(AppConfig):
         from axes_async import receivers
         from axes_async.checks import database, project, settings  # noqa: F401  (they register themselves)
         from axes_async.stores import factory
+        from axes_async.unlock import passwords
 
         factory.note_databases()
         receivers.connect()
+        passwords.connect()
         # Settings that take their beat schedule from axes_async.tasks import that package before models can be.
         if tasks := sys.modules.get("axes_async.tasks"):
             tasks.load()

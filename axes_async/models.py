@@ -280,6 +280,16 @@ class DrainCursor(models.Model):
         return f"{self.name}: {self.position}"
 
 
+class Notice(models.Model):
+    """What is not to be done again before a time: a mail to somebody, a request, the use of a link."""
+
+    key = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
+    until = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.until}"
+
+
 def database() -> str:
     """Return the alias of the database that our rows are written to."""
     return router.db_for_write(AttemptCounter)

@@ -14,7 +14,7 @@ from django.db.models.functions import RowNumber
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
-from axes_async.models import AccessFailureLog, AccessLog, AccessReset, database
+from axes_async.models import AccessFailureLog, AccessLog, AccessReset, Notice, database
 from axes_async.tasks.projection.bulk import delete_portions, portions
 from axes_async.tasks.projection.writer_lock import writer_lock
 
@@ -37,6 +37,7 @@ def purge() -> dict[str, int]:
         "resets": delete_older(AccessReset, settings.access_reset_age),
         "failure_logs_over_limit": delete_over_limit(settings.access_failure_log_per_user_limit),
     }
+    delete_portions(Notice.objects.using(database()).filter(until__lte=as_datetime(now_ms())), "until", PORTION)
     if any(gone.values()):
         log.info("Purged %s.", ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in gone.items()))
     return gone

@@ -95,6 +95,9 @@ class AxesSettings:
     cooloff_message: LazyText = None
     permalock_message: LazyText = None
     password_reset_url: LazyText = None
+    unlock_by_mail: Flag = False
+    unlock_link_age: Seconds = 3600.0
+    unlock_on_password_reset: Flag = False
     allowed_cors_origins: Annotated[tuple[str, ...], validators.origins] = ()
 
     enable_admin: Flag = True

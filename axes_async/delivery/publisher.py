@@ -80,9 +80,13 @@ def nudge_for_sync() -> None:
 
 def deliver(event: AttemptEvent) -> None:
     """Have an event written that no outbox holds: by a worker, else in this process, else as an ERROR log line."""
-    wire = event.wire()
-    if (_runs_here() or not publish(WRITE, wire)) and not _run_here(WRITE, wire):
+    if not hand_over(WRITE, event.wire()):
         log.error("Event not written, neither by a worker nor here: %s", event.line())
+
+
+def hand_over(name: str, *args: Any) -> bool:
+    """Have a worker run the task ``name``, or this process if none is told; return whether that went through."""
+    return (not _runs_here() and publish(name, *args)) or _run_here(name, *args)
 
 
 def has_broker() -> bool:

@@ -20,6 +20,8 @@ from axes_async.conf import get_settings
 
 TEMPLATE = "axes_async/locked_out.html"
 
+UNLOCK = "axes_async:unlock"
+
 PASSWORD_RESET = ("password_reset", "account_reset_password", "admin_password_reset")
 """What the page to reset a password is called in the URLs of Django, of allauth and of Django's admin."""
 
@@ -48,6 +50,7 @@ def lockout_page(request: HttpRequest, context: dict[str, Any], status: int) -> 
         **assets(),
         "remaining": None if wait is None else in_words(wait),
         "again_url": request.get_full_path(),
+        "unlock_url": url_of(UNLOCK) if get_settings().unlock_by_mail else "",
         "password_reset_url": _password_reset_url(),
     }
     return HttpResponse(template.render(context, request), status=status)

@@ -84,6 +84,13 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="Notice",
+            fields=[
+                ("key", axes_async.fields.DigestField(max_length=22, primary_key=True, serialize=False)),
+                ("until", models.DateTimeField(db_index=True)),
+            ],
+        ),
+        migrations.CreateModel(
             name="OutboxEvent",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),

@@ -1,0 +1,65 @@
+"""Mails: who owns an account, and what is sent."""
+
+from __future__ import annotations
+
+from smtplib import SMTPException
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import FieldDoesNotExist, MultipleObjectsReturned, ObjectDoesNotExist
+from django.core.mail import EmailMessage, get_connection
+from django.template.loader import render_to_string
+
+from axes_async.client.normalize import storable
+
+FAILURES = (OSError, SMTPException)
+"""What a mail server that is away or in trouble makes Django raise; it may be well again later."""
+
+PATIENCE = 30.0
+"""Seconds to wait for a mail server where ``EMAIL_TIMEOUT`` says nothing: Django would wait for ever."""
+
+
+def owner_of(name: str) -> AbstractBaseUser | None:
+    """Return the active user who logs in as ``name``: by username, or by a mail address that nobody else has.
+
+    ``None`` for one without a mail address.
+    """
+    model, field = get_user_model(), email_field()
+    if not field or not storable(name):
+        return None
+    try:
+        user = model._default_manager.get_by_natural_key(name)
+    except (ObjectDoesNotExist, MultipleObjectsReturned, ValueError):
+        found = list(model._default_manager.filter(**{f"{field}__iexact": name})[:2]) if "@" in name else []
+        if len(found) != 1:
+            return None
+        user = found[0]
+    return user if user.is_active and address_of(user) else None
+
+
+def email_field() -> str:
+    """Return the user model's field of mail addresses; '' for a model without."""
+    model = get_user_model()
+    name = model.get_email_field_name()
+    try:
+        model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return ""
+    return name
+
+
+def address_of(user: AbstractBaseUser) -> str:
+    return str(getattr(user, email_field(), None) or "")
+
+
+def send(template: str, context: dict[str, Any], to: list[str], *, sender: str | None = None) -> None:
+    """Send what ``axes_async/mail/TEMPLATE.txt`` makes of ``context``: its first line is the subject.
+
+    Raises one of ``FAILURES``.
+    """
+    subject, _, body = render_to_string(f"axes_async/mail/{template}.txt", context).strip().partition("\n")
+    connection: Any = get_connection()
+    if getattr(connection, "timeout", PATIENCE) is None:
+        connection.timeout = PATIENCE
+    EmailMessage(subject.strip(), body.strip() + "\n", sender, to, connection=connection).send()

@@ -1,0 +1,69 @@
+"""The mail with the link that unlocks. A worker looks whether there is anything to unlock, and for whom.
+
+So whoever asks for it gets the same answer, as fast, for every name.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from celery import shared_task
+from django.utils.translation import override
+
+from axes_async.client.normalize import canonical_username
+from axes_async.clock import as_datetime, now_ms
+from axes_async.errors import StoreUnavailable
+from axes_async.models import StoreState, database
+from axes_async.notify import mail
+from axes_async.notify.links import make_token
+from axes_async.notify.pace import give_back, take
+from axes_async.tasks.projection.counters import counters_of
+from axes_async.tasks.projection.resets import attempts_in
+from axes_async.tasks.reset import check_arguments, count
+
+PAUSE = timedelta(minutes=15)
+"""How often one account gets such a mail at most."""
+
+LOOKED_AT = 1000
+"""Attempts of the name whose counters are looked at: an attacker may have made a million, and one is enough."""
+
+
+@shared_task(
+    name="axes_async.unlock_mail",
+    bind=True,
+    ignore_result=True,
+    autoretry_for=(*mail.FAILURES, StoreUnavailable),
+    retry_backoff=5,
+    max_retries=5,
+)
+def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
+    """Mail a link to the owner of the account ``name``, if it is locked and has got none for a while.
+
+    :param url: of the page at which unlocking begins; the link leads below it.
+    :param language: of whoever has asked.
+    """
+    owner = mail.owner_of(name)
+    if owner is None or not is_locked(name) or not take("unlock mail", str(owner.pk), every=PAUSE):
+        return
+    # The name that was typed is the owner's too: it is the username, or the very address that the mail goes to.
+    names = {canonical_username(each): each for each in (owner.get_username(), name)}
+    try:
+        with override(language):
+            context = {"url": f"{url}{make_token([*names.values()])}/", "site": urlsplit(url).netloc, "user": owner}
+            mail.send("unlock", context, [mail.address_of(owner)])
+    except mail.FAILURES:
+        give_back("unlock mail", str(owner.pk))
+        raise
+
+
+def is_locked(name: str) -> bool:
+    """Return whether a counter is locked that attempts under ``name`` count in; first writes what outboxes hold."""
+    if canonical_username(name) is None or not count(username=name):
+        return False
+    using = database()
+    state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
+    attempts = list(attempts_in(check_arguments(username=name), using)[:LOOKED_AT])
+    counters = counters_of(attempts, using, void=state.void_generation)
+    return bool(counters.locked(as_datetime(now_ms())).exists())
