@@ -15,6 +15,7 @@ from django.urls import NoReverseMatch, reverse
 
 from axes_async.checks import Warnings, check, warning
 from axes_async.conf import AxesSettings
+from axes_async.login.page import UNLOCK, url_of
 from axes_async.login.rules import cooloffs
 
 KNOWN = tuple(f"AXES_{field.name.upper()}" for field in fields(AxesSettings))
@@ -143,3 +144,6 @@ def check_response(settings: AxesSettings) -> Warnings:
         except NoReverseMatch:
             told = f"{name} is {str(url)!r}, which is neither a URL nor the name of one."
             yield warning(16, told, "Name one that is in the URLs.")
+    if settings.unlock_by_mail and not url_of(UNLOCK):
+        told = "AXES_UNLOCK_BY_MAIL is on, and the URLs have no page for it."
+        yield warning(30, told, 'Add path("axes/", include("axes_async.unlock.urls")).')

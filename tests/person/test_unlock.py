@@ -19,6 +19,8 @@ from django.db import OperationalError
 from django.test import Client, override_settings
 from django.urls import include, path
 
+from axes_async.checks.settings import check_response
+from axes_async.conf import get_settings
 from axes_async.models import AccessReset, Notice
 from axes_async.notify.links import make_token
 from axes_async.tasks.purge import purge
@@ -295,6 +297,12 @@ def test_what_is_over_is_forgotten(client: Client, owner: User, clock: time_mach
     clock.shift(1800)
     purge()
     assert not Notice.objects.exists()
+
+
+@pytest.mark.parametrize("urls", [__name__, "tests.urls"])
+def test_a_site_that_has_forgotten_the_urls_is_told(settings: Any, urls: str) -> None:
+    settings.ROOT_URLCONF = urls
+    assert [found.id for found in check_response(get_settings())] == ([] if urls == __name__ else ["axes_async.W030"])
 
 
 def test_a_worker_that_has_no_mail_server_tries_again() -> None:
