@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import cast
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
@@ -53,17 +55,50 @@ class AxesMiddleware:
         finally:
             current.reset(token)
             release(state.attempts)
+        _release_at_close(response, state)
         return response if _stands(request, response, state) else lockout_response(request, state, response)
 
     async def _serve_async(self, request: HttpRequest) -> Response:
         state = state_of(request)
         token = current.set(state)
         try:
-            response = await cast("Awaitable[Response]", self.get_response(request))
+            response = await _unhurried(cast("Coroutine[Any, Any, Response]", self.get_response(request)), state)
         finally:
             current.reset(token)
             await arelease(state.attempts)
+        _release_at_close(response, state)
         return response if _stands(request, response, state) else await alockout_response(request, state, response)
+
+
+async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -> Response:
+    """Await the view, and if the client hangs up while its password is being looked at, let the view end first.
+
+    A check goes on in its thread when nobody waits for it any more, and only the view knows how to tell of its result.
+    It has the time of a lease for that: the reservations end with it.
+    """
+    context = copy_context()
+    task = asyncio.create_task(serving, context=context)
+    try:
+        response = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            if any(attempt.open for attempt in state.attempts):
+                await asyncio.wait({task}, timeout=get_settings().reserve_lease)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        raise
+    # As if there were no task between a middleware and the view: what the view has set, the middleware may read.
+    for variable, value in context.items():
+        if variable.get(None) is not value:
+            variable.set(value)
+    return response
+
+
+def _release_at_close(response: Response, state: AxesState) -> None:
+    """Have what is reserved while the response is streamed released when that ends, however it ends."""
+    if response.streaming:
+        response._resource_closers.append(lambda: release(state.attempts))  # type: ignore[attr-defined]
 
 
 def _stands(request: HttpRequest, response: Response, state: AxesState) -> bool:

@@ -5,6 +5,7 @@ What a rule is, and which counters it makes, is in ``counters.rules``; what the 
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from functools import cache, lru_cache
 
@@ -16,16 +17,29 @@ from axes_async.conf.lockout_rules import RETURNED, Credentials, Limit, RuleSett
 from axes_async.conf.validators import CoolOff, seconds_of
 from axes_async.counters.rules import Counter, LockoutTier, Rule, counters_for
 
+log = logging.getLogger(__name__)
+
 
 def counters_of(
     settings: AxesSettings, request: HttpRequest | None, credentials: Credentials, client: Client
 ) -> tuple[Counter, ...]:
     """Return the counters that an attempt of ``client`` belongs to, by each of its names; see ``rules_for``."""
     rules = rules_for(settings, request, credentials)
+    if request is None and any("ip_address" in rule.parameters for rule in rules):
+        tell_of_no_request()
     counters = counters_for(rules, client.canonical)
     for other in client.others:
         counters += tuple(counter for counter in counters_for(rules, other.canonical) if counter not in counters)
     return counters
+
+
+@cache
+def tell_of_no_request() -> None:
+    """Log, once in a process, that attempts are made that rules with an address do not count."""
+    log.warning(
+        "A password is tried outside of any request, so without an address: rules with 'ip_address' do not count it. "
+        "Pass the request, or add a rule for the username."
+    )
 
 
 def rules_for(settings: AxesSettings, request: HttpRequest | None, credentials: Credentials) -> tuple[Rule, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, AsyncRequestFactory
 from django.urls import path
+from django.utils.decorators import async_only_middleware
 
 from axes_async import guard
 from axes_async.counters.rules import Rule, counters_for
@@ -37,33 +39,59 @@ PATIENCE = 5
 """Seconds until what does not happen is not going to."""
 INSIDE: list[asyncio.Event] = []
 """The event that is set when a password check has begun."""
+OVER: list[asyncio.Event] = []
+"""The event that ends it."""
 
 
 async def _check() -> HttpResponse:
     INSIDE[0].set()
-    await asyncio.Event().wait()
+    await OVER[0].wait()
     return HttpResponse(status=204)
 
 
 @axes_dispatch
 async def dispatched(request: HttpRequest) -> HttpResponse:
-    """Check for ever."""
+    """Check until the test ends it."""
     return await _check()
 
 
 async def in_block(request: HttpRequest) -> HttpResponse:
-    """Check for ever, in a block of its own."""
+    """Check, in a block of its own."""
     async with guard.attempt(request, {"username": request.POST["username"]}):
         return await _check()
 
 
 async def in_bare_block(request: HttpRequest) -> HttpResponse:
-    """Check for ever, in a block that is not given the request."""
+    """Check, in a block that is not given the request."""
     async with guard.attempt(None, {"username": request.POST["username"]}):
         return await _check()
 
 
+NOTED: list[str] = []
+context: ContextVar[str] = ContextVar("context", default="nothing")
+
+
+async def in_context(request: HttpRequest) -> HttpResponse:
+    """Set something in the context."""
+    context.set("set by the view")
+    return HttpResponse()
+
+
+@async_only_middleware
+def note_context(get_response: Callable[[HttpRequest], Awaitable[HttpResponse]]) -> Any:
+    """Note what the view has set."""
+
+    async def middleware(request: HttpRequest) -> HttpResponse:
+        NOTED.clear()
+        response = await get_response(request)
+        NOTED.append(context.get())
+        return response
+
+    return middleware
+
+
 urlpatterns = [
+    path("in-context/", in_context),
     path("async-sign-in/", async_sign_in),
     path("dispatched/", dispatched),
     path("in-block/", in_block),
@@ -109,7 +137,7 @@ Way = Callable[[AsyncClient], Awaitable[Any]]
 def _site(settings: Any) -> None:
     settings.ROOT_URLCONF = __name__
     settings.AXES_LOCKOUT_PARAMETERS = ["ip_address", "username"]
-    INSIDE[:] = [asyncio.Event()]
+    INSIDE[:], OVER[:] = [asyncio.Event()], [asyncio.Event()]
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:
@@ -175,9 +203,9 @@ async def test_a_client_that_leaves_while_its_reservation_is_made_leaves_none_be
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("way", BARE)
 @in_a_loop
-async def test_a_client_that_leaves_while_its_password_is_checked_releases_its_reservation(
+async def test_where_no_middleware_is_a_check_that_is_cancelled_releases_its_reservation(
     async_client: AsyncClient, valkey: redis.Redis, way: Way
 ) -> None:
     task = asyncio.ensure_future(way(async_client))
@@ -186,6 +214,56 @@ async def test_a_client_that_leaves_while_its_password_is_checked_releases_its_r
     assert reservations_held(valkey) > 0
     await cancelled(task)
     assert reservations_held(valkey) == 0
+
+
+@pytest.mark.parametrize("url", VIEWS)
+@in_a_loop
+async def test_a_client_that_leaves_while_its_password_is_checked_holds_its_reservation_until_that_has_ended(
+    async_client: AsyncClient, valkey: redis.Redis, url: str
+) -> None:
+    task = asyncio.ensure_future(through(url)(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await INSIDE[0].wait()
+    task.cancel()
+    await asyncio.wait({task}, timeout=0)
+    assert not task.done()
+    assert reservations_held(valkey) > 0
+    OVER[0].set()
+    await cancelled(task)
+    assert reservations_held(valkey) == 0
+
+
+@in_a_loop
+async def test_a_check_that_does_not_end_is_given_up_with_its_lease(
+    async_client: AsyncClient, valkey: redis.Redis, settings: Any
+) -> None:
+    settings.AXES_RESERVE_LEASE = 1.0
+    task = asyncio.ensure_future(through("/in-block/")(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await INSIDE[0].wait()
+    await cancelled(task)
+    assert reservations_held(valkey) == 0
+
+
+@in_a_loop
+async def test_a_server_that_shuts_down_waits_for_no_check(async_client: AsyncClient, valkey: redis.Redis) -> None:
+    task = asyncio.ensure_future(through("/in-block/")(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await INSIDE[0].wait()
+    task.cancel()
+    await asyncio.wait({task}, timeout=0)
+    await cancelled(task)
+    assert reservations_held(valkey) == 0
+
+
+@in_a_loop
+async def test_what_an_async_view_has_set_in_its_context_is_there_for_a_middleware_around_it(
+    async_client: AsyncClient, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.note_context", *settings.MIDDLEWARE]
+    OVER[0].set()
+    await async_client.post("/in-context/", {"username": "alice"})
+    assert NOTED == ["set by the view"]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -210,6 +288,7 @@ async def test_a_connection_that_is_closed_releases_its_reservation(valkey: redi
         await INSIDE[0].wait()
     assert reservations_held(valkey) > 0
     await connection.send_input({"type": "http.disconnect"})
+    OVER[0].set()
     await connection.wait(timeout=PATIENCE)
     assert reservations_held(valkey) == 0
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from django.contrib.auth import authenticate
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
@@ -144,3 +145,21 @@ def test_a_reset_keeps_the_reservations_of_passwords_that_are_being_looked_at(
         assert reservations_held(valkey) == 1
         assert [failure("alice", HOME) for _ in range(3)] == [True, True, False], "the block may yet be the third"
     assert reservations_held(valkey) == 0
+
+
+def test_without_an_address_the_log_says_once_that_rules_do_not_count(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> int:
+        return caplog.text.count("outside of any request")
+
+    settings.AXES_LOCKOUT_PARAMETERS = ["username"]
+    authenticate(username="alice", password="wrong")
+    assert told() == 0
+    settings.AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
+    for _ in range(3):
+        failure("alice", HOME)
+    assert told() == 0
+    for _ in range(3):
+        authenticate(username="alice", password="wrong")
+    assert told() == 1

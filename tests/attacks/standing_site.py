@@ -1,0 +1,125 @@
+"""The views of the site that is attacked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth import aauthenticate, alogin, authenticate, login
+from django.contrib.auth.backends import BaseBackend
+from django.contrib.auth.hashers import MD5PasswordHasher, check_password
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import path
+
+from axes_async import guard
+from tests.attacks.standing_process import is_over, stand_still
+
+
+class StandingHasher(MD5PasswordHasher):
+    """Stands still over a password until the test lets it go on."""
+
+    def verify(self, password: str, encoded: str) -> bool:
+        """Wait, and verify."""
+        stand_still()
+        return super().verify(password, encoded)
+
+
+class SyncBackend(BaseBackend):
+    """Has no async method of its own: Django's runs the sync one in a thread."""
+
+    def authenticate(self, request: HttpRequest | None, **credentials: Any) -> User | None:
+        """Check the password."""
+        user = User.objects.get(username=credentials["username"])
+        return user if check_password(credentials["password"], user.password) else None
+
+
+class AsyncBackend(BaseBackend):
+    """Has its passwords looked at in threads that any request may use, as Django itself does from version 6 on."""
+
+    async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> User | None:
+        """Check the password."""
+        user = await User.objects.aget(username=credentials["username"])
+        check = sync_to_async(check_password, thread_sensitive=False)
+        return user if await check(credentials["password"], user.password) else None
+
+    def authenticate(self, request: HttpRequest | None, username: str, password: str) -> None:
+        """Tell Django by the names what this backend takes."""
+
+
+def credentials_in(request: HttpRequest) -> dict[str, Any]:
+    return {name: request.POST.get(name) for name in ("username", "password")}
+
+
+def sync_view(request: HttpRequest) -> HttpResponse:
+    user = authenticate(request, **credentials_in(request))
+    if user is not None:
+        login(request, user)
+    return HttpResponse(status=401 if user is None else 204)
+
+
+async def async_view(request: HttpRequest) -> HttpResponse:
+    user = await aauthenticate(request, **credentials_in(request))
+    if user is not None:
+        await alogin(request, user)
+    return HttpResponse(status=401 if user is None else 204)
+
+
+async def own_check(request: HttpRequest) -> HttpResponse:
+    """Check the password without Django's ``authenticate``."""
+    given = credentials_in(request)
+    async with guard.attempt(request, given) as attempt:
+        user = await User.objects.aget(username=given["username"])
+        if await sync_to_async(check_password)(given["password"], user.password):
+            await attempt.alogged_in(given["username"])
+            return HttpResponse(status=204)
+        await attempt.afailed()
+    return HttpResponse(status=401)
+
+
+def bare_view(request: HttpRequest) -> HttpResponse:
+    """Check a password without passing the request on."""
+    return HttpResponse(status=401 if authenticate(**credentials_in(request)) is None else 204)
+
+
+async def async_bare_view(request: HttpRequest) -> HttpResponse:
+    """Do as ``bare_view``."""
+    return HttpResponse(status=401 if await aauthenticate(**credentials_in(request)) is None else 204)
+
+
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Check a password in the stream, and go on until the test ends it or the client is gone."""
+
+    def parts() -> Iterator[str]:
+        authenticate(request, **credentials_in(request))
+        while not is_over():
+            yield "checked. "
+            time.sleep(0.01)
+
+    return StreamingHttpResponse(parts())
+
+
+async def async_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Do as ``stream``."""
+
+    async def parts() -> AsyncIterator[str]:
+        await aauthenticate(request, **credentials_in(request))
+        while not is_over():
+            yield "checked. "
+            await asyncio.sleep(0.01)
+
+    return StreamingHttpResponse(parts())
+
+
+urlpatterns = [
+    path("bare/", bare_view),
+    path("async-bare/", async_bare_view),
+    path("stream/", stream),
+    path("async-stream/", async_stream),
+    path("sync/", sync_view),
+    path("async/", async_view),
+    path("own/", own_check),
+]
