@@ -21,7 +21,23 @@ from axes_async.clock import as_ms, now_ms
 from axes_async.counters.events import new_id, parameter_bits
 from axes_async.counters.rules import DIGEST_LENGTH
 from axes_async.fields import ComputedDigestField, DigestField
+from axes_async.rollups import AttemptRollup, Dashboard, TopValues
 from axes_async.text import printable
+
+__all__ = [
+    "AccessAttempt",
+    "AccessFailureLog",
+    "AccessLog",
+    "AccessReset",
+    "AttemptCounter",
+    "AttemptRollup",
+    "Dashboard",
+    "DrainCursor",
+    "OutboxEvent",
+    "StoreState",
+    "TopValues",
+    "database",
+]
 
 
 def new_event_id() -> UUID:

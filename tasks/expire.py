@@ -17,6 +17,7 @@ from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
 from axes_async.tasks.projection.bulk import delete_portions
 from axes_async.tasks.projection.resets import delete_void
+from axes_async.tasks.projection.rollups import drop_old_rollups
 from axes_async.tasks.projection.writer_lock import OUTBOX
 from axes_async.tasks.reset import mend
 
@@ -42,6 +43,7 @@ def expire() -> dict[str, int]:
     outbox = DrainCursor.objects.using(using).filter(name=OUTBOX)
     outbox.update(expired_at=as_datetime(now))
     delete_void(using)
+    drop_old_rollups(as_datetime(now), using)
 
     def choose(ended: list[AttemptCounter]) -> list[AttemptCounter]:
         return [row for row in ended if not reservations_of(row, now)]

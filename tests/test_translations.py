@@ -20,7 +20,7 @@ Post = Callable[..., Any]
 PACKAGE = Path(__file__).resolve().parent.parent / "axes_async"
 LANGUAGES = ["ar", "de", "es", "fa", "fr", "id", "it", "ja", "nl", "pl", "pt_BR", "ru", "tr", "zh_Hans"]
 LATER = "Too many failed login attempts. Please try again later."
-SAME = {"Axes", "HTTP accept", "user agent", "No"}
+SAME = {"Axes", "Dashboard", "HTTP accept", "No", "agent", "dashboard", "user agent"}
 """What some languages say in the same words."""
 
 
@@ -52,7 +52,10 @@ def messages() -> set[str]:
                 assert isinstance(text, ast.Constant), f"{path.name} marks what is no text: {ast.dump(text)}"
                 found.add(text.value)
     for path in (PACKAGE / "templates").rglob("*.*"):
-        found |= set(re.findall(r'{% translate "([^"]+)"', path.read_text(encoding="utf-8")))
+        template = path.read_text(encoding="utf-8")
+        found |= set(re.findall(r'{% translate "([^"]+)"', template))
+        for text in re.findall(r"{% blocktranslate [^%]*%}(.*?){% endblocktranslate %}", template):
+            found.add(re.sub(r"{{ (\w+) }}", r"%(\1)s", text))
     return found
 
 

@@ -31,9 +31,10 @@ from axes_async.admin.columns import (
     time_column,
     to_the_second,
 )
+from axes_async.dashboard.page import DashboardAdmin
 from axes_async.errors import AxesError
 from axes_async.lockouts import end_of, is_locked, lockouts_of, name_of
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, Dashboard
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -284,3 +285,4 @@ if getattr(django_settings, "AXES_ENABLE_ADMIN", True):  # A value of a wrong ty
     admin.site.register(AccessLog, AccessLogAdmin)
     admin.site.register(AccessFailureLog, AccessFailureLogAdmin)
     admin.site.register(AccessReset, AccessResetAdmin)
+    admin.site.register(Dashboard, DashboardAdmin)

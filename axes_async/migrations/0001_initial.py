@@ -74,6 +74,35 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="AttemptRollup",
+            fields=[
+                ("minute", models.DateTimeField(primary_key=True, serialize=False)),
+                ("failed", models.PositiveIntegerField(default=0, help_text="Wrong passwords.")),
+                ("turned_away", models.PositiveIntegerField(default=0, help_text="Attempts that met a lockout.")),
+                ("logged_in", models.PositiveIntegerField(default=0)),
+                (
+                    "after_failures",
+                    models.PositiveIntegerField(default=0, help_text="Logins of names whose failures still counted."),
+                ),
+                (
+                    "lockouts",
+                    models.TextField(
+                        default="{}", help_text="How many counters were locked, by their parameters; JSON."
+                    ),
+                ),
+                (
+                    "names",
+                    models.BinaryField(
+                        default=b"", help_text="A sketch of the distinct names of those that did not log in."
+                    ),
+                ),
+                ("addresses", models.BinaryField(default=b"", help_text="The same of their addresses.")),
+            ],
+            options={
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
             name="DrainCursor",
             fields=[
                 ("name", models.CharField(max_length=32, primary_key=True, serialize=False)),
@@ -106,10 +135,7 @@ class Migration(migrations.Migration):
                 ("mode", models.CharField(default="store", max_length=8)),
                 (
                     "void_generation",
-                    models.BigIntegerField(
-                        default=-1,
-                        help_text="Counters and events up to it count nothing.",
-                    ),
+                    models.BigIntegerField(default=-1, help_text="Counters and events up to it count nothing."),
                 ),
                 ("voided_at", models.DateTimeField(help_text="When everything was reset last.", null=True)),
                 (
@@ -224,8 +250,7 @@ class Migration(migrations.Migration):
                 (
                     "ends",
                     models.TextField(
-                        default="",
-                        help_text="When each failure expires (epoch ms), under a rolling window.",
+                        default="", help_text="When each failure expires (epoch ms), under a rolling window."
                     ),
                 ),
                 (
@@ -236,10 +261,7 @@ class Migration(migrations.Migration):
                 ("forgiven_at", models.DateTimeField(help_text="When a reset took failures back last.", null=True)),
                 (
                     "reservations",
-                    models.TextField(
-                        default="",
-                        help_text="Made while the database decided: token=end of the lease.",
-                    ),
+                    models.TextField(default="", help_text="Made while the database decided: token=end of the lease."),
                 ),
                 (
                     "generation",
@@ -276,6 +298,33 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(condition=models.Q(("failures", 0)), fields=["failures"], name="axes_async_empty"),
                 ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Dashboard",
+            fields=[],
+            options={
+                "verbose_name": "dashboard",
+                "verbose_name_plural": "dashboard",
+                "proxy": True,
+                "default_permissions": ("view",),
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("axes_async.attemptrollup",),
+        ),
+        migrations.CreateModel(
+            name="TopValues",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("hour", models.DateTimeField()),
+                ("kind", models.CharField(max_length=16)),
+                ("counts", models.TextField(default="{}", help_text="How often each, at least; JSON.")),
+                ("missed", models.PositiveIntegerField(default=0, help_text="How much any count may be too low by.")),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [models.UniqueConstraint(fields=("hour", "kind"), name="axes_async_top_of_an_hour")],
             },
         ),
     ]

@@ -21,6 +21,7 @@ from axes_async.tasks.projection.bulk import ATTEMPT_KEY, PORTION, WHO, Columns,
 from axes_async.tasks.projection.counters import Entry, Group, Told, counters_of, group_of, keys_under
 from axes_async.tasks.projection.logs import LogWriter
 from axes_async.tasks.projection.resets import void_attempts_until
+from axes_async.tasks.projection.rollups import roll_up
 
 COUNTED = ("attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
 
@@ -42,7 +43,9 @@ class Projector:
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Write what ``entries`` tell, and no event twice."""
-        for part in _parts(self._unapplied(list(entries))):
+        found = self._unapplied(list(entries))
+        roll_up(found, self.using)
+        for part in _parts(found):
             self._write(part)
 
     def _unapplied(self, entries: list[Entry]) -> list[Entry]:

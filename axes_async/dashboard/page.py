@@ -1,0 +1,128 @@
+"""The page of the dashboard, in the admin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import formats, timezone
+from django.utils.translation import gettext_lazy as _
+
+from axes_async.dashboard.charts import stacked
+from axes_async.dashboard.figures import MOST_LOCKED, SPANS, Bucket, history, locked_now, now_figures, top_values
+from axes_async.management.status import status
+from axes_async.text import printable
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin  # Generic only in its type stubs.
+
+SPAN_NAMES = {"1h": _("1 hour"), "24h": _("24 hours"), "7d": _("7 days")}
+
+OUTCOMES = (_("failed"), _("turned away"), _("logged in"))
+
+TOP_NAMES = {
+    "name": _("Names"),
+    "address": _("Addresses"),
+    "network": _("Networks"),
+    "agent": _("User agents"),
+}
+
+PARAMETER_NAMES = {
+    "username": _("name"),
+    "ip_address": _("address"),
+    "user_agent": _("agent"),
+}
+
+
+class DashboardAdmin(ModelAdmin):
+    """Stands where the list of a model would be; its permission is ``axes_async.view_dashboard``."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Show everything; ``?span=`` is one of ``SPANS``, and anything else is the first of them."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        chosen = request.GET.get("span")
+        chosen = chosen if chosen in SPANS else "1h"
+        span, now = SPANS[chosen], timezone.now()
+        buckets = history(span, now)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Dashboard"),
+            "opts": self.opts,
+            "now": now,
+            "spans": [(name, text, name == chosen) for name, text in SPAN_NAMES.items()],
+            "figures": now_figures(now),
+            "locked": {name: _bounded(number) for name, number in locked_now(now).items()},
+            "status": (seen := status()),
+            "problems": list(seen.problems(now)),
+            "outcomes": _outcomes(buckets, chosen),
+            "lockouts": _lockouts(buckets, chosen),
+            "tops": [
+                (TOP_NAMES[kind], [(printable(value), count) for value, count in values])
+                for kind, values in top_values(span, now).items()
+            ],
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "axes_async/dashboard.html", context)
+
+
+def _outcomes(buckets: list[Bucket], span: str) -> dict[str, Any]:
+    values = [(bucket.failed, bucket.turned_away, bucket.logged_in) for bucket in buckets]
+    return _chart(_("Attempts"), [*OUTCOMES], values, buckets, span)
+
+
+def _lockouts(buckets: list[Bucket], span: str) -> dict[str, Any]:
+    rules = sorted(sum((bucket.lockouts for bucket in buckets), Counter()))
+    values = [tuple(bucket.lockouts[rule] for rule in rules) for bucket in buckets]
+    return _chart(_("Lockouts by rule"), [_rule(rule) for rule in rules], values, buckets, span)
+
+
+def _chart(
+    title: Any, names: list[Any], values: Sequence[tuple[int, ...]], buckets: list[Bucket], span: str
+) -> dict[str, Any]:
+    """Return a chart, and the same figures as a table without the rows that hold nothing."""
+    times = [_time(bucket.start, span) for bucket in buckets]
+    told = [
+        f"{time}: " + ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
+        for time, numbers in zip(times, values, strict=True)
+    ]
+    rows = [(time, numbers) for time, numbers in zip(times, values, strict=True) if any(numbers)]
+    sums = [sum(numbers) for numbers in zip(*values, strict=True)] if names else []
+    return {
+        "title": title,
+        "legend": list(enumerate(zip(names, sums, strict=True))),
+        "chart": stacked(values, told, times),
+        "names": names,
+        "rows": rows[::-1],
+    }
+
+
+def _rule(parameters: str) -> str:
+    return " + ".join(str(PARAMETER_NAMES.get(name, name)) for name in parameters.split("+"))
+
+
+def _time(start: datetime, span: str) -> str:
+    local = timezone.localtime(start) if timezone.is_aware(start) else start
+    time = formats.time_format(local, "H:i")
+    return f"{formats.date_format(local, 'D')} {time}" if span == "7d" else time
+
+
+def _bounded(number: int) -> str:
+    return f"{number:,}" if number <= MOST_LOCKED else str(_("over %(number)s") % {"number": f"{MOST_LOCKED:,}"})

@@ -1,0 +1,141 @@
+"""The rollups of a batch of events: a few rows, read and written once for the whole batch."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from ipaddress import ip_network
+from typing import Any
+
+from django.db import connections
+
+from axes_async.clock import as_datetime
+from axes_async.counters.events import AttemptEvent, Kind
+from axes_async.models import AccessAttempt
+from axes_async.rollups import AttemptRollup, TopValues
+from axes_async.tasks.projection.counters import Entry
+from axes_async.tasks.projection.sketches import add_distinct, keep_heaviest
+
+MINUTE, HOUR = 60_000, 3_600_000
+"""In milliseconds."""
+
+KEPT_FOR = timedelta(days=15)
+"""How long rollups are kept: two weeks can be compared."""
+
+KINDS = ("name", "address", "network", "agent")
+
+
+def roll_up(entries: Sequence[Entry], using: str) -> None:
+    """Add ``entries`` to the rollups. Call it under the writer lock: nobody else writes these rows."""
+    minutes: dict[datetime, list[Entry]] = {}
+    for number, some in _grouped(entries, MINUTE).items():
+        minutes[as_datetime(number * MINUTE)] = some
+    rows = AttemptRollup.objects.using(using).in_bulk(minutes)
+    late = _after_failures(entries, using)
+    for minute, some in minutes.items():
+        row = rows.setdefault(minute, AttemptRollup(minute=minute))
+        _add(row, some)
+        row.after_failures += sum(entry.event.id in late for entry in some)
+    _save(AttemptRollup, list(rows.values()), ("minute",), using)
+    tops: dict[tuple[datetime, str], TopValues] = {}
+    hours = {as_datetime(number * HOUR): some for number, some in _grouped(_refused(entries), HOUR).items()}
+    for top in TopValues.objects.using(using).filter(hour__in=hours):
+        tops[top.hour, top.kind] = top
+    for hour, some in hours.items():
+        for kind, counts in _values(some).items():
+            top = tops.setdefault((hour, kind), TopValues(hour=hour, kind=kind))
+            counts.update(json.loads(top.counts))
+            top.missed += keep_heaviest(counts)
+            top.counts = json.dumps(counts)
+    _save(TopValues, list(tops.values()), ("hour", "kind"), using)
+
+
+def drop_old_rollups(now: datetime, using: str) -> None:
+    """Delete the rollups that nobody looks at any more."""
+    AttemptRollup.objects.using(using).filter(minute__lt=now - KEPT_FOR).delete()
+    TopValues.objects.using(using).filter(hour__lt=now - KEPT_FOR).delete()
+
+
+def turned_away(event: AttemptEvent) -> int:
+    """Return how many attempts a row of one that a lockout turned away stands for: those since the row before it."""
+    return event.repeats // 2 if event.repeats > 10 else 1
+
+
+def _grouped(entries: Sequence[Entry], length: int) -> dict[int, list[Entry]]:
+    found: dict[int, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.event.time // length, []).append(entry)
+    return found
+
+
+def _after_failures(entries: Sequence[Entry], using: str) -> set[str]:
+    """Return the ids of the logins of names that have failures which count; their rows are written after this."""
+    logins = {entry.event.id: entry.keys["username"] for entry in entries if entry.event.kind is Kind.LOGGED_IN}
+    if not logins:
+        return set()
+    known = AccessAttempt.objects.using(using).filter(username_key__in=set(logins.values()))
+    failed, found = set(known.values_list("username_key", flat=True)), set()
+    for entry in entries:
+        if entry.event.kind is Kind.FAILED:
+            failed.add(entry.keys["username"])
+        elif entry.event.id in logins and logins[entry.event.id] in failed:
+            found.add(entry.event.id)
+    return found
+
+
+def _refused(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.event.kind in (Kind.FAILED, Kind.BLOCKED)]
+
+
+def _add(row: AttemptRollup, entries: Sequence[Entry]) -> None:
+    lockouts = Counter(json.loads(row.lockouts))
+    for entry in entries:
+        event = entry.event
+        if event.kind is Kind.FAILED:
+            row.failed += 1
+            for change in event.changes:
+                if change.counted and change.locked:
+                    lockouts["+".join(change.parameters)] += 1
+        elif event.kind is Kind.BLOCKED:
+            row.turned_away += turned_away(event)
+        elif event.kind is Kind.LOGGED_IN:
+            row.logged_in += 1
+    row.lockouts = json.dumps(lockouts)
+    refused = _refused(entries)
+    row.names = add_distinct(bytes(row.names), {key for e in refused if (key := e.keys["username"])})
+    row.addresses = add_distinct(bytes(row.addresses), {key for e in refused if (key := e.keys["ip_address"])})
+
+
+def _values(entries: Sequence[Entry]) -> dict[str, Counter[str]]:
+    """Return how often each name, address, network and agent comes."""
+    found: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    for entry in entries:
+        event = entry.event
+        times = 1 if event.kind is Kind.FAILED else turned_away(event)
+        if event.username is not None:
+            found["name"][event.username] += times
+        if event.ip_address is not None:
+            found["address"][event.ip_address] += times
+            found["network"][network_of(event.ip_address)] += times
+        if event.user_agent:
+            found["agent"][event.user_agent] += times
+    return found
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """Return the network that an address is likely routed in: a /24, or of IPv6 a /48."""
+    if "." in address and ":" not in address:
+        return f"{address.rpartition('.')[0]}.0/24"
+    return str(ip_network(f"{address}/48", strict=False))
+
+
+def _save(model: type[AttemptRollup | TopValues], rows: list[Any], key: tuple[str, ...], using: str) -> None:
+    targets = connections[using].features.supports_update_conflicts_with_target
+    fields = [f.name for f in model._meta.concrete_fields if f.name not in {"id", *key}]
+    model._default_manager.using(using).bulk_create(
+        rows, update_conflicts=True, unique_fields=key if targets else None, update_fields=fields
+    )
