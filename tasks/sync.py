@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from celery import shared_task
 from django.db import transaction
@@ -23,16 +24,19 @@ from axes_async.stores.database.mode import database_now, exclusive_state, share
 from axes_async.stores.database.rows import saved_of
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import BATCH, drain_batch, drain_to_end, write_next
+from axes_async.tasks.projection.bulk import portions
 from axes_async.tasks.projection.counters import counting
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)
 
-PORTION = 500
-"""Counters that are loaded in one step, while the store is out of use."""
+T = TypeVar("T")
 
-PUSHED = 200
-"""Counters that are pushed in one step: a few milliseconds, in which the store serves nobody else."""
+PORTION = 500
+"""Rows that are read, and locked if they are dirty, at once."""
+
+SENT = 200
+"""Counters that are written in one step: two milliseconds or so, in which the server serves nobody else."""
 
 LEASE = 2000
 """Milliseconds for which another sync keeps away; each step renews it that finds half of it gone."""
@@ -44,16 +48,8 @@ CONFLICTS = 10
 """How often events may come between rows and store, until the rest is left to the next sync."""
 
 SAVED = (
-    "digest",
-    "failures",
-    "since",
-    "limit",
-    "expires_at",
-    "locked_until",
-    "ends",
-    "blocked",
-    "reservations",
-    "generation",
+    *("digest", "failures", "since", "limit", "expires_at", "locked_until", "ends"),
+    *("blocked", "reservations", "generation"),
 )
 """The columns of a counter that a store takes over."""
 
@@ -166,10 +162,10 @@ class _Sync:
             state = exclusive_state(self.using)
             if state.mode != StoreState.STORE or state.generation != generation:
                 raise _Overtaken("the store does not decide any more, or in another generation.")
-            rows = list(_dirty(self.using).select_for_update()[:PUSHED])
+            rows = list(_dirty(self.using).select_for_update()[:SENT])
             # Last, so that as little as possible can come between.
             if write_next(cursor, self.store):
-                rows = list(_dirty(self.using)[:PUSHED])
+                rows = list(_dirty(self.using)[:SENT])
             saved = _saved(rows, state.void_generation, self.using)
             reply = self.store.push(generation, Position.parse(cursor.position), saved)
             if reply == "ok":
@@ -182,15 +178,15 @@ class _Sync:
 
     def _complete_anew(self) -> bool:
         self._begin()
-        key = self.store.invalidate(self.generation)
+        key = self._patiently(partial(self.store.invalidate, self.generation))
         if key.generation != self.generation:
             raise _Overtaken(f"the store is in generation {key.generation} already.")
-        while drain_batch(self.store) >= BATCH:  # Nothing is appended while the store is out of use.
-            self._renew()
+        while self._patiently(partial(drain_batch, self.store)) >= BATCH:  # Nothing is appended meanwhile.
+            pass
         if key.status == "lost":
             self._load_live()
-        while not (self._load_dirty() and self._load_dirty(last=True)):
-            self._renew()
+        while not (self._patiently(self._load_dirty) and self._patiently(partial(self._load_dirty, last=True))):
+            pass
         log.info("The store is complete again, in generation %d; it was %s.", self.generation, key.status)
         return not _dirty(self.using).exists()
 
@@ -217,11 +213,11 @@ class _Sync:
         live, last = counting(self.using, void=void).order_by("digest").values_list(*SAVED, named=True), ""
         while True:
             rows = list(live.filter(digest__gt=last)[:PORTION])
-            self._load([saved for saved in _saved(rows, void, self.using) if saved.state.failures], patience=LEASE)
+            saved = [saved for saved in _saved(rows, void, self.using) if saved.state.failures]
+            self._patiently(partial(self._load, saved))
             if len(rows) < PORTION:
                 return
             last = rows[-1].digest
-            self._renew()
 
     def _load_dirty(self, *, last: bool = False) -> bool:
         """Write the next dirty rows; return whether these were all. With the last ones, the store is complete.
@@ -243,26 +239,27 @@ class _Sync:
                 state.save(using=self.using)
         return is_all
 
-    def _load(self, saved: list[SavedCounter], *, patience: int = 0) -> None:
-        """Write counters.
+    def _load(self, saved: Sequence[SavedCounter]) -> None:
+        for some in portions(saved, SENT):
+            if not self.store.load(self.generation, some):
+                raise _Overtaken("the store was lost meanwhile.")
 
-        :param patience: milliseconds in which they are sent again if the store does not answer in the time that a login
-            gives it. Nobody waits here, and one slow answer among thousands would have the sync begin anew.
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do ``work``, again if the store does not answer in the time that a login gives it; keep other syncs away.
+
+        Nobody waits here, and one slow answer among thousands would have the sync begin anew.
         """
-        give_up = time.monotonic() + patience / 1000
-        while saved:
+        give_up = time.monotonic() + LEASE / 1000
+        while True:
+            self._renew()
             try:
-                if not self.store.load(self.generation, saved):
-                    raise _Overtaken("the store was lost meanwhile.")
-                return
+                return work()
             except StoreUnavailable:
                 if time.monotonic() >= give_up:
                     raise
             time.sleep(RETRY)
-            self._renew()
 
     def _renew(self) -> None:
-        """Have other syncs keep away a while longer."""
         if time.monotonic() - self._renewed < LEASE / 2000:
             return
         until = as_datetime(database_now(self.using) + LEASE)

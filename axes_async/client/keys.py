@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from axes_async.client.normalize import canonical_address, canonical_username
 from axes_async.counters.events import AttemptEvent, parameter_bits, parameters_of
 from axes_async.counters.rules import PARAMETERS, Parameter, digest_of
@@ -22,15 +24,18 @@ def ip_address_key(ip_address: str) -> str:
     return digest_of([("ip_address", canonical)]) if canonical else ""
 
 
+@lru_cache(maxsize=1024)
 def user_agent_key(user_agent: str) -> str:
     """Return the key of an agent; that of no agent is one like any other."""
     return digest_of([("user_agent", user_agent)])
 
 
 def keys_of(event: AttemptEvent) -> dict[Parameter, str]:
+    # A counter of the address alone tells the address's key: working it out costs a drain a seventh of its time.
+    by_address = [change.digest for change in event.changes if change.parameters == ("ip_address",)]
     return {
         "username": username_key(event.username),
-        "ip_address": ip_address_key(address_of(event)),
+        "ip_address": by_address[0] if by_address else ip_address_key(address_of(event)),
         "user_agent": user_agent_key(event.user_agent),
     }
 
