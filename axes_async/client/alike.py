@@ -33,24 +33,10 @@ _STYLED = re.compile(
 )
 """The names of letters that stand above others or in a sign: to a collation they are the letters."""
 
-_OTHERS = str.maketrans(
-    {
-        "\u1680": " ",
-        "\u0238": "db",
-        "\u02a3": "dz",
-        "\ua737": "au",
-        "\u214d": "a/s",
-        "\U0001f18f": "wc",
-        "\U0001f18c": "pa",
-        "\u0953": "\u0300",
-        "\u0954": "\u0301",
-        "\ua79b": "ä",
-        "\ua79d": "ö",
-        "\ua79f": "ü",
-        "\ua7c1": "ą",
-        "\u037a": "ι",
-    }
+_OTHERS = str.maketrans("\u1680\u0953\u0954\ua79b\ua79d\ua79f\ua7c1\u037a", " \u0300\u0301äöüąι") | (
+    {0x238: "db", 0x2A3: "dz", 0xA737: "au", 0x214D: "a/s", 0x1F18F: "wc", 0x1F18C: "pa"}
 )
+"""Letters and signs that no other rule here covers."""
 
 
 def alike(text: str) -> str:
