@@ -106,8 +106,8 @@ class AccessAttempt(AccessBase):
             return str(getattr(self, name))  # Of what a server gave in place of an address; only the event knew it.
         if name == "key":
             return attempt_key_of(self.username, self.ip_address or "", self.user_agent)
-        keys = {"username_key": username_key, "ip_address_key": ip_address_key, "user_agent_key": user_agent_key}
-        return keys[name](getattr(self, name.removesuffix("_key")) or "")
+        key_of = {"username_key": username_key, "ip_address_key": ip_address_key}.get(name, user_agent_key)
+        return str(key_of(getattr(self, name.removesuffix("_key")) or ""))
 
 
 class AccessLog(AccessBase):
