@@ -407,10 +407,10 @@ def test_attempts_are_listed_one_a_line_the_latest_first(fail: Fail, drain: Drai
     ("rules", "ends"),
     [
         ({}, "until a reset"),
-        ({"AXES_COOLOFF_TIME": timedelta(minutes=5)}, "until 2030-01-01 00:05:00 UTC"),
+        ({"AXES_COOLOFF_TIME": timedelta(minutes=5)}, "until 2030-01-01 00:06:00 UTC"),
         (
             {"AXES_LOCKOUT_TIERS": [(3, timedelta(minutes=10)), (6, timedelta(hours=1))]},
-            "until 2030-01-01 00:10:00 UTC",
+            "until 2030-01-01 00:11:00 UTC",
         ),
         (
             {"AXES_USE_ATTEMPT_EXPIRATION": True, "AXES_COOLOFF_TIME": timedelta(minutes=7)},
@@ -418,10 +418,10 @@ def test_attempts_are_listed_one_a_line_the_latest_first(fail: Fail, drain: Drai
         ),
         (
             {"AXES_LOCKOUT_RULES": [
-                {"parameters": "ip_address", "limit": 3, "cooloff": timedelta(minutes=1)},
+                {"parameters": "ip_address", "limit": 3, "cooloff": timedelta(minutes=2)},
                 {"parameters": "username", "limit": 3, "cooloff": timedelta(minutes=9)},
             ]},
-            "until 2030-01-01 00:09:00 UTC",
+            "until 2030-01-01 00:10:00 UTC",
         ),
     ],
     ids=["no cool-off", "cool-off", "tiers", "window", "two rules"],
@@ -429,9 +429,11 @@ def test_attempts_are_listed_one_a_line_the_latest_first(fail: Fail, drain: Drai
 def test_the_list_says_what_is_locked_and_until_when(
     fail: Fail, drain: Drain, rules: dict[str, Any], ends: str
 ) -> None:
-    with override_settings(**rules), time_machine.travel(datetime(2030, 1, 1, tzinfo=UTC), tick=False):
+    with override_settings(**rules), time_machine.travel(datetime(2030, 1, 1, tzinfo=UTC), tick=False) as clock:
         fail("bob", B, 1)
-        fail("alice", A)
+        fail("alice", A, 1)
+        clock.shift(60)
+        fail("alice", A, 2)
         drain()
         assert set(run("axes_list_attempts").splitlines()) == {f"{A}\talice\t3\t{ends}", f"{B}\tbob\t1\t-"}
 
@@ -506,7 +508,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(lines: int) -> None:
         "Command().run_from_argv(['manage.py', 'command'])\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # What was held back is written once more at the end.
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdin is not None
     assert process.stdout is not None
