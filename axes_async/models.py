@@ -16,28 +16,13 @@ from django.db.models.functions import Coalesce, Least, Length, Substr
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from axes_async import rollups  # noqa: F401  (its models are of this app, too)
 from axes_async.client.keys import attempt_key_of, ip_address_key, kinds_with, user_agent_key, username_key
 from axes_async.clock import as_ms, now_ms
 from axes_async.counters.events import new_id, parameter_bits
 from axes_async.counters.rules import DIGEST_LENGTH
 from axes_async.fields import ComputedDigestField, DigestField
-from axes_async.rollups import AttemptRollup, Dashboard, TopValues
 from axes_async.text import printable
-
-__all__ = [
-    "AccessAttempt",
-    "AccessFailureLog",
-    "AccessLog",
-    "AccessReset",
-    "AttemptCounter",
-    "AttemptRollup",
-    "Dashboard",
-    "DrainCursor",
-    "OutboxEvent",
-    "StoreState",
-    "TopValues",
-    "database",
-]
 
 
 def new_event_id() -> UUID:
@@ -90,9 +75,8 @@ class AccessAttempt(AccessBase):
         )
 
     def __str__(self) -> str:
-        # The texts begin as those of django-axes do.
         who = f"{self.shown_name} @ {self.ip_address}"
-        return f"Attempted Access: {self.attempt_time}, {self.failures_since_start} × {who}"
+        return f"Attempted Access: {self.attempt_time}, {self.failures_since_start} × {who}"  # As in django-axes.
 
     def save(self, *args: Any, **options: Any) -> None:
         if options.get("update_fields"):
@@ -101,7 +85,6 @@ class AccessAttempt(AccessBase):
         super().save(*args, **options)
 
     def compute(self, name: str) -> str:
-        """Return the key ``name``."""
         if self.ip_address is None and self.ip_address_key and name in {"ip_address_key", "key"} and self.key:
             return str(getattr(self, name))  # Of what a server gave in place of an address; only the event knew it.
         if name == "key":
@@ -147,8 +130,8 @@ class AccessFailureLog(AccessBase):
         verbose_name_plural = _("access failures")
 
     def __str__(self) -> str:
-        locked_out = ", locked out" if self.locked_out else ""
-        return f"Failed access: {self.shown_name} @ {self.ip_address}, {self.attempt_time}{locked_out}"
+        end = ", locked out" if self.locked_out else ""
+        return f"Failed access: {self.shown_name} @ {self.ip_address}, {self.attempt_time}{end}"
 
 
 class CounterQuerySet(models.QuerySet["AttemptCounter"]):

@@ -34,7 +34,8 @@ from axes_async.admin.columns import (
 from axes_async.dashboard.page import DashboardAdmin
 from axes_async.errors import AxesError
 from axes_async.lockouts import end_of, is_locked, lockouts_of, name_of
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, Dashboard
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset
+from axes_async.rollups import Dashboard
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]

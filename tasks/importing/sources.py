@@ -117,14 +117,10 @@ class Source:
         return Record(pk=row["id"], event=event, canonical=canonical, failures=failures, expires_at=end, logged=logged)
 
     def _expirations(self, keys: Sequence[int]) -> dict[int, int]:
-        with connections[self.using].cursor() as cursor:
-            if EXPIRATIONS not in connections[self.using].introspection.table_names(cursor):
-                return {}
-        fields: dict[str, models.Field[Any, Any]] = {
-            "access_attempt_id": models.BigIntegerField(primary_key=True),
-            "expires_at": models.DateTimeField(),
-        }
-        rows = _rows_of(EXPIRATIONS, fields, self.using).filter(pk__in=keys)
+        columns = _columns(self.using, EXPIRATIONS)
+        if not columns:
+            return {}
+        rows = _rows_of(EXPIRATIONS, columns, self.using).filter(pk__in=keys)
         return {key: as_ms(end) for key, end in rows.values_list("pk", "expires_at")}
 
     def _last_logins(self, rows: Iterable[dict[str, Any]]) -> dict[tuple[Any, Any], int]:
@@ -139,7 +135,7 @@ class Source:
 
     @cached_property
     def _rows(self) -> QuerySet[Any]:
-        return _rows_of(self.table, {name: FIELDS[name].clone() for name in self.columns}, self.using)
+        return _rows_of(self.table, self.columns, self.using)
 
 
 FIELDS: dict[str, models.Field[Any, Any]] = {
@@ -155,6 +151,8 @@ FIELDS: dict[str, models.Field[Any, Any]] = {
     "logout_time": models.DateTimeField(null=True),
     "session_hash": models.TextField(),
     "login_valid": models.BooleanField(),
+    "access_attempt_id": models.BigIntegerField(primary_key=True),
+    "expires_at": models.DateTimeField(),
 }
 """The columns that are read."""
 
@@ -196,8 +194,9 @@ def _columns(using: str, table: str) -> frozenset[str]:
     return frozenset(FIELDS.keys() & {column.name for column in found})
 
 
-def _rows_of(table: str, fields: dict[str, models.Field[Any, Any]], using: str) -> QuerySet[Any]:
+def _rows_of(table: str, columns: Iterable[str], using: str) -> QuerySet[Any]:
     """Return the rows of a table whose model no app has, and nothing migrates."""
+    fields = {name: FIELDS[name].clone() for name in columns}
     meta = type("Meta", (), {"app_label": "axes_async", "apps": Apps(), "managed": False, "db_table": table})
     model: type[models.Model] = type("Row", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
     return model._default_manager.using(using)
