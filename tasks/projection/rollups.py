@@ -111,17 +111,20 @@ def _add(row: AttemptRollup, entries: Sequence[Entry]) -> None:
 
 def _values(entries: Sequence[Entry]) -> dict[str, Counter[str]]:
     """Return how often each name, address, network and agent comes."""
-    found: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
-    for entry in entries:
-        event = entry.event
-        times = 1 if event.kind is Kind.FAILED else turned_away(event)
-        if event.username is not None:
-            found["name"][event.username] += times
-        if event.ip_address is not None:
-            found["address"][event.ip_address] += times
-            found["network"][network_of(event.ip_address)] += times
-        if event.user_agent:
-            found["agent"][event.user_agent] += times
+    failed = [entry.event for entry in entries if entry.event.kind is Kind.FAILED]
+    names = Counter(event.username or "" for event in failed)
+    addresses = Counter(event.ip_address or "" for event in failed)
+    agents, networks = Counter(event.user_agent for event in failed), Counter[str]()
+    for event in (entry.event for entry in entries if entry.event.kind is Kind.BLOCKED):
+        times = turned_away(event)
+        names[event.username or ""] += times
+        addresses[event.ip_address or ""] += times
+        agents[event.user_agent] += times
+    for address, times in addresses.items():
+        networks[network_of(address) if address else ""] += times
+    found = {"name": names, "address": addresses, "network": networks, "agent": agents}
+    for counts in found.values():
+        counts.pop("", None)
     return found
 
 
