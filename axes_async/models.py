@@ -14,6 +14,7 @@ from django.db import models, router
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Least, Length, Substr
 from django.utils import timezone
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from axes_async import rollups  # noqa: F401  (its models are of this app, too)
@@ -105,6 +106,8 @@ class AccessLog(AccessBase):
         verbose_name_plural = _("access logs")
         indexes = (
             models.Index(fields=("session_hash",), name="axes_async_log_session", condition=~Q(session_hash="")),
+            models.Index(fields=("username", "attempt_time"), name="axes_async_log_username"),
+            models.Index(fields=("ip_address", "attempt_time"), name="axes_async_log_address"),
         )
 
     def __str__(self) -> str:
@@ -135,21 +138,34 @@ class AccessFailureLog(AccessBase):
 
 
 class CounterQuerySet(models.QuerySet["AttemptCounter"]):
+    def live(self, at: datetime) -> CounterQuerySet:
+        """Return those that have not expired at a time, and that no reset of everything has voided."""
+        state = StoreState._default_manager.filter(pk=1).values("void_generation")
+        return self.filter(
+            Q(expires_at=None) | Q(expires_at__gt=at), generation__gt=Coalesce(models.Subquery(state), -1)
+        )
+
     def locked(self, at: datetime) -> CounterQuerySet:
         """Return those that are locked at a time, as far as the rows know."""
-        state = StoreState._default_manager.filter(pk=1).values("void_generation")
         # Under a rolling window, failures expire one by one. The counter stays locked until fewer than ``limit`` are
         # left: until the end that stands at place ``limit`` from the right.
         place = Least(F("limit"), 10**8)  # A larger limit is never reached, and would overflow an integer column.
         digits = 13  # Of a time of the years 2001 to 2286 in epoch milliseconds.
         decisive = Substr("ends", Length("ends") + 2 - place * (digits + 1), digits)
-        return self.alias(decisive=decisive).filter(
-            Q(expires_at=None) | Q(expires_at__gt=at),
-            Q(ends="", locked_until=None) | Q(ends="", locked_until__gt=at) | Q(decisive__gt=str(as_ms(at))),
-            limit__gt=0,
-            failures__gte=F("limit"),
-            generation__gt=Coalesce(models.Subquery(state), -1),
+        return (
+            self.live(at)
+            .alias(decisive=decisive)
+            .filter(
+                Q(ends="", locked_until=None) | Q(ends="", locked_until__gt=at) | Q(decisive__gt=str(as_ms(at))),
+                limit__gt=0,
+                failures__gte=F("limit"),
+            )
         )
+
+    def near(self, at: datetime) -> CounterQuerySet:
+        """Return those that are near their limit at a time, and not locked, as far as the rows know."""
+        locked = AttemptCounter._default_manager.locked(at).filter(pk=models.OuterRef("pk"))
+        return self.live(at).filter(~models.Exists(locked), near_limit=True)
 
 
 class AttemptCounter(models.Model):
@@ -179,6 +195,14 @@ class AttemptCounter(models.Model):
     generation = models.BigIntegerField(default=0, help_text="The generation in which it began to count.")
     void_generation = models.BigIntegerField(default=-1, help_text="Events up to this generation count nothing here.")
     dirty = models.BooleanField(default=False, help_text="Whether the store's copy may differ.")
+    near_limit = models.GeneratedField(
+        expression=models.ExpressionWrapper(
+            Q(failures__gt=0, limit__gt=0, failures__gte=F("limit") - F("limit") / 5 - 1), models.BooleanField()
+        ),
+        output_field=models.BooleanField(),
+        db_persist=True,
+        help_text="Whether it is locked, or lacks at most one failure and a fifth of the limit.",
+    )
 
     objects = CounterQuerySet.as_manager()
 
@@ -205,10 +229,31 @@ class AttemptCounter(models.Model):
             models.Index(fields=("expires_at",), name="axes_async_counter_expiry", condition=~Q(expires_at=None)),
             models.Index(fields=("dirty", "digest"), name="axes_async_dirty", condition=Q(dirty=True)),
             models.Index(fields=("failures",), name="axes_async_empty", condition=Q(failures=0)),
+            models.Index(fields=("near_limit", "changed_at"), name="axes_async_near", condition=Q(near_limit=True)),
+            models.Index(
+                fields=("near_limit", "parameters", "changed_at"),
+                name="axes_async_near_by_rule",
+                condition=Q(near_limit=True),
+            ),
         )
 
     def __str__(self) -> str:
         return f"{self.digest}: {self.failures} of {self.limit}"
+
+
+class Lockout(AttemptCounter):
+    """A counter as people see it: what is locked, or near its limit."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view", "unlock")
+        verbose_name = _("lockout")
+        verbose_name_plural = format_lazy(
+            " {}", _("Lockouts")
+        )  # The admin sorts by it; a space is not shown, and first.
+
+    def __str__(self) -> str:
+        return " @ ".join(text for text in (printable(self.username or ""), self.ip_address) if text) or self.digest
 
 
 class OutboxEvent(models.Model):
@@ -246,6 +291,7 @@ class AccessReset(models.Model):
         ("both", _("all values given")),
         ("either", _("any value given")),
         ("rows", _("chosen attempts")),
+        ("counter", _("one lockout")),
     )
 
     reset_time = models.DateTimeField(_("reset time"), db_index=True)

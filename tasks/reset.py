@@ -16,6 +16,7 @@ from axes_async.client.normalize import as_text, canonical_username, row_text, s
 from axes_async.clock import as_datetime
 from axes_async.conf import get_settings
 from axes_async.conf.networks import parse_address
+from axes_async.counters.events import parameters_of
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.models import AccessReset, AttemptCounter, DrainCursor, StoreState, database
@@ -43,6 +44,7 @@ def reset(
     username: str | None = None,
     ip_or_username: bool = False,
     rows: Sequence[str] | None = None,
+    counter: str | None = None,
     reason: str = "",
     by: str = "",
 ) -> int:
@@ -52,6 +54,8 @@ def reset(
     :param username: of this name, in any case and width; with ``ip``, those of the name from that address.
     :param ip_or_username: with both, those of either.
     :param rows: the ``AccessAttempt.key`` of each that is to go, in place of the others.
+    :param counter: the ``AttemptCounter.digest`` of a lockout, in place of the others: those of its name, address and
+        agent, as far as it counts by them.
     :param reason: why, for the record.
     :param by: who asked for it, for the record.
     :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
@@ -59,7 +63,12 @@ def reset(
 
     With no argument at all, everything.
     """
-    scope, store = check_arguments(ip=ip, username=username, ip_or_username=ip_or_username, rows=rows), get_store()
+    if counter is None:
+        scope = check_arguments(ip=ip, username=username, ip_or_username=ip_or_username, rows=rows)
+    elif (named := _scope_of(counter)) is not None:
+        scope = named
+    else:
+        return 0
     record = AccessReset(
         scope=scope.kind,
         username=scope.username,
@@ -67,7 +76,7 @@ def reset(
         by=row_text(by),
         reason=row_text(reason),
     )
-    return _reset(scope, store, record)
+    return _reset(scope, get_store(), record)
 
 
 def mend(store: Store) -> None:
@@ -112,6 +121,15 @@ def check_arguments(
         username=None if username is None else shown_name(username),
         ip_address=None if address is None else str(address),
     )
+
+
+def _scope_of(digest: str) -> Scope | None:
+    """Return what a reset of a counter is to reach; ``None`` if it has ended, so that there is nothing to reach."""
+    row = AttemptCounter.objects.using(database()).filter(pk=digest).first()
+    if row is None:
+        return None
+    keys = {name: getattr(row, f"{name}_key") for name in parameters_of(row.parameters)}
+    return Scope(kind="counter", username=row.username, ip_address=row.ip_address, counter=keys)
 
 
 def _drained(store: Store, work: Callable[[OutboxStore | None], int]) -> int:

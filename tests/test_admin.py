@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.utils.html import escape
 
 import axes_async.admin
-from axes_async.admin import MOST_LISTED
+from axes_async.admin.columns import MOST_LISTED
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, AttemptCounter
 from axes_async.utils import reset
 from tests.actions import failure
@@ -225,7 +225,7 @@ def test_a_long_log_is_listed_to_a_bound_and_says_so(
 ) -> None:
     note = "are listed. Search or filter to see others."
     assert note not in operator.get(url("changelist", "accessfailurelog")).content.decode()
-    for module in ("axes_async.admin", "axes_async.admin.columns"):
+    for module in ("axes_async.admin.read_only", "axes_async.admin.columns"):
         monkeypatch.setattr(f"{module}.MOST_LISTED", 5)
     page = operator.get(url("changelist", "accessfailurelog"))
     assert page.context["cl"].result_count == 5
@@ -236,7 +236,7 @@ def test_a_long_log_is_listed_to_a_bound_and_says_so(
 def test_attempts_are_all_counted_as_selecting_all_means_all(
     operator: Client, locked: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("axes_async.admin", "axes_async.admin.columns"):
+    for module in ("axes_async.admin.read_only", "axes_async.admin.columns"):
         monkeypatch.setattr(f"{module}.MOST_LISTED", 2)
     assert operator.get(url("changelist")).context["cl"].result_count == 3
 
@@ -451,7 +451,7 @@ def test_marks_that_disguise_a_name_are_shown_escaped(
 
 
 def test_a_site_may_leave_the_rows_out_of_its_admin(operator: Client) -> None:
-    models = [apps.get_model("axes_async", model) for model in (*ALL, "dashboard")]
+    models = [apps.get_model("axes_async", model) for model in (*ALL, "dashboard", "lockout")]
 
     def read_again(**settings: Any) -> None:
         """Do what a start of the site does with the admin."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Sums
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings as django_settings
 from django.contrib import admin, messages
@@ -16,67 +16,23 @@ from django.db import router, transaction
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
-from axes_async.admin.columns import (
-    MOST_LISTED,
-    SHORT,
-    SHORTER,
-    BoundedPaginator,
-    badge,
-    text_column,
-    time_column,
-    to_the_second,
-)
+from axes_async.admin.columns import SHORT, SHORTER, badge, text_column, time_column, to_the_second
+from axes_async.admin.lockouts import LockoutAdmin
+from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.dashboard.page import DashboardAdmin
 from axes_async.errors import AxesError
 from axes_async.lockouts import end_of, is_locked, lockouts_of, name_of
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, Lockout
 from axes_async.rollups import Dashboard
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin  # Generic only in its type stubs.
 
 PORTION = 500
 """Attempts that one reset names."""
 
 REASON = "deleted in the admin"
-
-
-class ReadOnlyAdmin(ModelAdmin):
-    """Nothing can be added or changed, nor deleted unless ``deletable``."""
-
-    deletable = False
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # To count each choice of a filter is to read the whole log.
-    paginator: ClassVar[type[Paginator[Any]]] = BoundedPaginator
-    shown_username = text_column("username", _("username"))
-    short_username = text_column("username", _("username"), at_most=SHORTER)
-
-    class Media:
-        css: ClassVar = {"all": ["axes_async/admin.css"]}
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False  # Only a drain writes rows.
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False  # A record that can be edited proves nothing.
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return self.deletable and super().has_delete_permission(request, obj)  # Rows of a log stay until the purge.
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        response = super().changelist_view(request, extra_context)
-        context = getattr(response, "context_data", None) or {}
-        if "cl" in context and context["cl"].paginator.count == MOST_LISTED and not self.deletable:
-            text = _("Only the first %s are listed. Search or filter to see others.")
-            context["subtitle"] = text % number_format(MOST_LISTED, use_l10n=True, force_grouping=True)
-        return response
 
 
 class AccessAdmin(ReadOnlyAdmin):
@@ -287,3 +243,4 @@ if getattr(django_settings, "AXES_ENABLE_ADMIN", True):  # A value of a wrong ty
     admin.site.register(AccessFailureLog, AccessFailureLogAdmin)
     admin.site.register(AccessReset, AccessResetAdmin)
     admin.site.register(Dashboard, DashboardAdmin)
+    admin.site.register(Lockout, LockoutAdmin)

@@ -48,7 +48,7 @@ def rules_for(settings: AxesSettings, request: HttpRequest | None, credentials: 
     Of the callables among the settings, those that a rule needs are called, once each. Raises
     ``ImproperlyConfigured``, naming the setting, for one that returns something it does not take.
     """
-    fixed = _fixed(settings)
+    fixed = fixed_rules(settings)
     return _asked(settings, request, credentials) if fixed is None else fixed
 
 
@@ -92,7 +92,7 @@ def _longest(tiers: tuple[LockoutTier, ...]) -> timedelta:
 
 
 @lru_cache(maxsize=8)
-def _fixed(settings: AxesSettings) -> tuple[Rule, ...] | None:
+def fixed_rules(settings: AxesSettings) -> tuple[Rule, ...] | None:
     """Return the rules if they are the same for every attempt, else ``None``."""
     given: list[object] = [settings.lockout_parameters, settings.failure_limit, settings.cooloff_time]
     for rule in settings.lockout_rules or ():

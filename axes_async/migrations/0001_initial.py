@@ -1,3 +1,4 @@
+import django.db.models.expressions
 import django.utils.timezone
 from django.db import migrations, models
 
@@ -55,6 +56,7 @@ class Migration(migrations.Migration):
                             ("both", "all values given"),
                             ("either", "any value given"),
                             ("rows", "chosen attempts"),
+                            ("counter", "one lockout"),
                         ],
                         max_length=8,
                         verbose_name="scope",
@@ -222,7 +224,9 @@ class Migration(migrations.Migration):
                         condition=models.Q(("session_hash", ""), _negated=True),
                         fields=["session_hash"],
                         name="axes_async_log_session",
-                    )
+                    ),
+                    models.Index(fields=["username", "attempt_time"], name="axes_async_log_username"),
+                    models.Index(fields=["ip_address", "attempt_time"], name="axes_async_log_address"),
                 ],
             },
         ),
@@ -272,6 +276,35 @@ class Migration(migrations.Migration):
                     models.BigIntegerField(default=-1, help_text="Events up to this generation count nothing here."),
                 ),
                 ("dirty", models.BooleanField(default=False, help_text="Whether the store's copy may differ.")),
+                (
+                    "near_limit",
+                    models.GeneratedField(
+                        db_persist=True,
+                        expression=models.ExpressionWrapper(
+                            models.Q(
+                                ("failures__gt", 0),
+                                (
+                                    "failures__gte",
+                                    django.db.models.expressions.CombinedExpression(
+                                        django.db.models.expressions.CombinedExpression(
+                                            models.F("limit"),
+                                            "-",
+                                            django.db.models.expressions.CombinedExpression(
+                                                models.F("limit"), "/", models.Value(5)
+                                            ),
+                                        ),
+                                        "-",
+                                        models.Value(1),
+                                    ),
+                                ),
+                                ("limit__gt", 0),
+                            ),
+                            models.BooleanField(),
+                        ),
+                        help_text="Whether it is locked, or lacks at most one failure and a fifth of the limit.",
+                        output_field=models.BooleanField(),
+                    ),
+                ),
             ],
             options={
                 "indexes": [
@@ -297,8 +330,31 @@ class Migration(migrations.Migration):
                         condition=models.Q(("dirty", True)), fields=["dirty", "digest"], name="axes_async_dirty"
                     ),
                     models.Index(condition=models.Q(("failures", 0)), fields=["failures"], name="axes_async_empty"),
+                    models.Index(
+                        condition=models.Q(("near_limit", True)),
+                        fields=["near_limit", "changed_at"],
+                        name="axes_async_near",
+                    ),
+                    models.Index(
+                        condition=models.Q(("near_limit", True)),
+                        fields=["near_limit", "parameters", "changed_at"],
+                        name="axes_async_near_by_rule",
+                    ),
                 ],
             },
+        ),
+        migrations.CreateModel(
+            name="Lockout",
+            fields=[],
+            options={
+                "verbose_name": "lockout",
+                "verbose_name_plural": " Lockouts",
+                "proxy": True,
+                "default_permissions": ("view", "unlock"),
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("axes_async.attemptcounter",),
         ),
         migrations.CreateModel(
             name="Dashboard",

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
-from axes_async.stores.results import StepResult
+from axes_async.stores.results import SeenCounter, StepResult
 from axes_async.stores.step import Known, Step, StepKind
 
 
@@ -37,8 +37,12 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def look(self, counters: Sequence[Counter]) -> list[SeenCounter]:
+        """Return all that there is to see of each of ``counters``."""
+
     def states(self, counters: Sequence[Counter]) -> list[CounterState]:
         """Return how each of ``counters`` stands."""
+        return [seen.state for seen in self.look(counters)]
 
     @abstractmethod
     def probe(self) -> None:

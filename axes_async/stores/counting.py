@@ -14,7 +14,7 @@ from axes_async.counters.events import AttemptEvent, CounterChange, worth_a_row
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
 from axes_async.stores.contract import Store
-from axes_async.stores.results import PERMANENT, StepResult, Verdict
+from axes_async.stores.results import PERMANENT, SeenCounter, StepResult, Verdict
 from axes_async.stores.step import Step, StepKind
 
 TOLD_EVERY = 1000
@@ -211,6 +211,7 @@ class CountingStore(Store):
     def read(self, counters: Sequence[Counter]) -> Engine:
         """Return what is kept of ``counters`` now, of which nothing is going to be saved."""
 
-    def states(self, counters: Sequence[Counter]) -> list[CounterState]:
+    def look(self, counters: Sequence[Counter]) -> list[SeenCounter]:
         kept = self.read(counters).kept
-        return [kept[counter.digest].state for counter in counters]
+        seen = [kept[counter.digest] for counter in counters]
+        return [SeenCounter(one.state, one.blocked, len(one.reservations)) for one in seen]

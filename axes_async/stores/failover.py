@@ -13,11 +13,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from axes_async.counters.rules import Counter
-from axes_async.counters.state import CounterState
 from axes_async.errors import StoreBusy, StoreIncomplete, StoreReturned, StoreUnavailable
 from axes_async.stores.contract import OutboxStore, Store
 from axes_async.stores.recent import RecentAnswers
-from axes_async.stores.results import StepResult
+from axes_async.stores.results import SeenCounter, StepResult
 from axes_async.stores.step import Step, StepKind
 from axes_async.stores.watch import Watch
 
@@ -71,12 +70,17 @@ class FailoverStore(Store):
         """Whether the primary did not answer, and is not asked for now."""
         return self.watch.is_away
 
+    @property
+    def asks_primary(self) -> bool:
+        """Whether the primary is asked first: it is not away, and not behind the database since its return."""
+        return not self.is_away and not self._is_behind
+
     def do(self, step: Step) -> StepResult:
         return self._ask(step, self._do_one, StepResult())
 
-    def states(self, counters: Sequence[Counter]) -> list[CounterState]:
+    def look(self, counters: Sequence[Counter]) -> list[SeenCounter]:
         step = Step(StepKind.PEEK, counters=counters)
-        return self._ask(step, lambda store, step: store.states(step.counters), [CounterState() for _ in counters])
+        return self._ask(step, lambda store, step: store.look(step.counters), [SeenCounter() for _ in counters])
 
     def probe(self) -> None:
         self.primary.probe()
@@ -104,7 +108,7 @@ class FailoverStore(Store):
         """Ask the store that decides; return ``allowed`` where none does, under ``on_failure="allow"``."""
         reason, unanswered = StoreUnavailable("The store is away."), False
         give_up = monotonic() + 2 * self.timeout
-        for left in reversed(range(SENDS)) if not self.is_away and not self._is_behind else ():
+        for left in reversed(range(SENDS)) if self.asks_primary else ():
             try:
                 return ask(self.primary, step)
             except (StoreBusy, StoreIncomplete) as error:

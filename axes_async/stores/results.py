@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from axes_async.counters.events import AttemptEvent
+from axes_async.counters.state import CounterState
 
 
 class Verdict(IntEnum):
@@ -41,3 +42,14 @@ class StepResult:
     failures: Sequence[int] = ()
     """The active failures of each counter of the call, in its order: after a ``reserve`` or ``fail``, and before a
     ``succeed`` clears any."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenCounter:
+    """A counter as it stands now, for those who look and decide nothing."""
+
+    state: CounterState = field(default_factory=CounterState)
+    blocked: int = 0
+    """How many attempts its lockout has turned away."""
+    reservations: int = 0
+    """Those that are open."""

@@ -160,7 +160,8 @@ def insert(model: type[Row], rows: Sequence[Row], *, using: str) -> None:
 
 def upsert(model: type[Row], rows: Sequence[Row], *, key: Sequence[str], fields: Iterable[str], using: str) -> None:
     """Insert ``rows``; where one with the same ``key`` is there, set its ``fields`` to the new ones."""
-    names = [field.name for field in model._meta.concrete_fields if field is not model._meta.auto_field]
+    automatic = model._meta.auto_field
+    names = [field.name for field in model._meta.concrete_fields if field is not automatic and not field.generated]
     Columns(model, names, using).upsert(list(map(attrgetter(*names), rows)), key=key, fields=fields)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter as Sums
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -59,15 +59,19 @@ NOTHING_COUNTS: dict[str, Any] = {
 class Scope:
     """What a reset is to reach."""
 
-    kind: Literal["all", "both", "either", "rows"]
+    kind: Literal["all", "both", "either", "rows", "counter"]
     username: str | None = None
     ip_address: str | None = None
     rows: Sequence[str] = ()
     """``AccessAttempt.key`` of each."""
+    counter: Mapping[Parameter, str] = field(default_factory=dict)
+    """The key of each value of a counter that is named."""
 
     @property
-    def keys(self) -> dict[Parameter, str]:
+    def keys(self) -> Mapping[Parameter, str]:
         """The key of each value that is named."""
+        if self.counter:
+            return self.counter
         keys: dict[Parameter, str] = {
             "ip_address": ip_address_key(self.ip_address or ""),
             "username": username_key(self.username),
@@ -121,6 +125,8 @@ class Reset:
 
     def _make_named(self) -> None:
         """Make rows of counters that are named and have none, as their events may have found no room in the outbox."""
+        if self.scope.counter:
+            return
         values: dict[Parameter, str | None] = {
             "ip_address": canonical_address(self.scope.ip_address or ""),
             "username": canonical_username(self.scope.username),

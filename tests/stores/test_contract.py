@@ -10,7 +10,7 @@ from django.core.cache import caches
 from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.stores.contract import Store
 from axes_async.stores.failover import FailoverStore
-from axes_async.stores.results import PERMANENT, Verdict
+from axes_async.stores.results import PERMANENT, SeenCounter, Verdict
 from tests.stores.places import PLACES, Place
 from tests.stores.steps import LEASE, Steps, Time
 
@@ -205,6 +205,20 @@ def test_looking_changes_nothing(steps: Steps) -> None:
         result = steps.store.peek([steps.counter()])
         assert (result.verdict, result.locked_until, result.limit) == (Verdict.LOCKED, PERMANENT, 3)
     assert len(steps.events()) == 3
+
+
+def test_all_that_there_is_to_see_of_a_counter(steps: Steps) -> None:
+    steps.reserve("open")
+    steps.fail("a")
+    steps.fail("b")
+    (seen,) = steps.store.look([steps.counter()])
+    assert (seen.state.failures, seen.blocked, seen.reservations) == (2, 0, 1)
+    steps.fail("open")
+    for token in "cd":
+        steps.reserve(token)
+    (seen, other) = steps.store.look([steps.counter(), steps.counter("192.0.2.2")])
+    assert (seen.state.failures, seen.blocked, seen.reservations) == (3, 2, 0)
+    assert other == SeenCounter()
 
 
 def test_no_counters_are_no_obstacle(steps: Steps) -> None:

@@ -14,7 +14,7 @@ from axes_async.stores.redis.completeness import RedisSync, fixed_time
 from axes_async.stores.redis.connection import bulk
 from axes_async.stores.redis.library import library
 from axes_async.stores.redis.outbox import RedisOutbox
-from axes_async.stores.results import StepResult, Verdict
+from axes_async.stores.results import SeenCounter, StepResult, Verdict
 from axes_async.stores.step import Step, StepKind
 
 TRIES = 3
@@ -50,12 +50,10 @@ class RedisStore(RedisOutbox, RedisSync):
             VERDICTS[verdict], until, limit, newly == 1, nudge == 1, repeats=repeats, failures=tuple(failures)
         )
 
-    def states(self, counters: Sequence[Counter]) -> list[CounterState]:
+    def look(self, counters: Sequence[Counter]) -> list[SeenCounter]:
         if not counters:
             return []
-        return [
-            _state(text) for text in self._told("states", Step(StepKind.PEEK, counters=counters)).decode().split("|")
-        ]
+        return [_seen(text) for text in self._told("look", Step(StepKind.PEEK, counters=counters)).decode().split("|")]
 
     def _told(self, name: str, step: Step, flags: str = "") -> bytes:
         """Call a function of ``steps.lua`` in the generation that is in force, and return its reply."""
@@ -109,6 +107,7 @@ def _of_rule(rule: Rule) -> str:
     return bulk(text)
 
 
-def _state(text: str) -> CounterState:
-    failures, since, expires_at, locked_until, ends = text.split(":")
-    return CounterState(int(failures), int(since), int(expires_at), int(locked_until), ends_of(ends))
+def _seen(text: str) -> SeenCounter:
+    *numbers, ends = text.split(":")
+    failures, since, expires_at, locked_until, blocked, reservations = map(int, numbers)
+    return SeenCounter(CounterState(failures, since, expires_at, locked_until, ends_of(ends)), blocked, reservations)

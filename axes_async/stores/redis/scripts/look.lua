@@ -9,13 +9,14 @@ register('peek', {'no-writes'}, function(keys, args)
   return answer(longest == 0 and ALLOWED or LOCKED_OUT, longest, limit, 0, 0, 0, all, #all)
 end)
 
--- states: look at how the counters stand. No writes. Reply: "failures:since:expires at:locked until:ends|…".
-register('states', {'no-writes'}, function(keys, args)
+-- look: see how the counters stand. No writes.
+-- Reply: "failures:since:expires at:locked until:turned away:open reservations:ends|…".
+register('look', {'no-writes'}, function(keys, args)
   local key, refusal = enter(keys[1], args[1])
   if not key then return refusal end
   local texts = {}
   for n, c in ipairs(read_all(keys, args, FIRST_KEY, FIRST_RULE, clock(args[2]), key)) do
-    texts[n] = c.f .. ':' .. c.s .. ':' .. c.u .. ':' .. c.l .. ':' .. table.concat(c.w or {}, ',')
+    texts[n] = table.concat({c.f, c.s, c.u, c.l, c.b, c.open, table.concat(c.w or {}, ',')}, ':')
   end
   return table.concat(texts, '|')
 end)

@@ -1,0 +1,50 @@
+"""What the pages of all our rows have in common: they are looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.utils.formats import number_format
+from django.utils.translation import gettext_lazy as _
+
+from axes_async.admin.columns import MOST_LISTED, SHORTER, BoundedPaginator, text_column
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin  # Generic only in its type stubs.
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Nothing can be added or changed, nor deleted unless ``deletable``."""
+
+    deletable = False
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # To count each choice of a filter is to read the whole log.
+    paginator: ClassVar[type[Paginator[Any]]] = BoundedPaginator
+    shown_username = text_column("username", _("username"))
+    short_username = text_column("username", _("username"), at_most=SHORTER)
+
+    class Media:
+        css: ClassVar = {"all": ["axes_async/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False  # Only a drain writes rows.
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False  # A record that can be edited proves nothing.
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.deletable and super().has_delete_permission(request, obj)  # Rows of a log stay until the purge.
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        context = getattr(response, "context_data", None) or {}
+        if "cl" in context and context["cl"].paginator.count == MOST_LISTED and not self.deletable:
+            text = _("Only the first %s are listed. Search or filter to see others.")
+            context["subtitle"] = text % number_format(MOST_LISTED, use_l10n=True, force_grouping=True)
+        return response

@@ -1,0 +1,1 @@
+"""What people ask about lockouts: what is locked now, why an attempt is denied, what has happened."""
