@@ -17,11 +17,12 @@ class AxesAsyncConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect what has to be there before the first request."""
-        from axes_async import receivers
+        from axes_async import metrics, receivers
         from axes_async.checks import database, project, settings  # noqa: F401  (they register themselves)
         from axes_async.stores import factory
         from axes_async.unlock import passwords
 
+        metrics.start()
         factory.note_databases()
         receivers.connect()
         passwords.connect()

@@ -277,6 +277,8 @@ class StoreState(models.Model):
     voided_at = models.DateTimeField(null=True, help_text="When everything was reset last.")
     synced = models.BigIntegerField(default=0, help_text="The generation of the last sync that drained the store.")
     sync_until = models.DateTimeField(null=True, help_text="Until when another sync keeps away.")
+    syncs = models.BigIntegerField(default=0, help_text="How many full syncs were completed.")
+    pushes = models.BigIntegerField(default=0, help_text="How many portions of dirty counters were pushed.")
     reset_all_pending = models.BooleanField(default=False, help_text="Whether a reset of everything has only begun.")
 
     def __str__(self) -> str:
@@ -320,6 +322,7 @@ class DrainCursor(models.Model):
     moved_at = models.DateTimeField(null=True)
     drained_at = models.DateTimeField(null=True)
     expired_at = models.DateTimeField(null=True)
+    totals = models.JSONField(default=dict, help_text="What was counted since the beginning: tasks.projection.totals.")
 
     def __str__(self) -> str:
         return f"{self.name}: {self.position}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +27,7 @@ from axes_async.errors import StoreUnavailable
 from axes_async.models import DrainCursor, OutboxEvent, database
 from axes_async.stores.contract import OutboxStore, Position
 from axes_async.stores.factory import get_store
+from axes_async.tasks.projection import totals
 from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.projector import Projector
 from axes_async.tasks.projection.writer_lock import OUTBOX, writer_lock
@@ -50,7 +52,7 @@ MYSQL_DATA_ERRORS = {(1264,), (1366,), (1406,)}
 SHOWN = 10_000
 """Bytes of an entry that cannot be written which the log shows: more than any event of ours has."""
 
-_database = CircuitBreaker(1.0, longest=15.0)
+_database = CircuitBreaker(1.0, longest=15.0, name="database")
 
 
 @shared_task(name=publisher.DRAIN, ignore_result=True, bind=True)
@@ -171,14 +173,14 @@ def write_next(cursor: DrainCursor, store: OutboxStore | None) -> int:
             entries.append(Entry(AttemptEvent.parse(row.wire), None))
         except ValueError as error:
             _set_aside(store, row.wire.encode(errors="replace"), str(error))
-    write(entries, store, using)
+    totals.add(cursor, write(entries, store, using))
     if rows:
         OutboxEvent.objects.using(using).filter(pk__in=[row.pk for row in rows]).delete()
     now = timezone.now()
     if found:
         cursor.position, cursor.moved_at = str(found[-1][0]), now
     cursor.drained_at = now
-    cursor.save(using=using, update_fields=["position", "moved_at", "drained_at"])
+    cursor.save(using=using, update_fields=["position", "moved_at", "drained_at", "totals"])
     if store is not None and found:
         # In a caller's transaction, which may yet be rolled back, that is when that one is committed.
         transaction.on_commit(partial(_trim, store, found[-1][0]), using=using)
@@ -192,13 +194,16 @@ def _trim(store: OutboxStore, position: Position) -> None:
         log.warning("Events that are written stay in the outbox until the next drain (%s).", error)
 
 
-def write(entries: list[Entry], store: OutboxStore | None, using: str) -> None:
-    """Write ``entries``. If one of them cannot be written, write the halves, down to that one, and set it aside."""
+def write(entries: list[Entry], store: OutboxStore | None, using: str) -> Counter[str]:
+    """Write ``entries``; return what they add to the totals.
+
+    If one of them cannot be written, write the halves, down to that one, and set it aside.
+    """
     if not entries:
-        return
+        return Counter()
     try:
         with transaction.atomic(using=using):
-            Projector(using).write(entries)
+            written = Projector(using).write(entries)
     except Exception as error:
         faults = OperationalError, InterfaceError, MemoryError
         if isinstance(error, faults) and error.args[:1] not in MYSQL_DATA_ERRORS:
@@ -207,10 +212,12 @@ def write(entries: list[Entry], store: OutboxStore | None, using: str) -> None:
             # Half a character cannot be encoded; its escape is what JSON has for it.
             wire = entries[0].event.wire().encode(errors="backslashreplace")
             _set_aside(store, wire, f"{type(error).__name__}: {error}")
-            return
+            return Counter()
         middle = len(entries) // 2
-        write(entries[:middle], store, using)
-        write(entries[middle:], store, using)
+        return write(entries[:middle], store, using) + write(entries[middle:], store, using)
+    from_table = sum(entry.generation is None for entry in written)
+    drained = Counter({"drained store": len(written) - from_table, "drained table": from_table})
+    return totals.totals_of(entry.event for entry in written) + drained
 
 
 def _set_aside(store: OutboxStore | None, wire: bytes, error: str) -> None:

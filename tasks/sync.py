@@ -169,8 +169,8 @@ class _Sync:
             saved = _saved(rows, state.void_generation, self.using)
             reply = self.store.push(generation, Position.parse(cursor.position), saved)
             if reply == "ok":
-                state.generation = generation + 1
-                state.save(using=self.using, update_fields=["generation"])
+                state.generation, state.pushes = generation + 1, state.pushes + 1
+                state.save(using=self.using, update_fields=["generation", "pushes"])
                 _clean(rows, self.using)
             return reply
 
@@ -236,6 +236,7 @@ class _Sync:
                 if not self.store.complete(self.generation, state.void_generation):
                     raise _Overtaken("the store was lost meanwhile.")
                 state.mode, state.synced, state.sync_until = StoreState.STORE, self.generation, None
+                state.syncs += 1
                 state.save(using=self.using)
         return is_all
 

@@ -11,6 +11,7 @@ from axes_async.counters.events import AttemptEvent
 from axes_async.delivery import publisher
 from axes_async.models import StoreState, database
 from axes_async.tasks.drain import write as write_entries
+from axes_async.tasks.projection import totals
 from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.writer_lock import writer_lock
 
@@ -26,7 +27,8 @@ def write(wire: str) -> None:
         log.error("A message holds no event (%s): %s", error, ascii(wire))
         return
     using = database()
-    with writer_lock():
+    with writer_lock() as cursor:
         state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
         is_void = state.voided_at is not None and event.time <= as_ms(state.voided_at)
-        write_entries([Entry(event, -1 if is_void else state.generation)], None, using)
+        totals.add(cursor, write_entries([Entry(event, -1 if is_void else state.generation)], None, using))
+        cursor.save(using=using, update_fields=["totals"])

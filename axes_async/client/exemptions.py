@@ -58,12 +58,15 @@ def is_for_admin(request: HttpRequest | None) -> bool:
     """Return whether ``request`` is for a view of the admin, or for a path below it; without an admin none is."""
     if request is None:
         return False
-    if "admin" in getattr(getattr(request, "resolver_match", None), "app_names", ()):
-        return True
     try:
-        return request.path.startswith(reverse("admin:index"))
+        return is_admin_view(request) or request.path.startswith(reverse("admin:index"))
     except NoReverseMatch:
         return False
+
+
+def is_admin_view(request: HttpRequest | None) -> bool:
+    """Return whether the view of ``request`` is one of an admin site."""
+    return "admin" in getattr(getattr(request, "resolver_match", None), "app_names", ())
 
 
 _refusals: OrderedDict[str, tuple[int, int]] = OrderedDict()

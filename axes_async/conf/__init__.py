@@ -127,6 +127,9 @@ class AxesSettings:
     outbox_max_bytes: Annotated[int, partial(validators.integer, least=1_000_000)] = 2**29
     celery_queue: Name = None
 
+    metrics: Annotated[tuple[str, ...], partial(validators.subset, choices=("prometheus", "opentelemetry"))] = ()
+    metrics_token: Name = None
+
     @property
     def lease_ms(self) -> int:
         return milliseconds(self.reserve_lease)

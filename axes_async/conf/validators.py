@@ -132,6 +132,12 @@ def choice(name: str, value: object, *, choices: tuple[str, ...]) -> str:
     refuse(name, value, " or ".join(f'"{each}"' for each in choices))
 
 
+def subset(name: str, value: object, *, choices: tuple[str, ...]) -> tuple[str, ...]:
+    takes = f"a list of {' and '.join(repr(each) for each in choices)}, or of one of them"
+    read = _listed(name, value, takes)
+    return tuple(read) if all(item in choices for item in read) else refuse(name, value, takes)
+
+
 def reset_on_success(name: str, value: object) -> bool | Literal["account"]:
     if value == "account":
         return "account"

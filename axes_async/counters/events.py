@@ -109,7 +109,8 @@ class AttemptEvent:
     http_accept: str = ""
     path_info: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What only one kind has: ``session`` and ``login`` of a login or logout; ``address``, where it is no address."""
+    """What few have: ``session`` and ``login`` of a login or logout; ``address``, where it is no address; ``scope``,
+    which is ``admin`` in an admin site."""
     repeats: int = 0
     """Of a blocked attempt: how many the lockout has turned away by now, this one included."""
     at: int = 0

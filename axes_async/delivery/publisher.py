@@ -19,6 +19,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from kombu import pools
 from kombu.exceptions import LimitExceeded
 
+from axes_async import telemetry
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent
 from axes_async.delivery.circuit_breaker import CircuitBreaker
@@ -50,7 +51,7 @@ SHORT_LOCK_WAITS = {
 }
 """How a session is told to wait 100 ms for a lock, and as long as before; MySQL counts in seconds."""
 
-_broker = CircuitBreaker(retry_interval=5.0)
+_broker = CircuitBreaker(retry_interval=5.0, name="broker")
 _syncs = CircuitBreaker(retry_interval=1.0)
 """The nudges of a process because its store cannot decide; what has failed is the store."""
 
@@ -67,8 +68,10 @@ def nudge() -> None:
     """Tell a worker that there is something to drain, or to sync. One that gets lost is made good by beat."""
     if _runs_here():
         _run_here(DRAIN)
+        outcome = "run_here"
     else:
-        publish(DRAIN, expires=DRAIN_EXPIRES)
+        outcome = "sent" if publish(DRAIN, expires=DRAIN_EXPIRES) else "not_sent"
+    telemetry.count("nudges", outcome)
 
 
 def nudge_for_sync() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from axes_async.client.exemptions import is_admin_view
 from axes_async.client.identity import Client, identify
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
@@ -43,8 +44,9 @@ def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
     return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
 
 
-def event_of(kind: Kind, event_id: str, client: Client, **extra: str) -> AttemptEvent:
+def event_of(kind: Kind, event_id: str, client: Client, request: HttpRequest | None, **extra: str) -> AttemptEvent:
     """Return the event that tells of ``client``; of ``extra``, what is empty is left out."""
+    scope = "admin" if is_admin_view(request) else ""
     return AttemptEvent(
         kind=kind,
         id=event_id,
@@ -53,7 +55,9 @@ def event_of(kind: Kind, event_id: str, client: Client, **extra: str) -> Attempt
         user_agent=client.user_agent,
         http_accept=client.http_accept,
         path_info=client.path_info,
-        extra={name: value for name, value in {"address": client.not_an_address, **extra}.items() if value},
+        extra={
+            name: value for name, value in {"address": client.not_an_address, "scope": scope, **extra}.items() if value
+        },
     )
 
 

@@ -14,6 +14,7 @@ from random import uniform
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
+from axes_async import telemetry
 from axes_async.client.display import client_str
 from axes_async.client.exemptions import Exemption, count_refusal, exemption_of
 from axes_async.clock import now_ms
@@ -107,7 +108,7 @@ class _Asking:
             get_failover().reserve,
             attempt.token,
             attempt.counters,
-            event_of(Kind.BLOCKED, attempt.id, attempt.client) if told else None,
+            event_of(Kind.BLOCKED, attempt.id, attempt.client, self.request) if told else None,
             lease=NO_LEASE if state.detached else settings.lease_ms,
             extend=extend,
         )
@@ -119,6 +120,8 @@ class _Asking:
             if time.monotonic() + wait <= self.give_up:
                 self.pause = min(self.pause * 1.5, LONGEST_PAUSE)
                 return wait
+        if self.pause > FIRST_PAUSE or result.verdict is Verdict.BUSY:
+            telemetry.count("busy_waits", "given_up" if result.verdict is Verdict.BUSY else "ended")
         attempt.verdict = result.verdict
         attempt.reserved |= result.verdict is Verdict.ALLOWED
         if attempt.settled or self.is_given_up or result.verdict is not Verdict.ALLOWED:
@@ -181,7 +184,7 @@ def _turn_away(request: HttpRequest | None, state: AxesState, attempt: Attempt) 
     if worth_a_row(repeats):
         log.warning("Refused, by its address: %s.", client_str(attempt.client, request, attempt.counters))
         if get_settings().enable_access_failure_log:
-            event = event_of(Kind.BLOCKED, attempt.id, attempt.client).applied((), at=0, repeats=repeats)
+            event = event_of(Kind.BLOCKED, attempt.id, attempt.client, request).applied((), at=0, repeats=repeats)
             in_store("Refusal not recorded", get_failover().record, event, event=event)
 
 

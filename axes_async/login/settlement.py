@@ -82,7 +82,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     elsewhere = () if counters is attempt.counters else without(attempt.counters, counters)
     settled: list[tuple[Client, tuple[Counter, ...], str, bool]] = []
     for named, own in by_name(client, counters):
-        event = event_of(Kind.FAILED, new_id(now_ms()) if settled else attempt.id, named)
+        event = event_of(Kind.FAILED, new_id(now_ms()) if settled else attempt.id, named, request)
         result = in_store(
             "Failure not counted",
             get_failover().fail,
@@ -133,7 +133,7 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
     state.client = client
     every = (*attempt.counters, *without(counters, attempt.counters))
     clear = _cleared(settings, attempt, counters, every)
-    event = event_of(Kind.LOGGED_IN, attempt.id, client, session=session_hash)
+    event = event_of(Kind.LOGGED_IN, attempt.id, client, request, session=session_hash)
     retries = 0
     if clear or held is not None or not settings.disable_access_log:
         result = in_store(
@@ -163,7 +163,7 @@ def log_out(request: HttpRequest | None, username: object, *, session_hash: str 
         return
     request = served(request)
     client = client_of(request, username)
-    event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, session=session_hash, login=login)
+    event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, request, session=session_hash, login=login)
     audit.write("session_expired", event.id, client, request, details="logout")
     if not settings.disable_access_log:
         in_store("Logout not recorded", get_failover().record, event, event=event)

@@ -95,12 +95,15 @@ def _beat_interval() -> timedelta:
     return BEAT_LATE
 
 
-def status() -> Status:
-    """Look at everything. What cannot be reached is told as an error; nothing is raised."""
+def status(*, at_most: int | None = None) -> Status:
+    """Look at everything. What cannot be reached is told as an error; nothing is raised.
+
+    :param at_most: how far rows are counted; ``None``: to their end.
+    """
     store = get_store()
     seen = Status("cache" if isinstance(store, CacheStore) else "database", broker_error=publisher.broker_error())
     try:
-        _see_rows(seen)
+        _see_rows(seen, at_most)
     except DatabaseError as error:
         seen.database_error = str(error)
     if isinstance(store, OutboxStore):
@@ -127,14 +130,14 @@ def _see_outbox(store: OutboxStore, seen: Status) -> None:
         seen.oldest = min(oldest, seen.oldest or oldest)
 
 
-def _see_rows(seen: Status) -> None:
+def _see_rows(seen: Status, at_most: int | None) -> None:
     using, now = database(), as_datetime(now_ms())
     state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
     events = OutboxEvent.objects.using(using).order_by("pk")
     expired = AccessAttempt.objects.using(using).filter(expires_at__lte=now).order_by("expires_at")
     seen.mode, seen.generation = state.mode, state.generation
-    seen.dirty_counters = AttemptCounter.objects.using(using).filter(dirty=True).count()
-    seen.table_backlog = events.count()
+    seen.dirty_counters = AttemptCounter.objects.using(using).filter(dirty=True)[:at_most].count()
+    seen.table_backlog = events[:at_most].count()
     if first := events.first():
         seen.oldest = as_datetime(int(first.event_id.hex[:12], 16))
     seen.expired_waiting = expired.values_list("expires_at", flat=True).first()

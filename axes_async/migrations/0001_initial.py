@@ -112,6 +112,12 @@ class Migration(migrations.Migration):
                 ("moved_at", models.DateTimeField(null=True)),
                 ("drained_at", models.DateTimeField(null=True)),
                 ("expired_at", models.DateTimeField(null=True)),
+                (
+                    "totals",
+                    models.JSONField(
+                        default=dict, help_text="What was counted since the beginning: tasks.projection.totals."
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
@@ -147,6 +153,11 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("sync_until", models.DateTimeField(help_text="Until when another sync keeps away.", null=True)),
+                ("syncs", models.BigIntegerField(default=0, help_text="How many full syncs were completed.")),
+                (
+                    "pushes",
+                    models.BigIntegerField(default=0, help_text="How many portions of dirty counters were pushed."),
+                ),
                 (
                     "reset_all_pending",
                     models.BooleanField(default=False, help_text="Whether a reset of everything has only begun."),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from axes_async import telemetry
 from axes_async.counters.rules import Counter
 from axes_async.errors import StoreBusy, StoreIncomplete, StoreReturned, StoreUnavailable
 from axes_async.stores.contract import OutboxStore, Store
@@ -104,13 +105,23 @@ class FailoverStore(Store):
             self.recent.count_up(step.counters)
         return result
 
+    def _watched(self, ask: Callable[[Store, Step], T], store: Store, step: Step) -> T:
+        """Ask ``store``, and tell whoever listens how that went."""
+        if not telemetry.listeners:
+            return ask(store, step)
+        with telemetry.step(step.kind, "primary" if store is self.primary else "fallback") as ending:
+            answer = ask(store, step)
+            if isinstance(answer, StepResult) and step.kind in DECIDE:
+                ending.outcome = answer.verdict.name.lower()
+            return answer
+
     def _ask(self, step: Step, ask: Callable[[Store, Step], T], allowed: T) -> T:
         """Ask the store that decides; return ``allowed`` where none does, under ``on_failure="allow"``."""
         reason, unanswered = StoreUnavailable("The store is away."), False
         give_up = monotonic() + 2 * self.timeout
         for left in reversed(range(SENDS)) if self.asks_primary else ():
             try:
-                return ask(self.primary, step)
+                return self._watched(ask, self.primary, step)
             except (StoreBusy, StoreIncomplete) as error:
                 if isinstance(error, StoreBusy) and step.kind in DECIDE:
                     raise  # The store decides, and may know more than the database.
@@ -131,13 +142,14 @@ class FailoverStore(Store):
         return self._ask_fallback(replace(step, again=unanswered), ask, self.fallback)
 
     def _ask_fallback(self, step: Step, ask: Callable[[Store, Step], T], fallback: DatabaseStore) -> T:
+        telemetry.count("fallbacks", step.kind)
         for _ in range(SENDS):
             try:
-                return ask(fallback, step)
+                return self._watched(ask, fallback, step)
             except StoreReturned as returned:
                 self._adopt(returned.generation)
             try:
-                return ask(self.primary, replace(step, again=False))
+                return self._watched(ask, self.primary, replace(step, again=False))
             except StoreUnavailable as error:
                 if step.kind in DECIDE and isinstance(error, StoreBusy):
                     raise

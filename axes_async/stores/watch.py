@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Event, Lock, Thread
 
+from axes_async import telemetry
 from axes_async.errors import StoreUnavailable
 from axes_async.stores.contract import Store
 
@@ -57,6 +58,7 @@ class Watch:
     def _lose(self, suspicion: StoreUnavailable) -> None:
         with self._lock:
             if not self.is_away:
+                telemetry.breaker("store", is_open=True)
                 log.error("The store is away (%s). AXES_ON_STORE_FAILURE says what happens to logins.", suspicion)
             self.is_away = True
             if self._thread is None or not self._thread.is_alive():
@@ -77,5 +79,6 @@ class Watch:
                     self._thread = None
                     self.on_return()
                     self.is_away = False
+                telemetry.breaker("store", is_open=False)
                 log.warning("The store is back.")
                 return

@@ -41,12 +41,13 @@ class Projector:
         self.void_attempts_until = void_attempts_until(using)
         self.moments = Moments(using)
 
-    def write(self, entries: Iterable[Entry]) -> None:
-        """Write what ``entries`` tell, and no event twice."""
-        found = self._unapplied(list(entries))
-        roll_up(found, self.using)
-        for part in _parts(found):
+    def write(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Write what ``entries`` tell, and no event twice; return those that were written."""
+        new = self._unapplied(list(entries))
+        roll_up(new, self.using)
+        for part in _parts(new):
             self._write(part)
+        return new
 
     def _unapplied(self, entries: list[Entry]) -> list[Entry]:
         """Return the entries whose events have no row yet; an event of the store may be in the outbox table too."""
