@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connections
 
 from axes_async.clock import as_datetime
-from axes_async.counters.events import AttemptEvent, Kind
+from axes_async.counters.events import AttemptEvent, Kind, worth_a_row
 from axes_async.models import AccessAttempt
 from axes_async.rollups import AttemptRollup, TopValues
 from axes_async.tasks.projection.counters import Entry
@@ -60,8 +60,13 @@ def drop_old_rollups(now: datetime, using: str) -> None:
 
 
 def turned_away(event: AttemptEvent) -> int:
-    """Return how many attempts a row of one that a lockout turned away stands for: those since the row before it."""
-    return event.repeats // 2 if event.repeats > 10 else 1
+    """Return how many attempts an event of one that a lockout turned away stands for: those since the row before it.
+
+    One that has no row only tells that a lockout was prolonged.
+    """
+    if event.repeats <= 10:
+        return 1
+    return event.repeats // 2 if worth_a_row(event.repeats) else 0
 
 
 def _grouped(entries: Sequence[Entry], length: int) -> dict[int, list[Entry]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from axes_async.counters.events import AttemptEvent, Kind, worth_a_row
+from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.models import DrainCursor
+from axes_async.tasks.projection.rollups import turned_away
 
 OUTCOMES = {Kind.FAILED: "failed", Kind.BLOCKED: "turned_away", Kind.LOGGED_IN: "logged_in"}
 
@@ -23,7 +24,7 @@ def totals_of(events: Iterable[AttemptEvent]) -> Counter[str]:
     for event in events:
         if outcome := OUTCOMES.get(event.kind):
             scope = ADMIN if event.extra.get("scope") == ADMIN else SITE
-            totals[f"attempts {outcome} {scope}"] += _attempts(event)
+            totals[f"attempts {outcome} {scope}"] += turned_away(event) if event.kind is Kind.BLOCKED else 1
         for change in event.changes if event.kind is Kind.FAILED else ():
             if change.counted and change.locked:  # A counter that was locked before counts no failure.
                 totals[f"lockouts {'+'.join(change.parameters)}"] += 1
@@ -33,10 +34,3 @@ def totals_of(events: Iterable[AttemptEvent]) -> Counter[str]:
 def add(cursor: DrainCursor, totals: Counter[str]) -> None:
     """Add ``totals`` to a cursor whose lock is held; the caller saves it."""
     cursor.totals = dict(Counter(cursor.totals) + totals)
-
-
-def _attempts(event: AttemptEvent) -> int:
-    """Return for how many attempts an event stands: of those that a lockout turns away, few are recorded."""
-    if event.kind is not Kind.BLOCKED or 0 < event.repeats <= 10:
-        return 1
-    return event.repeats // 2 if event.repeats and worth_a_row(event.repeats) else 0

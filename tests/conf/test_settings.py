@@ -116,6 +116,8 @@ DEFAULTS: dict[str, Any] = {
     "outbox_max": 1_000_000,
     "outbox_max_bytes": 512 * 1024 * 1024,
     "celery_queue": None,
+    "metrics": (),
+    "metrics_token": None,
 }
 BOOLEANS = (
     "AXES_ENABLED",
@@ -220,6 +222,8 @@ REFUSED: dict[str, list[object]] = {
     "AXES_OUTBOX_MAX": [None, 0, -1, 1e6, "1", True],
     "AXES_OUTBOX_MAX_BYTES": [None, 0, -1, 999_999, 1e6, "1", True],
     "AXES_CELERY_QUEUE": ["", 1, ["axes"]],
+    "AXES_METRICS": ["prometheus", ["statsd"], [1], True, [["prometheus"]]],
+    "AXES_METRICS_TOKEN": ["", 1, b"token"],
 }  # fmt: skip
 TAKEN: dict[str, list[tuple[object, object]]] = {
     **{name: [(True, True), (False, False)] for name in BOOLEANS},
@@ -335,6 +339,10 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     "AXES_OUTBOX_MAX": [(1, 1), (10**9, 10**9)],
     "AXES_OUTBOX_MAX_BYTES": [(1_000_000, 1_000_000), (2**40, 2**40)],
     "AXES_CELERY_QUEUE": [(None, None), ("logins", "logins")],
+    "AXES_METRICS": [
+        (None, ()), ([], ()), (["prometheus", "opentelemetry"], ("prometheus", "opentelemetry")),
+    ],
+    "AXES_METRICS_TOKEN": [(None, None), ("s3cret", "s3cret")],
 }  # fmt: skip
 
 

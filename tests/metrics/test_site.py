@@ -68,6 +68,16 @@ def test_a_flood_that_is_turned_away_counts_as_far_as_it_is_recorded(post: Post,
     assert figures()["axes_attempts", "turned_away", "site"] == 40
 
 
+def test_attempts_that_only_prolong_a_lockout_count_with_the_next_row(post: Post, drain: Drain, settings: Any) -> None:
+    settings.AXES_COOLOFF_TIME, settings.AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = timedelta(hours=1), True
+    started = datetime.now(UTC)
+    for seconds in range(3 + 25):
+        with time_machine.travel(started + timedelta(seconds=2 * seconds)):
+            post()
+    drain()
+    assert figures()["axes_attempts", "turned_away", "site"] == 20
+
+
 def test_no_event_makes_a_label_of_its_own() -> None:
     event = AttemptEvent(kind=Kind.FAILED, id=new_id(1), username="alice", extra={"scope": "203.0.113.7"})
     assert totals_of([event]) == {"attempts failed site": 1}
