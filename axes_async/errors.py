@@ -13,6 +13,10 @@ class StoreUnavailable(AxesError):
     """The store that holds the counters did not answer in time, or answered with an error."""
 
 
+class StoreDisconnected(StoreUnavailable):
+    """A connection to the store was closed before the answer had come; the store itself may be well."""
+
+
 class StoreBusy(StoreUnavailable):
     """The store may well answer, but this process has no connection to spare for asking it."""
 

@@ -46,6 +46,9 @@ NUDGE_PAUSE = 500
 TRIES = 4
 """How often a batch is tried that the database gave up for another transaction's sake (a deadlock, say)."""
 
+LOCKED = {"55P03", 1205}
+"""What PostgreSQL and MySQL say of a lock that could not be had in time: whoever holds it is not done in a moment."""
+
 MYSQL_DATA_ERRORS = {(1264,), (1366,), (1406,)}
 """What MySQL's driver calls an operational error, and is a value that a column does not take."""
 
@@ -87,7 +90,7 @@ def _drain(*, in_worker: bool) -> int:
     written = 0
     while True:
         with paused_collection():
-            batch = drain_batch(outbox, tries=TRIES if in_worker else 1)
+            batch = drain_batch(outbox)
         written += batch
         if batch and time.monotonic() > stop:
             publisher.publish(publisher.DRAIN, expires=publisher.DRAIN_EXPIRES)
@@ -140,18 +143,19 @@ def drain_to_end(store: OutboxStore | None) -> int:
             return written
 
 
-def drain_batch(store: OutboxStore | None, *, tries: int = TRIES) -> int:
+def drain_batch(store: OutboxStore | None) -> int:
     """Write the next batch of the outbox table and, with a store, of the store's outbox; return how many events it had.
 
     Raises ``DatabaseError`` and ``StoreUnavailable``, with nothing written and nothing lost.
     """
-    for left in reversed(range(tries)):
+    for left in reversed(range(TRIES)):
         try:
             with writer_lock() as cursor:
                 return write_next(cursor, store)
-        except OperationalError:
+        except OperationalError as error:
             # A deadlock or a failed serialization is over at once; in a caller's transaction nothing can be repeated.
-            if not left or transaction.get_connection(database()).in_atomic_block:
+            is_locked = LOCKED & {getattr(error.__cause__, "sqlstate", None), error.args[0] if error.args else None}
+            if not left or is_locked or transaction.get_connection(database()).in_atomic_block:
                 raise
             time.sleep(0.05)
     raise AssertionError("unreachable")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import cache
-from threading import Condition, Thread
+from threading import Condition, Semaphore, Thread
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -21,8 +21,11 @@ T = TypeVar("T")
 THREADS = 32
 """Steps of this process that run beside their callers' transactions at one time."""
 
+WAIT = 10.0
+"""Seconds that a caller beyond these waits for a thread. It is this process that keeps it waiting, and no database."""
+
 PATIENCE = 3.0
-"""Seconds that a caller waits for its step; the statements of a step have shorter bounds of their own."""
+"""Seconds that a caller waits for its step then; the statements of a step have shorter bounds of their own."""
 
 IDLE = 2.0
 """Seconds after which a thread without work ends, and its connection with it.
@@ -34,13 +37,14 @@ So long a connection is kept whatever ``CONN_MAX_AGE`` says: the steps of one lo
 def autonomous(step: Callable[[], T], *, using: str) -> T:
     """Run ``step`` on a connection of its own if the caller is in a transaction, so that no rollback undoes it.
 
-    A failure must be counted also if the request that made it comes to nothing (``ATOMIC_REQUESTS``). Two cases share
-    the caller's transaction: on SQLite, a second connection could only wait for the first; in a Django ``TestCase``, a
+    A failure must be counted also if the request that made it comes to nothing (``ATOMIC_REQUESTS``). So does a step of
+    a caller that has no connection open: hundreds of logins at once are not to open as many. Two cases share the
+    caller's transaction: on SQLite, a second connection could only wait for the first; in a Django ``TestCase``, a
     second connection would see nothing of the test, and what it wrote would stay.
 
     :raises StoreUnavailable: if the step could not be run in time. It may be done later.
     """
-    if not in_transaction(using) or shares_transaction(using):
+    if shares_transaction(using) or not (in_transaction(using) or connections[using].connection is None):
         return step()
     return _pool(os.getpid()).run(step)
 
@@ -71,11 +75,14 @@ class _Pool:
 
     def __init__(self) -> None:
         self.work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self.changed = Condition()
+        self.places, self.changed = Semaphore(THREADS), Condition()
         self.threads = self.idle = 0
 
     def run(self, step: Callable[[], T]) -> T:
+        if not self.places.acquire(timeout=WAIT):
+            raise StoreBusy("All threads that have a database connection of their own are at work.")
         future: Future[T] = Future()
+        future.add_done_callback(lambda _: self.places.release())
         with self.changed:
             self.work.append((future, step))
             if self.idle >= len(self.work):
@@ -88,8 +95,6 @@ class _Pool:
         except FutureTimeoutError:
             if future.done():
                 raise  # It is the step that has raised it.
-            if future.cancel():
-                raise StoreBusy("All threads that have a database connection of their own are at work.") from None
             raise StoreUnavailable(f"The database has not answered for {PATIENCE} s.") from None
 
     def _serve(self) -> None:
@@ -116,8 +121,6 @@ class _Pool:
 def _do(future: Future[Any], step: Callable[[], Any]) -> None:
     from axes_async.stores.factory import is_test_run
 
-    if not future.set_running_or_notify_cancel():
-        return
     try:
         try:
             result = step()

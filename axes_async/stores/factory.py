@@ -137,7 +137,6 @@ def _failover(store: Store, settings: AxesSettings) -> FailoverStore:
         fallback,
         on_failure=settings.on_store_failure,
         retry_interval=settings.store_retry_interval,
-        timeout=settings.store_timeout,
         probes=not is_database,
     )
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from time import monotonic
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from axes_async import telemetry
 from axes_async.counters.rules import Counter
-from axes_async.errors import StoreBusy, StoreIncomplete, StoreReturned, StoreUnavailable
+from axes_async.errors import StoreBusy, StoreDisconnected, StoreIncomplete, StoreReturned, StoreUnavailable
 from axes_async.stores.contract import OutboxStore, Store
 from axes_async.stores.recent import RecentAnswers
 from axes_async.stores.results import SeenCounter, StepResult
@@ -28,8 +27,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SENDS = 3
-"""How often a step is sent to a store that answers probes, and asked of the database before that is given up."""
+SENDS = 6
+"""How often a step is sent whose connection breaks each time. A store that is silent is sent it twice."""
+
+ROUNDS = 2
+"""How often the database may say that the store decides again, before a step is given up."""
 
 OnFailure = Literal["database", "deny", "allow"]
 
@@ -45,7 +47,6 @@ class FailoverStore(Store):
 
     :param fallback: what decides under ``on_failure="database"``; None if the primary is the database itself.
     :param retry_interval: seconds between two probes of a primary that is away.
-    :param timeout: seconds that the primary may take for one answer; a step may take twice as long there.
     :param probes: whether the primary is probed after a fault, and left alone while it is away.
     """
 
@@ -56,11 +57,10 @@ class FailoverStore(Store):
         *,
         on_failure: OnFailure = "database",
         retry_interval: float = 1.0,
-        timeout: float = 0.07,
         probes: bool = True,
     ) -> None:
         self.primary, self.fallback, self.on_failure = primary, fallback, on_failure
-        self.timeout, self.probes = timeout, probes
+        self.probes = probes
         self.recent = RecentAnswers()
         self.watch = Watch(primary, retry_interval=retry_interval, on_return=self._note_return)
         self._outbox = primary if isinstance(primary, OutboxStore) else None
@@ -115,11 +115,11 @@ class FailoverStore(Store):
                 ending.outcome = answer.verdict.name.lower()
             return answer
 
-    def _ask(self, step: Step, ask: Callable[[Store, Step], T], allowed: T) -> T:
+    def _ask(self, step: Step, ask: Callable[[Store, Step], T], allowed: T, *, rounds: int = ROUNDS) -> T:
         """Ask the store that decides; return ``allowed`` where none does, under ``on_failure="allow"``."""
         reason, unanswered = StoreUnavailable("The store is away."), False
-        give_up = monotonic() + 2 * self.timeout
-        for left in reversed(range(SENDS)) if self.asks_primary else ():
+        sends, is_silent = SENDS, False
+        while self.asks_primary:
             try:
                 return self._watched(ask, self.primary, step)
             except (StoreBusy, StoreIncomplete) as error:
@@ -128,33 +128,28 @@ class FailoverStore(Store):
                 reason = error
                 break
             except StoreUnavailable as error:
-                reason, unanswered = error, True
-                if not self.probes or not self.watch.answers(error) or not left or monotonic() > give_up:
-                    break
+                reason, unanswered, sends = error, True, sends - 1
+                if not isinstance(error, StoreDisconnected) or not sends:
+                    if is_silent or not self.probes or not self.watch.answers(error):
+                        break
+                    is_silent = True
                 # Slow, or a broken connection. Without a reservation, the step may be done twice: one failure too many.
                 step = replace(step, again=step.held)
-                log.warning("The store answers a probe, but not a step (%s). It is asked again.", error)
+                log.warning("The store did not answer a step (%s), and may be well. It is asked again.", error)
         if self.on_failure == "allow":
             log.error("Let through without a store (%s): %s", reason, step.event.line() if step.event else "no event")
             return allowed
         if self.fallback is None or self.on_failure == "deny":
             raise reason
-        return self._ask_fallback(replace(step, again=unanswered), ask, self.fallback)
-
-    def _ask_fallback(self, step: Step, ask: Callable[[Store, Step], T], fallback: DatabaseStore) -> T:
-        telemetry.count("fallbacks", step.kind)
-        for _ in range(SENDS):
-            try:
-                return self._watched(ask, fallback, step)
-            except StoreReturned as returned:
-                self._adopt(returned.generation)
-            try:
-                return self._watched(ask, self.primary, replace(step, again=False))
-            except StoreUnavailable as error:
-                if step.kind in DECIDE and isinstance(error, StoreBusy):
-                    raise
-                log.warning("The store decides again, and could not be asked (%s).", error)
-        raise StoreUnavailable("The store and the database name each other as the one that decides.")
+        if rounds == ROUNDS:
+            telemetry.count("fallbacks", step.kind)
+        try:
+            return self._watched(ask, self.fallback, replace(step, again=unanswered))
+        except StoreReturned as returned:
+            if not rounds:
+                raise StoreUnavailable("The store and the database name each other as the one that decides.") from None
+            self._adopt(returned.generation)
+        return self._ask(replace(step, again=False), ask, allowed, rounds=rounds - 1)
 
     def _note_return(self) -> None:
         """Ask the database first from now on: it says when the store has been told what was counted meanwhile."""

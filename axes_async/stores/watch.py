@@ -8,10 +8,13 @@ from concurrent.futures import Future
 from threading import Event, Lock, Thread
 
 from axes_async import telemetry
-from axes_async.errors import StoreUnavailable
+from axes_async.errors import StoreDisconnected, StoreUnavailable
 from axes_async.stores.contract import Store
 
 log = logging.getLogger(__name__)
+
+PROBES = 6
+"""How often a probe is sent whose connection breaks each time."""
 
 
 class Watch:
@@ -66,11 +69,15 @@ class Watch:
                 self._thread.start()
 
     def _is_there(self) -> bool:
-        try:
-            self.store.probe()
-        except StoreUnavailable:
-            return False
-        return True
+        for _ in range(PROBES):
+            try:
+                self.store.probe()
+            except StoreDisconnected:
+                continue
+            except StoreUnavailable:
+                return False
+            return True
+        return False
 
     def _wait_for_it(self) -> None:
         while not self._closed.wait(self.retry_interval):

@@ -72,7 +72,7 @@ class Site:
     ) -> list[Answer]:
         """Try a wrong password for each username and address, all at once; return the answers in that order.
 
-        :param meanwhile: runs when all have been sent.
+        :param meanwhile: runs from when all have been sent until all are answered.
         """
         return asyncio.run(self._guess(list(clients), meanwhile))
 
@@ -82,10 +82,11 @@ class Site:
         opened = [await asyncio.open_connection(*self.socket.getsockname()) for _ in clients]
         for (_, writer), (username, address) in zip(opened, clients, strict=True):
             writer.write(self._request(username, address))
-        answers = asyncio.gather(*(_answer(reader, writer) for reader, writer in opened))
-        if meanwhile is not None:
-            await meanwhile()
-        return await asyncio.wait_for(answers, PATIENCE)
+        other = None if meanwhile is None else asyncio.ensure_future(meanwhile())
+        answers = await asyncio.wait_for(asyncio.gather(*(_answer(*streams) for streams in opened)), PATIENCE)
+        if other is not None and not other.cancel():
+            await other
+        return answers
 
     def _request(self, username: str, address: str) -> bytes:
         body = urlencode({"username": username, "password": "wrong"})

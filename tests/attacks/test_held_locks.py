@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,15 +12,19 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
-from axes_async.models import AttemptCounter
+from axes_async.errors import StoreUnavailable
+from axes_async.models import AttemptCounter, StoreState
+from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from axes_async.tasks.projection.writer_lock import QUEUE
 from axes_async.utils import reset
 from tests.attacks.sites import Site
 from tests.faults.conftest import database_of_test
 from tests.faults.machines import Valkey
+from tests.faults.sending import LEASE, counters
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,6 +46,35 @@ OUTAGES: dict[str, Callable[[Valkey], Any]] = {
 }
 
 every_outage = pytest.mark.parametrize("outage", OUTAGES)
+
+
+class LockWaits:
+    """How long the statements of this session that were refused a lock had waited for it, as they were told to."""
+
+    def __init__(self) -> None:
+        self.ms: list[int] = []
+        self._bound = 0
+
+    def __call__(self, execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        if told := re.search(r"lock_timeout = (\d+)", sql):
+            self._bound = int(told[1])
+        try:
+            return execute(sql, *args)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") == "55P03":
+                self.ms.append(self._bound)
+            raise
+
+
+@pytest.mark.parametrize("mode", [StoreState.STORE, StoreState.DATABASE])
+def test_step_waits_a_quarter_of_a_second_in_all_for_the_state_of_the_store(own_store: RedisStore, mode: str) -> None:
+    StoreState.objects.update(mode=mode)
+    fallback, waits = DatabaseStore(replaces=own_store), LockWaits()
+    of_it = counters("192.0.2.1", "alice")
+    with held(STORE_STATE), connection.execute_wrapper(waits), pytest.raises(StoreUnavailable):
+        fallback.do(Step(StepKind.RESERVE, "token", of_it, lease=LEASE))
+    assert waits.ms
+    assert sum(waits.ms) <= 250
 
 
 @contextmanager
@@ -104,6 +140,28 @@ def test_state_of_the_store_that_is_held_is_answered_as_deny(
     with held(STORE_STATE):
         assert statuses(site, ALICE, BOB) == [UNAVAILABLE] * 2
     assert statuses(site, ALICE, BOB) == [WRONG] * 2
+
+
+def test_process_that_is_frozen_in_the_middle_of_a_step_keeps_no_login_waiting(
+    start_site: Callable[..., Site], own_valkey: Valkey
+) -> None:
+    """It holds the row of a counter and a share of the state, until the database ends its session."""
+    frozen, site = start_site("threads"), start_site("threads")
+    own_valkey.kill()
+    assert statuses(frozen, ALICE, BOB) == [WRONG] * 2
+    assert statuses(site, ALICE, BOB) == [WRONG] * 2
+    with ThreadPoolExecutor(1) as pool:
+        with held(ROW_OF_ALICE):
+            stuck = pool.submit(frozen.guess, [ALICE])
+            wait_for_waiter("the step waits for the row")
+            os.killpg(frozen.process.pid, signal.SIGSTOP)
+        try:
+            assert set(statuses(site, ALICE, BOB, BOB)) <= {WRONG, UNAVAILABLE}
+            until(lambda: statuses(site, ALICE) == [WRONG], what="the frozen one has lost its locks")
+        finally:
+            os.killpg(frozen.process.pid, signal.SIGCONT)
+        ((status, _),) = stuck.result(PATIENCE)
+    assert status in {WRONG, UNAVAILABLE}
 
 
 def test_reset_that_is_under_way_keeps_no_login_waiting_when_the_store_is_lost(

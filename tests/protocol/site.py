@@ -94,9 +94,7 @@ class Web:
         self.store, self.time = Remote(self.client, namespace=namespace), time
         self.store.on_fault = on_fault
         # Its watch never looks by itself: `look` does that when the machine wants it.
-        self.logins = FailoverStore(
-            self.store, DatabaseStore(replaces=self.store), retry_interval=100_000, timeout=TIMEOUT
-        )
+        self.logins = FailoverStore(self.store, DatabaseStore(replaces=self.store), retry_interval=100_000)
 
     def reserve(self, token: str, user: str) -> StepResult:
         return self.logins.reserve(token, [counter(user)], self.event(Kind.BLOCKED, user), lease=LEASE, extend=False)

@@ -517,14 +517,16 @@ def test_step_in_a_test_case_is_part_of_it(alone: Steps) -> None:
 
 def test_pool_that_is_busy_refuses_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autonomous, "THREADS", 1)
-    monkeypatch.setattr(autonomous, "PATIENCE", 0.05)
+    monkeypatch.setattr(autonomous, "PATIENCE", 0.01)
+    monkeypatch.setattr(autonomous, "WAIT", 0.01)
     end, pool = threading.Event(), autonomous._Pool()
     with pytest.raises(StoreUnavailable, match="has not answered"):
-        pool.run(lambda: end.wait(10))
+        pool.run(lambda: end.wait(PATIENCE))
     with pytest.raises(StoreBusy):
         pool.run(lambda: None)
     end.set()
-    monkeypatch.setattr(autonomous, "PATIENCE", 10)
+    monkeypatch.setattr(autonomous, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(autonomous, "WAIT", PATIENCE)
     assert pool.run(lambda: "done") == "done"
 
 

@@ -24,7 +24,6 @@ from axes_async.errors import AttemptDenied, StoreBusy, StoreIncomplete, StoreUn
 from axes_async.handlers.proxy import AxesProxyHandler
 from axes_async.login import reservation, settlement
 from axes_async.models import AttemptCounter, OutboxEvent, StoreState
-from axes_async.stores import failover as failover_module
 from axes_async.stores import recent
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.factory import get_failover, get_store
@@ -100,7 +99,7 @@ def faulty(time: Time, plain: redis.Redis) -> Iterator[Faulty]:
 def both(faulty: Faulty) -> Iterator[FailoverStore]:
     """Return a store on Valkey in front of the database."""
     fallback = DatabaseStore(replaces=faulty)
-    with closing(FailoverStore(faulty, fallback, retry_interval=0.01, timeout=1)) as store:
+    with closing(FailoverStore(faulty, fallback, retry_interval=0.01)) as store:
         yield store
 
 
@@ -183,21 +182,12 @@ class TestBrokenConnection:
         fail(both, counters, time, held=True)
         assert faulty.states(counters)[0].failures == 1
 
-    def test_a_store_that_answers_nothing_but_probes_is_left_to_the_database_in_the_end(
+    def test_a_store_that_answers_nothing_but_probes_is_waited_for_twice_and_left_to_the_database(
         self, both: FailoverStore, faulty: Faulty, counters: tuple[Counter, ...], time: Time
     ) -> None:
         faulty.faults = [StoreUnavailable("slow")] * 9
         fail(both, counters, time)
-        assert (len(faulty.calls), rows(), both.is_away) == (3, [1], False)
-
-    def test_a_step_waits_for_two_answers_at_most(
-        self, both: FailoverStore, faulty: Faulty, counters: tuple[Counter, ...], time: Time, monkeypatch: Any
-    ) -> None:
-        seconds = iter(range(100))
-        monkeypatch.setattr(failover_module, "monotonic", lambda: 1.5 * next(seconds))
-        faulty.faults = [StoreUnavailable("slow")] * 9
-        fail(both, counters, time)
-        assert len(faulty.calls) == 2
+        assert (len(faulty.calls), rows(), both.is_away) == (2, [1], False)
 
 
 class TestBusy:

@@ -12,12 +12,13 @@ from django.db.models import F
 
 from axes_async import clock
 from axes_async.models import StoreState
-
-LOCK_MS = 200
-"""Milliseconds that one statement of a step waits for a lock; MySQL counts in seconds, and waits for one."""
+from axes_async.stores.database.retries import Waits
 
 STATEMENT_MS = 1000
 """Milliseconds that one statement of a step may take in all, on PostgreSQL."""
+
+FROZEN_MS = 5000
+"""Milliseconds after which PostgreSQL ends a session that is silent in the middle of a step: its process is frozen."""
 
 ONE = 1
 """The primary key of the one row."""
@@ -46,13 +47,14 @@ class DatabaseClock:
 
 
 @contextmanager
-def step_transaction(using: str) -> Iterator[None]:
+def step_transaction(using: str, waits: Waits) -> Iterator[None]:
     """Run a step in a transaction in which nothing waits for long and every statement sees what is committed by then.
 
-    Inside a transaction of the caller it is a savepoint, and has the bounds and the isolation of that transaction.
+    MySQL counts in seconds, and waits for each lock for one. Inside a transaction of the caller it is a savepoint, and
+    has the bounds and the isolation of that transaction.
     """
     connection = connections[using]
-    begins, vendor = not connection.in_atomic_block, connection.vendor
+    begins, vendor, wait_ms = not connection.in_atomic_block, connection.vendor, waits.ms
     try:
         with transaction.atomic(using=using):
             if begins and vendor in SHARED:
@@ -60,8 +62,14 @@ def step_transaction(using: str) -> Iterator[None]:
                     # At REPEATABLE READ, whoever has waited for a lock could only fail.
                     isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
                     if vendor == "postgresql":
-                        bounds = f"SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL statement_timeout = {STATEMENT_MS}"
-                        cursor.execute(f"{isolation}; {bounds}")
+                        bounds = {
+                            "lock_timeout": wait_ms,
+                            "statement_timeout": STATEMENT_MS,
+                            "idle_in_transaction_session_timeout": FROZEN_MS,
+                        }
+                        cursor.execute(
+                            "; ".join([isolation, *(f"SET LOCAL {name} = {ms}" for name, ms in bounds.items())])
+                        )
                     else:
                         cursor.execute(isolation)
                         name = "innodb_lock_wait_timeout"
@@ -99,12 +107,12 @@ def state_and_clock(using: str) -> tuple[StoreState, DatabaseClock]:
     return _read(using)
 
 
-def let_database_decide(using: str, *, generation: int | None = None) -> None:
+def let_database_decide(using: str, waits: Waits, *, generation: int | None = None) -> None:
     """Have the database decide from now on, in a short transaction of its own.
 
     :param generation: only if the store has decided in this generation or an earlier one.
     """
-    with step_transaction(using):
+    with step_transaction(using, waits), waits.of_state():
         rows = StoreState.objects.using(using).filter(pk=ONE, mode=StoreState.STORE)
         if generation is not None:
             rows = rows.filter(generation__lte=generation)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from random import uniform
 from typing import TypeVar
 
@@ -13,8 +14,11 @@ from axes_async.errors import StoreUnavailable
 
 T = TypeVar("T")
 
+STATE_PATIENCE = 0.25
+"""Seconds that a step waits in all for those who change who decides."""
+
 PATIENCE = 1.0
-"""Seconds in which a step is begun anew."""
+"""Seconds in which a step is begun anew: others may hold its counters, one after the other."""
 
 TRIES = 8
 """How often a step is begun at most."""
@@ -26,30 +30,55 @@ PASSING = {"40001", "40P01", "55P03", 1205, 1213, 1020}
 """Errors that another try may not meet: a deadlock, a lock not to be had, a row that changed. PostgreSQL's, MySQL's."""
 
 
+class Waits:
+    """How long a step may still wait for locks, all its tries together."""
+
+    def __init__(self) -> None:
+        self.for_state, self.give_up = STATE_PATIENCE, time.monotonic() + PATIENCE
+
+    @property
+    def ms(self) -> int:
+        """Milliseconds that the next try may wait for a lock. Raises ``StoreUnavailable`` if there are none left."""
+        left = min(self.for_state, self.give_up - time.monotonic())
+        if left < 0.001:
+            raise StoreUnavailable("Others hold what says who decides, or the counters.")
+        return int(left * 1000)
+
+    @contextmanager
+    def of_state(self) -> Iterator[None]:
+        """Count what is waited in vain in the block, for those who change who decides."""
+        began = time.monotonic()
+        try:
+            yield
+        except Error:
+            self.for_state -= time.monotonic() - began
+            raise
+
+
 class Again(Exception):
     """Roll the step back, do ``first`` outside of its transaction, and begin the step anew."""
 
-    def __init__(self, first: Callable[[], object]) -> None:
+    def __init__(self, first: Callable[[Waits], object]) -> None:
         super().__init__("The step has to be begun anew.")
         self.first = first
 
 
-def persist(work: Callable[[str], T], using: str) -> T:
+def persist(work: Callable[[str, Waits], T], using: str) -> T:
     """Do ``work`` on the database ``using``, and again after what may pass.
 
     :raises django.db.Error: what does not pass, or has not passed in time.
     """
-    give_up = time.monotonic() + PATIENCE
-    first: Callable[[], object] | None = None
+    waits = Waits()
+    first: Callable[[Waits], object] | None = None
     for number in range(1, TRIES + 1):
         try:
             if first is not None:
-                first()
-            return work(using)
+                first(waits)
+            return work(using, waits)
         except Again as again:
             first = again.first
         except Error as error:
-            is_late = number == TRIES or time.monotonic() > give_up
+            is_late = number == TRIES or time.monotonic() > waits.give_up
             if is_late or not _may_pass(error, using, is_first=number == 1):
                 raise
             time.sleep(uniform(0, PAUSE))  # noqa: S311  (nobody gains by guessing it)

@@ -24,7 +24,7 @@ from axes_async.stores.contract import OutboxStore
 from axes_async.stores.counting import CountingStore, Engine, KeptCounter
 from axes_async.stores.database import mode
 from axes_async.stores.database.known import known_state
-from axes_async.stores.database.retries import Again, persist
+from axes_async.stores.database.retries import Again, Waits, persist
 from axes_async.stores.database.rows import (
     NAME_FIELDS,
     STATE_FIELDS,
@@ -70,7 +70,7 @@ class DatabaseStore(CountingStore):
         return self._run(partial(self._record if step.kind is StepKind.RECORD else self._do, step))
 
     def read(self, counters: Sequence[Counter]) -> Engine:
-        def work(using: str) -> Engine:
+        def work(using: str, waits: Waits) -> Engine:
             state, clock = mode.state_and_clock(using)
             if self._is_behind(state):
                 raise StoreReturned(state.generation)
@@ -80,27 +80,30 @@ class DatabaseStore(CountingStore):
         return self._run(work)
 
     def probe(self) -> None:
-        def work(using: str) -> None:
-            with mode.step_transaction(using):
+        def work(using: str, waits: Waits) -> None:
+            with mode.step_transaction(using, waits), waits.of_state():
                 mode.shared_state(using)
 
         self._run(work)
 
-    def _record(self, step: Step, using: str) -> StepResult:
-        with mode.step_transaction(using):
+    def _record(self, step: Step, using: str, waits: Waits) -> StepResult:
+        with mode.step_transaction(using, waits):
             event = step.event
             if event is not None and not event.at:
                 event = event.applied((), at=mode.database_now(using), repeats=event.repeats)
             return self._deliver(StepResult(event=event), using, twice=True)
 
-    def _do(self, step: Step, using: str) -> StepResult:
+    def _do(self, step: Step, using: str, waits: Waits) -> StepResult:
         settles = step.kind in {StepKind.FAIL, StepKind.SUCCEED}
-        with mode.step_transaction(using):
-            state, clock = mode.shared_state_and_clock(using)
+        with mode.step_transaction(using, waits):
+            with waits.of_state():
+                state, clock = mode.shared_state_and_clock(using)
             if self._is_behind(state, unsure=settles and step.again) and not (
                 settles and was_applied(using, step.event)
             ):
                 raise StoreReturned(state.generation)
+            if step.kind is StepKind.RESERVE and (step.lease or step.event):
+                self._decide(using, state)  # Before any counter is held: others wait to say the same.
             rows = _lock(using, step, clock)
             # Asked for when the rows are held: a drain that wrote this event held them too.
             applied = settles and was_applied(using, step.event)
@@ -196,7 +199,7 @@ class DatabaseStore(CountingStore):
         self._nudged_at = now
         return True
 
-    def _run(self, work: Callable[[str], T]) -> T:
+    def _run(self, work: Callable[[str, Waits], T]) -> T:
         """Do ``work`` apart from a transaction of the caller; raises ``StoreUnavailable`` for every database error."""
         using = database()
         try:
@@ -218,9 +221,14 @@ def _lock(using: str, step: Step, clock: mode.DatabaseClock) -> Rows:
     # With some held already, the others would be out of order. On MySQL, an insert that finds a row there locks it for
     # reading, and two that have done so keep each other from writing.
     if rows or connections[using].vendor == "mysql":
-        raise Again(make)
+        raise Again(partial(_apart, make, using))
     make()
     return {row.digest: row for row in query.all()}
+
+
+def _apart(make: Callable[[], None], using: str, waits: Waits) -> None:
+    with mode.step_transaction(using, waits):
+        make()
 
 
 def _make(using: str, counters: Sequence[Counter], event: AttemptEvent | None, now: int) -> None:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from threading import Lock
+from threading import Condition, Lock
 from typing import Any
 
 from redis.exceptions import (
@@ -25,6 +25,7 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TimeoutError,  # noqa: A004
     TryAgainError,
 )
 
@@ -33,14 +34,14 @@ from axes_async.errors import StoreBusy
 SIZE = 256
 """Connections that a process opens at most; they are opened as threads need them."""
 
-WAIT = 0.2
-"""Seconds that a thread beyond these waits for one."""
-
-PAUSE = 0.001
-"""Seconds between two looks for a connection that has come free."""
+WAIT = 10.0
+"""Seconds that a thread beyond these waits for one. It is this process that keeps it waiting, and not the store."""
 
 ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError, ReadOnlyError, MasterDownError)
 """What a server says that is not, or not now, the one to ask."""
+
+CLOSED = "Connection closed by server."
+"""What redis-py says where the other side has closed a connection in due form."""
 
 POLL = getattr(select, "poll", None)
 """Looks at a connection in less than a microsecond; Windows has none."""
@@ -101,6 +102,7 @@ class ConnectionPool:
     def __init__(self, route: Route, *, greeting: bytes) -> None:
         self._route, self._greeting = route, greeting
         self._free: deque[Any] = deque()
+        self._freed, self._waiting = Condition(), 0
         self._pid = 0
 
     def send(self, command: bytes) -> Any:
@@ -158,7 +160,7 @@ class ConnectionPool:
                 self.close()
             raise
         finally:
-            free.append(connection)
+            self._give(free, connection)
 
     def _open(self) -> Any:
         connection = self._route.connection()
@@ -173,33 +175,61 @@ class ConnectionPool:
     def _start_over(self) -> None:
         size = min(SIZE, self._route.pool().max_connections)
         self._free = deque([None] * size)
+        self._freed, self._waiting = Condition(), 0
         self._pid = os.getpid()
 
-    @staticmethod
-    def _take(free: deque[Any]) -> Any:
+    def _give(self, free: deque[Any], connection: Any) -> None:
+        free.append(connection)
+        if self._waiting:
+            with self._freed:
+                self._freed.notify()
+
+    def _take(self, free: deque[Any]) -> Any:
         """Return the connection that was used last, or an empty place for one, waiting for it if need be."""
         with suppress(IndexError):
             return free.pop()
         give_up = time.monotonic() + WAIT
-        while time.monotonic() < give_up:
-            time.sleep(PAUSE)
-            with suppress(IndexError):
-                return free.pop()
+        with self._freed:
+            self._waiting += 1
+            try:
+                while (left := give_up - time.monotonic()) > 0:
+                    with suppress(IndexError):
+                        return free.pop()
+                    self._freed.wait(left)
+            finally:
+                self._waiting -= 1
         raise StoreBusy("All connections to the store are in use.")
 
 
 def _exchange(connection: Any, command: bytes) -> Any:
     connection.send_packed_command((command,), check_health=False)
-    return connection.read_response(disable_decoding=True)
+    while True:
+        try:
+            return connection.read_response(disable_decoding=True, disconnect_on_error=False)
+        except TimeoutError:
+            # The time may be over because this process looked too late, as a busy event loop does.
+            if POLL is None or not _has_input(connection):
+                raise
+
+
+def is_broken(error: BaseException) -> bool:
+    """Return whether ``error`` says that the other side has closed a connection that was open."""
+    closed = ConnectionResetError, ConnectionAbortedError, BrokenPipeError
+    return isinstance(error, closed) or (
+        isinstance(error, ConnectionError) and (isinstance(error.__context__, closed) or str(error) == CLOSED)
+    )
+
+
+def _has_input(connection: Any) -> bool:
+    poll = select.poll()
+    poll.register(connection._sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _usable(connection: Any) -> bool:
     """Return whether a connection is open, and nothing has come in on it that nobody asked for."""
-    if POLL is not None:
-        poll = POLL()
-        poll.register(connection._sock, select.POLLIN)
-        if not poll.poll(0):
-            return True
+    if POLL is not None and not _has_input(connection):
+        return True
     try:
         return not connection.can_read(0)  # With TLS, what has come in may be no reply.
     except (RedisError, OSError):

@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.retry import Retry
 
-from axes_async.errors import StoreUnavailable
-from axes_async.stores.redis.connection import SIZE, WAIT, ConnectionPool, Route, packed
+from axes_async.errors import StoreDisconnected, StoreUnavailable
+from axes_async.stores.redis.connection import SIZE, WAIT, ConnectionPool, Route, is_broken, packed
 from axes_async.stores.redis.library import library, script
 
 FAULTS = (RedisError, RedisClusterException, OSError)
@@ -121,4 +121,5 @@ class Server:
         try:
             return send(command)
         except FAULTS as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+            unavailable = StoreDisconnected if is_broken(error) else StoreUnavailable
+            raise unavailable(f"{type(error).__name__}: {error}") from error

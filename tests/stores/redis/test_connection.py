@@ -82,10 +82,11 @@ def test_step_beyond_the_bound_waits_and_is_busy(
     steps = Steps(small, time)
     steps.reserve("a")
     taken = small.pool._free.pop()
+    monkeypatch.setattr(connections, "WAIT", 0.01)
     with pytest.raises(StoreBusy):
         steps.reserve("b")
     monkeypatch.setattr(connections, "WAIT", PATIENCE)
-    threading.Timer(0.02, lambda: small.pool._free.append(taken)).start()
+    threading.Timer(0.02, small.pool._give, [small.pool._free, taken]).start()
     steps.reserve("c")
 
 

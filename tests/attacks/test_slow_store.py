@@ -1,0 +1,70 @@
+"""A store that is slow, or a process that is: neither is a store that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from django.db import connection
+
+from axes_async.models import OutboxEvent, StoreState
+from axes_async.stores.redis.store import RedisStore
+from tests.attacks.proxies import Proxy
+from tests.attacks.sites import Site
+from tests.faults.machines import Valkey
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WRONG, UNAVAILABLE = 401, 503
+MANY = 850
+"""Logins at once on one process: more than it has connections to the store, and than PostgreSQL takes."""
+
+NOBODY = ("nobody", "203.0.113.1")
+CLIENTS = [(f"user{number}", f"198.51.{100 + number // 250}.{number % 250 + 1}") for number in range(MANY)]
+
+
+def see_that_the_store_decided(own_store: RedisStore) -> None:
+    assert StoreState.objects.get().mode == StoreState.STORE
+    assert not OutboxEvent.objects.exists()
+    assert own_store.size().events == MANY
+
+
+@pytest.mark.parametrize("path", ["/sign-in/", "/async-sign-in/"])
+def test_850_logins_at_once_are_decided_by_the_store(
+    start_site: Callable[..., Site], own_store: RedisStore, path: str
+) -> None:
+    site = start_site("uvicorn", path=path)
+    assert Counter(status for status, _ in site.guess(CLIENTS)) == {WRONG: MANY}
+    see_that_the_store_decided(own_store)
+
+
+def test_850_logins_at_once_are_decided_by_a_slow_store(
+    start_site: Callable[..., Site], own_store: RedisStore, proxy: Proxy
+) -> None:
+    proxy.delay = 0.05
+    site = start_site("uvicorn", valkey=proxy.url)
+    assert Counter(status for status, _ in site.guess(CLIENTS)) == {WRONG: MANY}
+    see_that_the_store_decided(own_store)
+
+
+def test_850_logins_at_once_without_the_store_leave_connections_to_others(
+    start_site: Callable[..., Site], own_valkey: Valkey
+) -> None:
+    site, known, counts = start_site("uvicorn"), connection.settings_dict, [0]
+    assert site.guess([NOBODY])[0][0] == WRONG
+    own_valkey.kill()
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+
+    async def count() -> None:
+        while True:
+            counts.extend(number for (number,) in await asyncio.to_thread(lambda: other.execute(sessions).fetchall()))
+
+    server = {"dbname": known["NAME"], "user": known["USER"], "host": known["HOST"]}
+    with psycopg.connect(**server, autocommit=True) as other:
+        statuses = Counter(status for status, _ in site.guess(CLIENTS, meanwhile=count))
+    assert max(counts) < 100
+    assert set(statuses) <= {WRONG, UNAVAILABLE}, "a busy machine may turn some away"
+    assert OutboxEvent.objects.count() == statuses[WRONG] > 0
