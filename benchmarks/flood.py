@@ -67,13 +67,12 @@ def attack(port: int, connections: int, seconds: float) -> int:
 
 
 def is_whole(reply: bytearray) -> bool:
-    """Return whether an answer has arrived to its end, as its length tells."""
-    head, _, body = reply.partition(b"\r\n\r\n")
-    for line in head.lower().split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name == b"content-length":
-            return len(body) >= int(value)
-    return False
+    """Return whether an answer has arrived to its end: its last chunk, or as many bytes as it tells."""
+    head, _, body = reply.lower().partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head:
+        return body.endswith(b"0\r\n\r\n")
+    _, _, length = head.partition(b"content-length: ")
+    return bool(length) and len(body) >= int(length.split(b"\r\n")[0])
 
 
 def rows_of(site: Site) -> int:
