@@ -132,7 +132,6 @@ class _Sync:
         self._renewed = 0.0
 
     def run(self) -> bool:
-        """Do it; return whether all is right afterwards."""
         key = self.store.key()
         try:
             is_right = _is_right(key, state_and_clock(self.using)[0])

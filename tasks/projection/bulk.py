@@ -47,7 +47,6 @@ class Moments(dict[int, Any]):
 
 
 def who(event: AttemptEvent, at: Any) -> tuple[Any, ...]:
-    """Return the columns that the rows of all kinds have."""
     return event.username, event.ip_address, event.user_agent, event.http_accept, event.path_info, at
 
 
@@ -88,7 +87,6 @@ class Columns:
                 yield from cursor.fetchall()
 
     def insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert ``rows``."""
         if not self.takes_copies:
             self.manager.bulk_create(self._instances(rows), batch_size=PORTION)
         elif rows:
@@ -144,7 +142,6 @@ class Columns:
 
 
 def takes_copies(using: str) -> bool:
-    """Return whether rows go into this database by COPY."""
     connection = connections[using]
     if connection.vendor != "postgresql":
         return False
@@ -173,7 +170,6 @@ def known_attempts(rows: Iterable[AccessAttempt], using: str) -> QuerySet[Access
 
 
 def portions(items: Iterable[Item], size: int = PORTION) -> Iterator[list[Item]]:
-    """Return ``items`` in lists of at most ``size``."""
     rest = iter(items)
     while portion := list(islice(rest, size)):
         yield portion

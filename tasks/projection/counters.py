@@ -44,16 +44,13 @@ class Entry:
 
     @cached_property
     def keys(self) -> dict[Parameter, str]:
-        """The key of each value that can be counted."""
         return keys_of(self.event)
 
     @cached_property
     def attempt_key(self) -> str:
-        """What names the attempt that it belongs to."""
         return attempt_key(self.event)
 
     def group_of(self, change: CounterChange) -> Group:
-        """Return the group of a counter that it has changed."""
         return parameter_bits(change.parameters), tuple(self.keys[name] for name in change.parameters)
 
 
@@ -90,7 +87,6 @@ class _Counter:
     cleared: bool = False
 
     def replay(self, told: Told) -> None:
-        """Apply one change."""
         change, event, since = told.change, told.entry.event, self.state.since
         if change.cleared and self.dirty:
             return  # The row may have failures that the store did not: a login has not cleared those.
@@ -107,7 +103,6 @@ class _Counter:
         self.cleared = self.cleared or change.cleared
 
     def note(self, result: Replayed, group: Group) -> None:
-        """Note what attempts have to follow."""
         if self.cleared:
             result.cleared.add(group)
         if 0 < self.limit <= self.state.failures:
@@ -143,28 +138,14 @@ def replay(told: Mapping[str, Sequence[Told]], using: str, *, void: int, moments
 
 
 def _values(first: Told, counter: _Counter, moments: Moments) -> tuple[Any, ...]:
-    """Return the values of a new row."""
     state, change, keys, event = counter.state, first.change, first.entry.keys, first.entry.event
     named = change.parameters
-    return (
-        change.digest,
-        parameter_bits(named),
-        *[keys[name] if name in named else "" for name in PARAMETERS],
-        event.username if "username" in named else None,
-        event.ip_address if "ip_address" in named else None,
-        state.failures,
-        moments[state.since],
-        counter.limit,
-        moments[state.expires_at],
-        moments[state.locked_until],
-        ends_text(state.ends),
-        moments[counter.changed_at],
-        counter.generation,
-        counter.blocked,
-        "",
-        -1,
-        False,
-    )
+    names = [keys[name] if name in named else "" for name in PARAMETERS]
+    shown = [getattr(event, name) if name in named else None for name in ("username", "ip_address")]
+    since, expires_at, locked_until = (moments[at] for at in (state.since, state.expires_at, state.locked_until))
+    counted = state.failures, since, counter.limit, expires_at, locked_until, ends_text(state.ends)
+    changed = moments[counter.changed_at], counter.generation, counter.blocked
+    return (change.digest, parameter_bits(named), *names, *shown, *counted, *changed, "", -1, False)
 
 
 def _replay_onto(row: AttemptCounter, told: Sequence[Told], result: Replayed, void: int) -> bool:
@@ -191,7 +172,6 @@ def counting(using: str, *, void: int) -> Any:
 
 
 def group_of(row: Any) -> Group:
-    """Return the group of a counter's row."""
     return row.parameters, keys_under(row.parameters, row)
 
 

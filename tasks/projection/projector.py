@@ -60,7 +60,6 @@ class Projector:
         return [e for e in entries if e.event.id not in (logged if e.generation is None else of_store)]
 
     def _found(self, model: type[Model], ids: list[str]) -> set[str]:
-        """Return which of ``ids`` have a row."""
         found = Columns(model, ("event_id",), self.using).find(("event_id",), [(event_id,) for event_id in ids])
         return {event_id.hex for (event_id,) in found}
 

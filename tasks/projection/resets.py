@@ -69,7 +69,6 @@ class Scope:
 
     @property
     def keys(self) -> Mapping[Parameter, str]:
-        """The key of each value that is named."""
         if self.counter:
             return self.counter
         keys: dict[Parameter, str] = {
@@ -200,7 +199,6 @@ def counters_in(scope: Scope) -> Q:
 
 
 def is_locked(row: Any, at: int) -> bool:
-    """Return whether the counter of a row is locked at a time."""
     state = state_of(row)
     state.expire(at)
     return 0 < row.limit <= state.failures and (not state.locked_until or state.locked_until > at)
