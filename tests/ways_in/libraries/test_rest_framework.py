@@ -101,8 +101,9 @@ def test_a_refusal_that_a_view_lets_through_is_a_lockout_and_not_a_403(client: C
     assert all(response.json()["detail"].startswith("Too many") for response in responses[2:])
 
 
-def test_who_asks_for_html_is_told_in_text(alice: User, client: Client) -> None:
+def test_who_asks_for_html_gets_the_page(alice: User, client: Client) -> None:
     credentials = b64encode(b"alice:wrong").decode()
     headers = {"Authorization": f"Basic {credentials}", "Accept": "text/html"}
     response = [client.get("/rest/me/", headers=headers) for _ in range(3)][-1]
-    assert (response.status_code, response["Content-Type"]) == (429, "text/plain; charset=utf-8")
+    assert (response.status_code, response["Content-Type"]) == (429, "text/html; charset=utf-8")
+    assert "<h1" in response.content.decode()
