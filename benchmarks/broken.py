@@ -45,7 +45,9 @@ class Site:
     postgres: Postgres
     database: str
     webs: int = 3
-    """Gunicorn's processes; each has two threads."""
+    """Gunicorn's processes."""
+    threads: int = 2
+    """The threads of each."""
     tasks: int = 1
     """Processes of the worker."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -90,7 +92,7 @@ class Site:
         self.socket.listen(512)
         number = str(self.socket.fileno())
         command = [sys.executable, "-m", "gunicorn", "benchmarks.wsgi", "--bind", f"fd://{number}", "-k", "gthread"]
-        command += ["-w", str(self.webs), "--threads", "2", "--timeout", "300", "--no-control-socket"]
+        command += ["-w", str(self.webs), "--threads", str(self.threads), "--timeout", "300", "--no-control-socket"]
         self.processes.append(
             subprocess.Popen(command, env=self.environment, pass_fds=[int(number)], **QUIET)  # noqa: S603
         )
@@ -119,12 +121,12 @@ class Site:
         self.broker.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def log_in(self, username: str, address: str) -> tuple[int, float]:
-        """Try a wrong password from ``address``; return the status of the answer, and the seconds that it took."""
+    def log_in(self, username: str, address: str, password: str = "wrong") -> tuple[int, float]:  # noqa: S107
+        """Try a password from ``address``; return the status of the answer, and the seconds that it took."""
         started = time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", self.socket.getsockname()[1], timeout=PATIENCE)
         try:
-            body = urlencode({"username": username, "password": "wrong"})
+            body = urlencode({"username": username, "password": password})
             connection.request("POST", "/sign-in/", body, {**FORM, "X-Client": address, "Connection": "close"})
             answer = connection.getresponse()
             answer.read()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import redis
+from django.conf import settings
 from django.contrib.auth import authenticate, login
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
@@ -62,6 +63,16 @@ class KnownPassword(BaseBackend):
         if self.seconds:
             time.sleep(self.seconds)
         return self.user if password == PASSWORD else None
+
+
+class SlowPassword(BaseBackend):
+    """A check that takes ``BENCH_SECONDS``; "right" is everybody's password."""
+
+    def authenticate(self, request: HttpRequest | None, username: str, password: str, **kwargs: Any) -> User | None:
+        """Note the password, wait, and compare."""
+        note(f"{password} {username}\n")
+        time.sleep(settings.BENCH_SECONDS)
+        return User.objects.get_or_create(username=username)[0] if password == "right" else None
 
 
 class RoundTrip(BaseBackend):

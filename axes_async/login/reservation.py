@@ -9,6 +9,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import takewhile
 from random import uniform
 
 from asgiref.sync import sync_to_async
@@ -30,8 +32,11 @@ from axes_async.stores.results import PERMANENT, Verdict
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.05
-"""Seconds between two looks at a busy counter: a password check takes 50 to 300 ms."""
+PAUSE = 0.02
+"""Seconds until the first in a line looks again at a busy counter: a password check takes 50 to 500 ms."""
+
+LAST = 15
+"""The place in the line from which on nobody looks less often: a lockout is to be noticed."""
 
 NO_LEASE = 0
 """Where no request ends, nothing could release a reservation, so the attempt is only checked."""
@@ -43,8 +48,11 @@ def reserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | 
     Return the attempt, which is ``denied`` if there is no reservation; ``None`` while ``AXES_ENABLED`` is off.
     """
     asking = _Asking(request, credentials)
-    while pause := asking.ask():
-        time.sleep(pause)
+    try:
+        while pause := asking.ask():
+            time.sleep(pause)
+    finally:
+        asking.leave_line()
     return asking.attempt
 
 
@@ -61,6 +69,8 @@ async def areserve(request: HttpRequest | None, credentials: Credentials) -> Att
         if asking.attempt is not None:
             await arelease([asking.attempt])
         raise
+    finally:
+        asking.leave_line()
     return asking.attempt
 
 
@@ -81,6 +91,10 @@ async def arelease(attempts: Iterable[Attempt]) -> None:
         release(attempts)
 
 
+_lines: dict[str | None, list[_Asking]] = {}
+"""Who waits in this process, by address: the earlier one came, the more often one asks."""
+
+
 class _Asking:
     """Asks the store for the reservation of one try, until the answer is clear or the wait is over."""
 
@@ -89,7 +103,7 @@ class _Asking:
     ) -> None:
         self.request, self.credentials, self.task = served(request), credentials, task
         self.settings, self.state = get_settings(), state_of(request)
-        self.pause, self.give_up = FIRST_PAUSE, 0.0
+        self.give_up, self.has_waited = 0.0, False
         self.attempt: Attempt | None = None
         self.is_given_up = False
 
@@ -115,12 +129,9 @@ class _Asking:
         if result is None:
             state.unavailable = True
             return 0.0
-        if result.verdict is Verdict.BUSY and not self.is_given_up:
-            wait = uniform(self.pause / 2, self.pause)  # noqa: S311  (spreads the load, hides nothing)
-            if time.monotonic() + wait <= self.give_up:
-                self.pause = min(self.pause * 1.5, LONGEST_PAUSE)
-                return wait
-        if self.pause > FIRST_PAUSE or result.verdict is Verdict.BUSY:
+        if result.verdict is Verdict.BUSY and not self.is_given_up and (wait := self._wait(attempt)):
+            return wait
+        if self.has_waited or result.verdict is Verdict.BUSY:
             telemetry.count("busy_waits", "given_up" if result.verdict is Verdict.BUSY else "ended")
         attempt.verdict = result.verdict
         attempt.reserved |= result.verdict is Verdict.ALLOWED
@@ -143,6 +154,29 @@ class _Asking:
                 repeats=result.repeats,
             )
         return 0.0
+
+    def _wait(self, attempt: Attempt) -> float:
+        """Return how long to wait at this place in the line; 0 if it is over, which it never is before a last look."""
+        left = self.give_up - time.monotonic()
+        if left <= 0:
+            return 0.0
+        self.has_waited = True
+        line = _lines.setdefault(attempt.client.canonical.get("ip_address"), [])
+        if self not in line:
+            line.append(self)
+        if self.is_given_up:  # Since then, by another thread, which may have left the line already.
+            self.leave_line()
+        place = 1 + sum(1 for _ in takewhile(lambda each: each is not self, line))
+        pause = PAUSE * min(place, LAST)
+        return min(left, uniform(pause / 2, pause))  # noqa: S311  (spreads the load, hides nothing)
+
+    def leave_line(self) -> None:
+        """Let the others move up."""
+        address = None if self.attempt is None else self.attempt.client.canonical.get("ip_address")
+        with suppress(KeyError, ValueError):
+            _lines[address].remove(self)
+            if not _lines[address]:
+                del _lines[address]
 
     def _begin(self) -> None:
         """Begin an attempt, or widen the one that this try may share."""

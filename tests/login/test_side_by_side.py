@@ -17,8 +17,10 @@ from django.urls import path
 
 from axes_async import guard
 from axes_async.decorators import axes_dispatch
+from axes_async.login import reservation
 from axes_async.models import AccessFailureLog
-from tests.actions import failures_stored, reservations_held
+from axes_async.stores.redis.store import RedisStore
+from tests.actions import address_counters, failures_stored, request_from, reservations_held
 from tests.site import CountingBackend
 from tests.waiting import PATIENCE
 
@@ -137,3 +139,26 @@ def test_a_block_shares_no_reservation_with_a_block_of_a_task_beside_it(client: 
     assert client.post("/within/").status_code == 401
     drain()
     assert sorted(AccessFailureLog.objects.values_list("username", flat=True)) == ["alice", "bob"]
+
+
+def test_who_came_first_asks_most_often_and_the_others_move_up(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, redis_store: RedisStore
+) -> None:
+    settings.AXES_RESERVE_WAIT = 3600
+    monkeypatch.setattr(reservation, "uniform", lambda low, high: high)
+    for place in range(3):
+        redis_store.reserve(f"{place:016}", address_counters(), None, lease=30_000, extend=False)
+    asking = [
+        reservation._Asking(request_from("127.0.0.1"), {"username": name}) for name in ("alice", "bob", "carol", "dave")
+    ]
+    stranger = reservation._Asking(request_from("192.0.2.9"), {"username": "mallory"})
+    assert [round(each.ask(), 2) for each in asking] == [0.02, 0.04, 0.06, 0.08]
+    assert [round(each.ask(), 2) for each in asking] == [0.02, 0.04, 0.06, 0.08]
+    assert stranger.ask() == 0
+    redis_store.release(f"{0:016}", address_counters())
+    assert asking[0].ask() == 0
+    asking[0].leave_line()
+    assert [round(each.ask(), 2) for each in asking[1:]] == [0.02, 0.04, 0.06]
+    for each in asking:
+        each.leave_line()
+    assert reservation._lines == {}
