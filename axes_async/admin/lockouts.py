@@ -20,11 +20,12 @@ from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.columns import badge, to_the_second
 from axes_async.admin.read_only import ReadOnlyAdmin
-from axes_async.client.normalize import ROW_LENGTH
+from axes_async.client.normalize import CANONICAL_LENGTH, ROW_LENGTH, canonical_username
 from axes_async.clock import as_datetime
 from axes_async.conf.networks import parse_address
 from axes_async.counters.events import parameters_of
 from axes_async.errors import AxesError
+from axes_async.inspection.explain import explain, own_address, standing_words
 from axes_async.inspection.lockouts import (
     Background,
     Source,
@@ -55,6 +56,22 @@ SOURCES = {
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(label=_("reason"), max_length=ROW_LENGTH, widget=forms.TextInput(attrs={"size": 60}))
+
+
+class ExplainForm(forms.Form):
+    username = forms.CharField(label=_("username"), required=False, max_length=CANONICAL_LENGTH)
+    ip = forms.CharField(label=_("IP address"), required=False, max_length=100)
+
+    def asked(self) -> tuple[str | None, str | None]:
+        return self.cleaned_data["username"] or None, self.cleaned_data["ip"] or None
+
+    def clean(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        if data.get("ip") and parse_address(data["ip"]) is None:
+            self.add_error("ip", _("This is not an IP address."))
+        if not data.get("ip") and canonical_username(data.get("username")) is None:
+            self.add_error(None, _("Enter a username, an IP address, or both."))
+        return data
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -157,8 +174,34 @@ class LockoutAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[Any]:
-        unlock = self.admin_site.admin_view(self.unlock_view)
-        return [path("<path:object_id>/unlock/", unlock, name="axes_async_lockout_unlock"), *super().get_urls()]
+        view = self.admin_site.admin_view
+        return [
+            path("explain/", view(self.explain_view), name="axes_async_lockout_explain"),
+            path("<path:object_id>/unlock/", view(self.unlock_view), name="axes_async_lockout_unlock"),
+            *super().get_urls(),
+        ]
+
+    def explain_view(self, request: HttpRequest) -> HttpResponse:
+        """Say what a login of a name from an address would meet now, and why."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        form = ExplainForm(request.GET or None)
+        seen = explain(*form.asked()) if form.is_valid() else None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Explain"),
+            "opts": self.opts,
+            "form": form,
+            "seen": seen,
+            "source": "" if seen is None else SOURCES[seen.source],
+            "own_address": _("This page was asked for from %s.") % own_address(request),
+            "counters": [
+                (one.words, [(label, standing and standing_words(standing)) for label, standing in one.both()])
+                for one in (seen.counters if seen else ())
+            ],
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/axes_async/lockout/explain.html", context)
 
     def unlock_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for a reason, then unlock one."""
@@ -236,12 +279,12 @@ class LockoutAdmin(ReadOnlyAdmin):
         return badge("locked-out", left, to_the_second(end))
 
     @admin.display(description=_("turned away"))
-    def turned_away(self, row: Any) -> int:
-        return int(row.standing.seen.blocked)
+    def turned_away(self, row: Any) -> Any:
+        return row.standing.seen.blocked if row.standing.decides else self.get_empty_value_display()
 
     @admin.display(description=_("password checks under way"))
-    def open_reservations(self, row: Any) -> int:
-        return int(row.standing.seen.reservations)
+    def open_reservations(self, row: Any) -> Any:
+        return row.standing.seen.reservations if row.standing.decides else self.get_empty_value_display()
 
     @admin.display(description=_("names or addresses behind it"))
     def behind(self, row: Any) -> str:

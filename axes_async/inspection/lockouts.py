@@ -63,6 +63,8 @@ class Standing:
     limit: int
     """The limit in force; 0: it never locks."""
     at: int
+    decides: bool = True
+    """Whether it is known from what decides. The rows do not have all of it as long as the store decides."""
 
     @property
     def failures(self) -> int:
@@ -150,7 +152,7 @@ def standings(rows: Sequence[AttemptCounter]) -> tuple[Source, dict[str, Standin
     for row, one in zip(rows, seen, strict=True):
         rule = limits.get(row.parameters)
         limit = row.limit if rule is None else rule.limit_at(one.state.failures, locked=at < one.state.locked_until)
-        found[row.digest] = Standing(seen=one, limit=limit, at=at)
+        found[row.digest] = Standing(seen=one, limit=limit, at=at, decides=source is not Source.ROWS)
     return source, found
 
 
@@ -159,8 +161,8 @@ def see(counters: Sequence[Counter]) -> tuple[Source, list[SeenCounter] | None]:
     store, failover = get_store(), get_failover()
     if isinstance(store, DatabaseStore):
         return Source.DATABASE, None
-    if isinstance(store, CacheStore) and not store.shared:
-        return Source.ROWS, None  # Each process has one of its own.
+    if has_private_store():
+        return Source.ROWS, None
     if failover.asks_primary:
         try:
             return Source.STORE, store.look(counters)
@@ -168,6 +170,12 @@ def see(counters: Sequence[Counter]) -> tuple[Source, list[SeenCounter] | None]:
             pass
     decides = StoreState.objects.using(database()).filter(pk=1, mode=StoreState.DATABASE).exists()
     return Source.DATABASE if decides else Source.ROWS, None
+
+
+def has_private_store() -> bool:
+    """Return whether each process has a store of its own, so that none can tell what the others count."""
+    store = get_store()
+    return isinstance(store, CacheStore) and not store.shared
 
 
 def seen_in(row: AttemptCounter, at: int, *, void: int) -> SeenCounter:

@@ -191,6 +191,7 @@ def test_the_rows_are_shown_where_the_store_cannot_be_asked(operator: Client, dr
         page = operator.get(url())
         assert "the store could not be asked" in page.content.decode()
         assert shown(operator) == [f"address {A}"]
+        assert cells(operator)["turned_away"] == "-"
         lock(address=B)
         drain()
         page = operator.get(url())
