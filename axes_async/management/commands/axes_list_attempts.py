@@ -6,16 +6,13 @@ from django.db.models import Q
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreUnavailable
-from axes_async.lockouts import end_of, lockouts_of
+from axes_async.lockouts import PORTION, end_of, lockouts_of
 from axes_async.management.base import AxesCommand
 from axes_async.models import AccessAttempt, AttemptCounter, OutboxEvent, database
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.projection.bulk import portions
 from axes_async.text import printable
-
-PORTION = 1000
-"""Attempts that are read, and whose lockouts are looked for, in one go."""
 
 
 class Command(AxesCommand):
