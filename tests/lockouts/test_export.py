@@ -1,0 +1,218 @@
+"""The record as files: every row once, in order, in UTC, and nothing that a spreadsheet would run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from axes_async.inspection import export
+from axes_async.models import AccessFailureLog, AccessLog
+from axes_async.utils import reset
+from tests.actions import failure, success
+
+Drain = Callable[[], int]
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def run(*arguments: str, **streams: Any) -> str:
+    out = io.StringIO()
+    call_command("axes_export", *arguments, stdout=out, **streams)
+    return out.getvalue()
+
+
+def lines(*arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run(*arguments).splitlines()]
+
+
+def log_failures(number: int, *, at: datetime = NOON, step: timedelta = timedelta(), **values: Any) -> None:
+    rows = [
+        AccessFailureLog(event_id=uuid4(), attempt_time=at + place * step, username=f"user {place}", **values)
+        for place in range(number)
+    ]
+    AccessFailureLog.objects.bulk_create(rows, batch_size=500)
+
+
+@pytest.fixture
+def record(drain: Drain) -> None:
+    """Record a login, three failures of which the last locks, one attempt turned away, and an unlock."""
+    success("alice")
+    for _ in range(4):
+        failure("alice")
+    drain()
+    reset(ip="192.0.2.1", reason="phoned", by="root")
+
+
+def test_each_kind_is_told_with_what_it_has(record: None) -> None:
+    rows = lines("--format", "jsonl")
+    assert [row["kind"] for row in rows] == ["failures"] * 4 + ["logins", "unlocks"]
+    assert [row["outcome"] for row in rows[:4]] == ["failed", "failed", "locked", "turned away"]
+    assert (rows[3]["turned_away"], rows[4]["username"], rows[4]["logout_time"]) == (1, "alice", None)
+    assert (rows[5]["by"], rows[5]["reason"], rows[5]["ip_address"]) == ("root", "phoned", "192.0.2.1")
+
+
+def test_kinds_are_chosen(record: None) -> None:
+    assert [row["kind"] for row in lines("--format", "jsonl", "--kind", "unlocks", "logins")] == ["unlocks", "logins"]
+
+
+def test_csv_has_one_header_and_a_cell_for_each_column(record: None) -> None:
+    rows = list(csv.DictReader(io.StringIO(run())))
+    assert tuple(rows[0]) == export.COLUMNS
+    assert [(row["kind"], row["outcome"], row["by"]) for row in rows[3:]] == [
+        ("failures", "turned away", ""),
+        ("logins", "", ""),
+        ("unlocks", "", "root"),
+    ]
+
+
+def test_csv_of_nothing_is_a_header_and_no_line_of_json() -> None:
+    assert run() == ",".join(export.COLUMNS) + "\r\n"
+    assert run("--format", "jsonl") == ""
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", '=cmd|" /C calc"!A0'])
+def test_no_cell_is_a_formula(name: str) -> None:
+    AccessFailureLog.objects.create(username=name, user_agent='a, "quoted"\nagent', attempt_time=NOON)
+    (row,) = csv.DictReader(io.StringIO(run("--kind", "failures"), newline=""))
+    assert row["username"] == f"'{name}"
+    assert row["user_agent"] == 'a, "quoted"\nagent'
+    assert lines("--format", "jsonl", "--kind", "failures")[0]["username"] == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ((), [0, 1, 2, 3]),
+        (("--from", "2026-03-02"), [2, 3]),
+        (("--to", "2026-03-02"), [0, 1]),
+        (("--from", "2026-03-01T22:00:01Z", "--to", "2026-03-02T01:00:00+02:00"), []),
+        (("--from", "2026-03-01T23:00:00+01:00", "--to", "2026-03-02T08:00:01"), [1, 2]),
+    ],
+    ids=str,
+)
+def test_the_time_runs_from_to_before_in_utc(arguments: tuple[str, ...], found: list[int]) -> None:
+    log_failures(4, at=NOON, step=timedelta(hours=10))
+    rows = lines("--format", "jsonl", *arguments)
+    assert [row["username"] for row in rows] == [f"user {place}" for place in found]
+    assert all(row["time"].endswith("Z") for row in rows)
+
+
+@override_settings(TIME_ZONE="America/Chicago")
+def test_times_are_in_utc_wherever_the_site_is() -> None:
+    log_failures(1)
+    assert lines("--format", "jsonl")[0]["time"] == "2026-03-01T12:00:00.000Z"
+
+
+def test_every_row_comes_once_also_at_one_and_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "PORTION", 3)
+    log_failures(7)
+    log_failures(6, at=NOON + timedelta(seconds=1), step=timedelta(seconds=1))
+    ids = [row["id"] for row in lines("--format", "jsonl")]
+    assert len(ids) == len(set(ids)) == 13
+
+
+def test_memory_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "PORTION", 100)
+
+    def peak() -> int:
+        tracemalloc.start()
+        for _ in export.as_csv(export.records("failures", None, None)):
+            pass
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    log_failures(200)
+    peak()
+    few = peak()
+    log_failures(4000, at=NOON + timedelta(hours=1))
+    assert peak() < 2 * few
+
+
+def test_ecs_has_the_fields_of_the_schema(record: None) -> None:
+    failed, *_, login, unlock = lines("--format", "ecs")
+    assert failed["event"]["action"] == "authn_login_fail"
+    assert (failed["event"]["category"], failed["event"]["outcome"]) == (["authentication"], "failure")
+    assert (failed["user"], failed["source"]["ip"]) == ({"name": "alice"}, "192.0.2.1")
+    assert failed["ecs"] == {"version": "8.11.0"}
+    assert failed["@timestamp"].endswith("Z")
+    assert (login["event"]["type"], login["event"]["outcome"]) == (["start"], "success")
+    assert (unlock["user"]["name"], unlock["event"]["reason"]) == ("root", "phoned")
+
+
+def test_ocsf_has_what_its_classes_require(record: None) -> None:
+    rows = lines("--format", "ocsf")
+    required = {"activity_id", "category_uid", "class_uid", "metadata", "severity_id", "time", "type_uid", "user"}
+    assert all(required <= row.keys() and row["user"]["name"] for row in rows)
+    assert all(row["type_uid"] == row["class_uid"] * 100 + row["activity_id"] for row in rows)
+    assert [(row["class_uid"], row["status_id"]) for row in rows] == [(3002, 2)] * 4 + [(3002, 1), (3001, 1)]
+    assert all("service" in row for row in rows if row["class_uid"] == 3002)
+    login = AccessLog.objects.get()
+    assert abs(rows[4]["time"] - login.attempt_time.timestamp() * 1000) < 1
+
+
+def test_a_row_without_name_and_address_has_no_empty_field() -> None:
+    AccessFailureLog.objects.create(username=None, ip_address=None, attempt_time=NOON)
+    (row,) = lines("--format", "ecs")
+    assert not {"user", "source", "url", "user_agent"} & row.keys()
+
+
+def test_a_terminal_sees_how_far_it_is_and_a_file_does_not() -> None:
+    log_failures(3)
+    terminal = Terminal()
+    run("--kind", "failures", stderr=terminal)
+    assert "failures  [##############################] 3" in terminal.getvalue()
+    silent = io.StringIO()
+    run(stderr=silent)
+    assert silent.getvalue() == ""
+
+
+def test_a_file_is_written_and_none_overwritten(tmp_path: Path) -> None:
+    log_failures(2)
+    path = tmp_path / "failures.jsonl"
+    assert run("--format", "jsonl", "--output", str(path)) == ""
+    assert len(path.read_text().splitlines()) == 2
+    path.write_text("mine")
+    with pytest.raises(CommandError) as error:
+        run("--output", str(path))
+    assert (error.value.returncode, path.read_text()) == (2, "mine")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--from", "yesterday"),
+        ("--to", "2026-02-30"),
+        ("--from", "2026-03-02", "--to", "2026-03-01"),
+        ("--from", "2026-03-01", "--to", "2026-03-01"),
+        ("--output", "/nowhere/at/all.csv"),
+    ],
+    ids=str,
+)
+def test_arguments_that_make_no_sense_end_with_status_2(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError) as error:
+        run(*arguments)
+    assert error.value.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [("--kind", "passwords"), ("--format", "xml"), ("--kind",)], ids=str)
+def test_unknown_kinds_and_formats_are_refused(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError):
+        run(*arguments)
