@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg
 import pytest
 from django.db import connection
 
+from axes_async.counters.events import Kind
+from axes_async.errors import StoreUnavailable
 from axes_async.models import OutboxEvent, StoreState
+from axes_async.stores.contract import Position
+from axes_async.stores.redis import outbox
+from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from tests.attacks.proxies import Proxy
 from tests.attacks.sites import Site
 from tests.faults.machines import Valkey
+from tests.faults.sending import counters, event
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,3 +77,26 @@ def test_850_logins_at_once_without_the_store_leave_connections_to_others(
     assert max(counts) < 100
     assert set(statuses) <= {WRONG, UNAVAILABLE}, "a busy machine may turn some away"
     assert OutboxEvent.objects.count() == statuses[WRONG] > 0
+
+
+def test_worker_waits_longer_for_the_outbox_than_a_login_does(
+    own_store: RedisStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PATIENCE", PATIENCE)
+    client = build_client(proxy.url, {}, timeout=PATIENCE)
+    with closing(RedisStore(client, namespace=own_store.counter_prefix[1:-4])) as store:
+        store.do(
+            Step(StepKind.FAIL, "token", counters("192.0.2.1", "alice"), event=event(Kind.FAILED, "alice", "192.0.2.1"))
+        )
+        (connection,) = filter(None, store.pool._free)
+        connection.socket_timeout = 0.05
+        connection._sock.settimeout(0.05)
+        proxy.delay = 0.2
+        ((position, _),) = store.read(Position(), 10)
+        assert store.size().events == 1
+        store.trim(position)
+        assert store.rearm(position)
+        assert store.dead_letters("0-0", 10) == []
+        proxy.delay = PATIENCE
+        with pytest.raises(StoreUnavailable):
+            store.key()

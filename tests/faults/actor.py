@@ -193,10 +193,10 @@ def die_in(task: str, *, where: str, nth: int) -> bool:
 
     original = RedisStore.call
 
-    def around_command(*args: Any) -> Any:
+    def around_command(*args: Any, **options: Any) -> Any:
         if where == "store":
             count()
-        result = original(*args)
+        result = original(*args, **options)
         if where == "answer":
             count()
         return result

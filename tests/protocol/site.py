@@ -71,10 +71,10 @@ class Remote(RedisStore):
     loses_answer = False
     on_fault: Callable[[], None]
 
-    def call(self, command: bytes) -> Any:
+    def call(self, command: bytes, *, patience: float = 0.0) -> Any:
         lost, self.loses_answer = self.loses_answer, False
         try:
-            reply = super().call(command)
+            reply = super().call(command, patience=patience)
         except StoreUnavailable:
             self.on_fault()
             raise
@@ -220,9 +220,9 @@ def interrupted(store: RedisStore, at: int, action: Callable[[], None]) -> Itera
                 killed = True
                 raise
 
-    def on_command(command: bytes) -> Any:
+    def on_command(command: bytes, **options: Any) -> Any:
         look()
-        return call(command)
+        return call(command, **options)
 
     def on_statement(execute: Callable[..., Any], *arguments: Any) -> Any:
         look()

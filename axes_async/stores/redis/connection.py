@@ -105,16 +105,18 @@ class ConnectionPool:
         self._freed, self._waiting = Condition(), 0
         self._pid = 0
 
-    def send(self, command: bytes) -> Any:
+    def send(self, command: bytes, *, patience: float = 0.0) -> Any:
         """Send a packed command, once, and return its reply, with bytes for texts.
+
+        :param patience: seconds to wait for the reply, if that is longer than what the client waits.
 
         Raises what redis-py raises, and ``StoreBusy``. A command is sent again only to the cluster node that the first
         one has named in its stead.
         """
         try:
-            return self._send(command)
+            return self._send(command, patience)
         except MovedError:
-            return self._send(command)
+            return self._send(command, patience)
 
     def send_apart(self, command: bytes) -> Any:
         """Send a packed command over a connection that is opened for it and closed after it."""
@@ -137,7 +139,7 @@ class ConnectionPool:
                 connection.disconnect()
             self._free.appendleft(None)
 
-    def _send(self, command: bytes) -> Any:
+    def _send(self, command: bytes, patience: float) -> Any:
         if self._pid != os.getpid():
             self._start_over()  # The parent's sockets are the parent's.
         free = self._free
@@ -148,7 +150,7 @@ class ConnectionPool:
                 connection = None
             if connection is None:
                 connection = self._open()
-            return _exchange(connection, command)
+            return _exchange(connection, command, patience)
         except BaseException as error:
             refused = isinstance(error, ResponseError) and not isinstance(error, ELSEWHERE)
             if connection is not None and not refused:
@@ -201,15 +203,23 @@ class ConnectionPool:
         raise StoreBusy("All connections to the store are in use.")
 
 
-def _exchange(connection: Any, command: bytes) -> Any:
+def _exchange(connection: Any, command: bytes, patience: float = 0.0) -> Any:
+    usual = connection.socket_timeout
+    is_patient = usual is not None and patience > usual
+    if is_patient:
+        connection._sock.settimeout(patience)
     connection.send_packed_command((command,), check_health=False)
     while True:
         try:
-            return connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            reply = connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            break
         except TimeoutError:
             # The time may be over because this process looked too late, as a busy event loop does.
             if POLL is None or not _has_input(connection):
                 raise
+    if is_patient:
+        connection._sock.settimeout(usual)
+    return reply
 
 
 def is_broken(error: BaseException) -> bool:

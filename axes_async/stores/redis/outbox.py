@@ -13,24 +13,27 @@ from axes_async.errors import StoreIncomplete, StoreUnavailable
 from axes_async.stores.contract import DeadLetter, OutboxSize, OutboxStore, Position
 from axes_async.stores.redis.server import Server
 
+PATIENCE = 2.0
+"""Seconds to wait for an answer to what a worker asks: thousands of events take longer than one step of a login."""
+
 
 class RedisOutbox(Server, OutboxStore):
     """The part of the contract that is about events."""
 
     def read(self, after: Position, count: int) -> list[tuple[Position, AttemptEvent | bytes]]:
-        entries = self.command("XRANGE", self.outbox_key, f"({after}", "+", "COUNT", count)
+        entries = self.command("XRANGE", self.outbox_key, f"({after}", "+", "COUNT", count, patience=PATIENCE)
         return [(Position.parse(position), _event(fields)) for position, fields in entries]
 
     def trim(self, position: Position) -> None:
         first_kept = Position(position.generation, position.number + 1)
-        self.run("trim", [self.outbox_key, self.trimmed_key], [str(position), str(first_kept)])
+        self.run("trim", [self.outbox_key, self.trimmed_key], [str(position), str(first_kept)], patience=PATIENCE)
 
     def rearm(self, position: Position, *, pause: int = 0) -> bool:
-        return bool(self.run("rearm", [self.outbox_key, self.nudged_key], [str(position), pause]))
+        return bool(self.run("rearm", [self.outbox_key, self.nudged_key], [str(position), pause], patience=PATIENCE))
 
     def size(self) -> OutboxSize:
         keys = [self.outbox_key, self.overflow_key, self.dead_letters_key]
-        events, first, overflow, dead_letters = self.run("size", keys, [])
+        events, first, overflow, dead_letters = self.run("size", keys, [], patience=PATIENCE)
         event = _event([b"e", first])
         oldest = event.time if isinstance(event, AttemptEvent) else 0
         return OutboxSize(events, oldest, overflow, dead_letters)
@@ -42,7 +45,7 @@ class RedisOutbox(Server, OutboxStore):
         self.command("XADD", self.dead_letters_key, "*", "entry", entry, "error", error)
 
     def dead_letters(self, after: str, count: int) -> list[DeadLetter]:
-        entries = self.command("XRANGE", self.dead_letters_key, f"({after}", "+", "COUNT", count)
+        entries = self.command("XRANGE", self.dead_letters_key, f"({after}", "+", "COUNT", count, patience=PATIENCE)
         return [_letter(position, fields) for position, fields in entries]
 
     def put_back(self, letter: DeadLetter) -> bool:

@@ -6,7 +6,7 @@ A step that is sent twice would count twice. What the functions mean is decided 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import redis
@@ -87,25 +87,27 @@ class Server:
         """Write something that does not matter, over a connection of its own."""
         self._guarded(self.pool.send_apart, packed(("SET", self.probe_key, 1, "PX", 1000)))
 
-    def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+    def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int], *, patience: float = 0.0) -> Any:
         """Call the function ``name`` and return its reply."""
-        return self.call(packed(("FCALL", library().prefix + name, len(keys), *keys, *arguments)))
+        return self.call(packed(("FCALL", library().prefix + name, len(keys), *keys, *arguments)), patience=patience)
 
-    def command(self, *parts: str | bytes | int) -> Any:
+    def command(self, *parts: str | bytes | int, patience: float = 0.0) -> Any:
         """Do one command of the server's and return its reply."""
-        return self.call(packed(parts))
+        return self.call(packed(parts), patience=patience)
 
-    def call(self, command: bytes) -> Any:
+    def call(self, command: bytes, *, patience: float = 0.0) -> Any:
         """Send a packed command, once, and return its reply.
+
+        :param patience: seconds to wait for the reply, if that is longer than a login waits.
 
         A server that does not know our functions is given them: that changes no key, and it has done nothing yet.
         Raises ``StoreUnavailable``, and ``StoreBusy`` where this process has no connection to spare.
         """
-        return self._guarded(self._call, command)
+        return self._guarded(partial(self._call, patience=patience), command)
 
-    def _call(self, command: bytes) -> Any:
+    def _call(self, command: bytes, patience: float) -> Any:
         try:
-            return self.pool.send(command)
+            return self.pool.send(command, patience=patience)
         except ResponseError as error:
             if "Function not found" not in str(error):
                 raise
@@ -114,7 +116,7 @@ class Server:
         except ResponseError as error:
             if "already exists" not in str(error):  # Another process may have been faster.
                 raise
-        return self.pool.send(command)
+        return self.pool.send(command, patience=patience)
 
     @staticmethod
     def _guarded(send: Callable[[bytes], Any], command: bytes) -> Any:

@@ -57,7 +57,7 @@ def test_load_writes_everything_over_what_is_there(steps: Steps, lone: RedisStor
 def test_load_that_comes_late_undoes_nothing(steps: Steps, lone: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
     call = lone.call
-    monkeypatch.setattr(lone, "call", lambda command: (sent.append(command), call(command))[1])
+    monkeypatch.setattr(lone, "call", lambda command, **options: (sent.append(command), call(command))[1])
     lone.invalidate(3)
     sent.clear()
     for failures in (2, 1):
