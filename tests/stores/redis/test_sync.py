@@ -87,6 +87,30 @@ def test_load_keeps_open_reservations_and_adds_those_of_the_rows(steps: Steps, l
     assert steps.reserve("c").verdict is Verdict.ALLOWED
 
 
+def test_load_drops_what_was_settled_since_the_load_before(steps: Steps, lone: RedisStore) -> None:
+    steps.reserve("in the store")
+    lone.invalidate(2)
+    ends, state = steps.time.now + LEASE, CounterState()
+    for reservations in ({"one": ends, "two": ends}, {"two": ends}):
+        lone.load(2, [SavedCounter(digest=steps.counter().digest, state=state, reservations=reservations)])
+    lone.complete(2, 0)
+    assert steps.reserve("c").verdict is Verdict.ALLOWED, "of three, one was settled"
+    assert steps.reserve("d").verdict is Verdict.BUSY
+
+
+def test_push_brings_back_no_reservation_that_was_settled_in_the_store(steps: Steps, lone: RedisStore) -> None:
+    lone.invalidate(2)
+    ends = dict.fromkeys(("one", "two", "three"), steps.time.now + LEASE)
+    counter = SavedCounter(digest=steps.counter().digest, state=CounterState(), reservations=ends)
+    lone.load(2, [counter])
+    lone.complete(2, 0)
+    lone.generation = 2
+    for token in ends:
+        steps.store.release(token, [steps.counter()])
+    assert lone.push(2, lone.key().last, [counter]) == "ok"
+    assert steps.reserve("c").verdict is Verdict.ALLOWED
+
+
 def test_loaded_counter_lives_as_long_as_it_counts(steps: Steps, lone: RedisStore, plain: redis.Redis) -> None:
     lone.invalidate(2)
     now, counters = steps.time.now, [steps.counter(f"192.0.2.{number}") for number in range(4)]

@@ -4,14 +4,15 @@
 -- u  when it expires; 0: by a reset alone           l  when the lockout of a tier ends
 -- w  when each failure expires, joined by commas, under a rolling window
 -- b  attempts that the lockout has turned away      t  when a prolonged lockout was told last
+-- d  the fields of the reservations that a sync has written, which are those of the database
 -- r<token>  when the lease of that reservation ends
 --
 -- All times are epoch milliseconds. In a table of a counter, `gone` has the fields to delete, `open` is the number of
 -- other reservations, `mine` the field of the caller's, `until_` the end of the last of them.
 
-local FIELDS = {'n', 'f', 's', 'u', 'l', 'w', 'b', 't'}
+local FIELDS = {'n', 'f', 's', 'u', 'l', 'w', 'b', 't', 'd'}
 local NUMBERS = {f = true, u = true, l = true, b = true, t = true}
-local TEXTS = {n = true, s = true, w = true}
+local TEXTS = {n = true, s = true, w = true, d = true}
 
 -- Count nothing any more. The reservations stay.
 local function clear(c)

@@ -4,20 +4,28 @@
 
 local CONFLICTS = 1000  -- Events behind a position that are looked at; more of them are a conflict.
 
--- Write a counter over what is there, and add its reservations to those that are there.
-local function save(name, text, generation, now)
+-- Write a counter over what is there. A load adds the reservations of the row to those that are there, and drops what an
+-- earlier load has added and the row has no more: it was settled in the database. While the store is in use, it knows better.
+local function save(name, text, generation, now, is_load)
   local f, s, u, l, w, b, reservations = text:match('^(%d+):(%d+):(%d+):(%d+):([%d,]*):(%d+):(.*)$')
   local c = {name = name, f = tonumber(f), u = tonumber(u), until_ = 0}
+  if not is_load then reservations = '' end
+  for field in (is_load and call('HGET', name, 'd') or ''):gmatch('%S+') do
+    if not (' ' .. reservations):find(' ' .. field:sub(2) .. '=', 1, true) then call('HDEL', name, field) end
+  end
   local raw, known = call('HGETALL', name), false
   for i = 1, #raw, 2 do
     if NUMBERS[raw[i]] or TEXTS[raw[i]] then known = true else c.until_ = math.max(c.until_, tonumber(raw[i + 1])) end
   end
   local fields = {}
   local function set(field, value) fields[#fields + 1] = field; fields[#fields + 1] = value end
+  local written = {}
   for token, ends in reservations:gmatch('(%S+)=(%d+)') do
     set('r' .. token, ends)
+    written[#written + 1] = 'r' .. token
     c.until_ = math.max(c.until_, tonumber(ends))
   end
+  if #written > 0 then set('d', table.concat(written, ' ')) end
   if c.f > 0 then
     set('n', generation) set('f', f) set('s', s) set('u', u)
     if l ~= '0' then set('l', l) end
@@ -58,7 +66,7 @@ register('load', {}, function(keys, args)
   local now, position = clock(args[2]), args[1] .. '-' .. args[3]
   if not before(call('GET', keys[2]) or '0-0', position) then return 0 end
   call('SET', keys[2], position)
-  for i = 3, #keys do save(keys[i], args[i + 1], key.generation, now) end
+  for i = 3, #keys do save(keys[i], args[i + 1], key.generation, now, true) end
   return 1
 end)
 
@@ -97,7 +105,7 @@ register('push', {}, function(keys, args)
   if not key then return 'refused' end
   if #keys > 3 and conflict(keys, args[3]) then return 'conflict' end
   local now, generation = clock(args[2]), key.generation + 1
-  for i = 4, #keys do save(keys[i], args[i + 1], generation, now) end
+  for i = 4, #keys do save(keys[i], args[i + 1], generation, now, false) end
   write_key(keys[1], 'ok', generation, math.max(key.void, tonumber(args[4])), key.run_id)
   return 'ok'
 end)
