@@ -34,12 +34,10 @@ def on_login_failed(
 
 def on_logged_in(sender: Any, user: AbstractBaseUser, request: HttpRequest | None = None, **kwargs: Any) -> None:
     """Record a login."""
-    if not get_settings().enabled:
-        return
-    session = _session(request)
+    session = getattr(request, "session", None)
     login = settlement.succeed(request, user.get_username(), session_hash=session_hash(session))
     # Only a session that is going to be saved anyway: a login without one must not create one.
-    if session is not None and session.modified and not get_settings().disable_access_log:
+    if login and session is not None and session.modified and not get_settings().disable_access_log:
         session[LOGIN_ID] = login
 
 
@@ -47,18 +45,13 @@ def on_logged_out(
     sender: Any, user: AbstractBaseUser | None = None, request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
     """Record a logout; that of somebody who was not logged in is none."""
-    if user is None or not get_settings().enabled:
-        return
-    session = _session(request)
-    login = session.get(LOGIN_ID, "") if session is not None and session.accessed else ""
-    settlement.log_out(request, user.get_username(), session_hash=session_hash(session), login=login)
+    if user is not None:
+        session = getattr(request, "session", None)
+        login = session.get(LOGIN_ID, "") if session is not None and session.accessed else ""
+        settlement.log_out(request, user.get_username(), session_hash=session_hash(session), login=login)
 
 
 def session_hash(session: SessionBase | None) -> str:
     """Return the SHA-256 of the session's key in hexadecimal: it tells sessions apart and opens none; '' without."""
     key = session.session_key if session is not None else None
     return sha256(key.encode()).hexdigest() if key else ""
-
-
-def _session(request: HttpRequest | None) -> SessionBase | None:
-    return getattr(request, "session", None)
