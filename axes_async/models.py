@@ -329,10 +329,12 @@ class DrainCursor(models.Model):
 
 
 class Notice(models.Model):
-    """What is not to be done again before a time: a mail to somebody, a request, the use of a link."""
+    """What is not to be done again before a time: a mail, a request, the use of a link, news of a lockout."""
 
     key = DigestField(max_length=DIGEST_LENGTH, primary_key=True)
     until = models.DateTimeField(db_index=True)
+    waiting = models.TextField(default="", help_text="What is to be told then, as JSON; of several things, the last.")
+    count = models.PositiveIntegerField(default=0, help_text="How many there were.")
 
     def __str__(self) -> str:
         return f"{self.key}: {self.until}"

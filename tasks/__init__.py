@@ -4,7 +4,7 @@ from importlib import import_module
 
 from django.apps import apps
 
-MODULES = ("drain", "expire", "purge", "reset", "sync", "unlock_mail", "write_one")
+MODULES = ("drain", "expire", "notify", "purge", "reset", "sync", "unlock_mail", "write_one")
 
 
 def load() -> None:

@@ -15,6 +15,7 @@ from axes_async.stores.database.rows import reservations_of
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
+from axes_async.tasks.notify import watch_soon
 from axes_async.tasks.projection.bulk import delete_portions
 from axes_async.tasks.projection.resets import delete_void
 from axes_async.tasks.projection.rollups import drop_old_rollups
@@ -61,4 +62,5 @@ def expire() -> dict[str, int]:
         mend(store)
     except StoreUnavailable as error:
         log.warning("The store cannot be synced (%s).", error)
+    watch_soon()
     return gone

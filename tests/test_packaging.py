@@ -113,7 +113,22 @@ def test_a_new_project_with_the_wheel_alone_migrates_locks_and_resets(built: Pat
     assert "No changes detected" in manage("makemigrations", "--check", "--dry-run")
     site = {"folder": tmp_path, "DJANGO_SETTINGS_MODULE": "site1.settings"}
     assert run(python, "-c", VISIT, **site).strip() == "[200, 200, 429, 429]"
-    expected = [f"axes_async.{name}" for name in ("drain", "expire", "purge", "reset", "sync", "unlock_mail", "write")]
+    expected = [
+        f"axes_async.{name}"
+        for name in (
+            "drain",
+            "expire",
+            "mail",
+            "notify",
+            "purge",
+            "reset",
+            "sync",
+            "unlock_mail",
+            "watch",
+            "webhook",
+            "write",
+        )
+    ]
     assert run(python, "-c", TASKS, **site).strip() == str(expected)
     assert manage("axes_reset", "--dry-run").strip() == "1 attempts would be removed."
     assert manage("axes_reset").strip() == "1 attempts removed."

@@ -23,6 +23,9 @@ from axes_async.counters.rules import LockoutTier, milliseconds
 
 __all__ = ["AxesSettings", "LockoutTier", "get_settings"]
 
+NEWS = ("lockouts", "attacks", "health")
+"""What operators can be told of."""
+
 Flag = Annotated[bool, validators.boolean]
 Text = Annotated[str, validators.text]
 Name = Annotated[str | None, validators.optional_text]
@@ -100,6 +103,14 @@ class AxesSettings:
     unlock_on_password_reset: Flag = False
     allowed_cors_origins: Annotated[tuple[str, ...], validators.origins] = ()
 
+    notify: Annotated[tuple[str, ...], validators.mail_addresses] = ()
+    notify_webhook: Annotated[str | None, validators.web_address] = None
+    notify_webhook_secret: Annotated[tuple[bytes, ...], validators.webhook_secrets] = ()
+    notify_on: Annotated[tuple[str, ...], partial(validators.subset, choices=NEWS)] = NEWS
+    notify_pause: Seconds = 900.0
+    notify_attack: Annotated[int, partial(validators.integer, least=1, most=10_000)] = 100
+    notify_owner: Flag = False
+
     enable_admin: Flag = True
     enable_access_failure_log: Flag = True
     disable_access_log: Flag = False
@@ -129,6 +140,10 @@ class AxesSettings:
 
     metrics: Annotated[tuple[str, ...], partial(validators.subset, choices=("prometheus", "opentelemetry"))] = ()
     metrics_token: Name = None
+
+    def tells_of(self, news: str) -> bool:
+        """Return whether anybody but owners is told of ``news``, one of ``NEWS``."""
+        return news in self.notify_on and bool(self.notify or (self.notify_webhook and self.notify_webhook_secret))
 
     @property
     def lease_ms(self) -> int:

@@ -6,7 +6,8 @@ A value that a reader does not take raises ``ImproperlyConfigured``, naming the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from inspect import iscoroutinefunction, signature
 from ipaddress import IPv4Network, IPv6Network
@@ -124,6 +125,33 @@ def origins(name: str, value: object) -> tuple[str, ...]:
     if not all(isinstance(origin, str) and ORIGIN.fullmatch(origin) for origin in read):
         refuse(name, value, takes)
     return tuple(origin.lower() for origin in read)
+
+
+def mail_addresses(name: str, value: object) -> tuple[str, ...]:
+    takes = "a list of mail addresses"
+    read = _listed(name, value, takes)
+    if not all(isinstance(item, str) and re.fullmatch(r"[^@\s]+@[^@\s]+", item) for item in read):
+        refuse(name, value, takes)
+    return tuple(read)
+
+
+def web_address(name: str, value: object) -> str | None:
+    if value is None or (isinstance(value, str) and re.fullmatch(r"https?://[^/\s]\S*", value)):
+        return value
+    refuse(name, value, "None, or a URL that begins with https:// or http://")
+
+
+def webhook_secrets(name: str, value: object) -> tuple[bytes, ...]:
+    """Read secrets as Standard Webhooks writes them: ``whsec_`` and base64. No error shows one."""
+    items: Iterable[Any] = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    try:
+        read = [b64decode(item.removeprefix("whsec_"), validate=True) for item in items]
+    except (AttributeError, TypeError, ValueError):
+        read = [b""]
+    if not all(24 <= len(secret) <= 64 for secret in read):
+        takes = "None, or a secret of 24 to 64 bytes as base64, after 'whsec_', or a list of these to sign with each"
+        raise ImproperlyConfigured(f"{name} is something else than it takes: {takes}.")
+    return tuple(read)
 
 
 def choice(name: str, value: object, *, choices: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from axes_async.dashboard.charts import stacked
 from axes_async.dashboard.figures import MOST_LOCKED, SPANS, Bucket, history, locked_now, now_figures, top_values
-from axes_async.management.status import status
+from axes_async.tasks.status import status
 from axes_async.text import printable
 
 if TYPE_CHECKING:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 DRAIN = "axes_async.drain"
 WRITE = "axes_async.write"
+NOTIFY = "axes_async.notify"
+WATCH = "axes_async.watch"
 
 PUBLISH_TIMEOUT = 0.1
 """Seconds for each wait of a publish: for a connection of the pool, to connect, to send."""
@@ -90,6 +92,11 @@ def deliver(event: AttemptEvent) -> None:
 def hand_over(name: str, *args: Any) -> bool:
     """Have a worker run the task ``name``, or this process if none is told; return whether that went through."""
     return (not _runs_here() and publish(name, *args)) or _run_here(name, *args)
+
+
+def has_worker() -> bool:
+    """Return whether tasks go to a worker, and are not run in this process."""
+    return not _runs_here()
 
 
 def has_broker() -> bool:

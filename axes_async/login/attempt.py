@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 from django.http import HttpRequest
@@ -14,7 +15,7 @@ from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import AttemptEvent, Kind, new_id
-from axes_async.counters.rules import Counter, counters_for
+from axes_async.counters.rules import Counter, Rule, counters_for
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.login.rules import counters_of, longest_lockout
@@ -95,6 +96,18 @@ def in_store(
         return None
     publisher.follow_up(result)
     return result
+
+
+def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:
+    """Return the rule that the failure has locked by; of several, the one that locks for the longest time."""
+    pairs = zip(counters, result.failures, strict=False)
+    reached = [counter.rule for counter, failures in pairs if is_reached(counter.rule, failures)]
+    return max(reached, key=lambda rule: rule.lockout_ms(result.limit) or inf, default=None)
+
+
+def is_reached(rule: Rule, failures: int) -> bool:
+    """Return whether the last of so many failures has locked."""
+    return 0 < rule.limit_at(failures - 1, locked=False) <= failures
 
 
 def mark_locked(state: AxesState, counters: Iterable[Counter], result: StepResult) -> None:

@@ -17,7 +17,7 @@ from axes_async.client.display import client_str
 from axes_async.client.exemptions import Exemption, exemption_of
 from axes_async.client.identity import Client, client_of, is_masked, source_of
 from axes_async.client.normalize import as_text
-from axes_async.clock import now_ms
+from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import Kind, new_id
@@ -29,6 +29,7 @@ from axes_async.login.attempt import (
     client_behind,
     event_of,
     in_store,
+    locking_rule,
     mark_locked,
     new_attempt,
     without,
@@ -37,6 +38,7 @@ from axes_async.login.reservation import release
 from axes_async.login.rules import counters_of
 from axes_async.login.state import Attempt, AxesState, served, state_of
 from axes_async.stores.factory import get_failover
+from axes_async.stores.results import PERMANENT, StepResult
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         state.add(attempt)
     attempt.settled = attempt.recorded = True
     elsewhere = () if counters is attempt.counters else without(attempt.counters, counters)
-    settled: list[tuple[Client, tuple[Counter, ...], str, bool]] = []
+    settled: list[tuple[Client, tuple[Counter, ...], str, StepResult | None]] = []
     for named, own in by_name(client, counters):
         event = event_of(Kind.FAILED, new_id(now_ms()) if settled else attempt.id, named, request)
         result = in_store(
@@ -96,14 +98,20 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         )
         if result is not None and result.locked_until and exemption is not Exemption.LOCKOUT:
             mark_locked(state, own, result)
-        settled.append((named, own, event.id, result is not None and result.newly_locked))
+        settled.append((named, own, event.id, result))
     # After the counts: AXES_CLIENT_STR_CALLABLE may raise.
-    for named, own, event_id, newly_locked in settled:
+    for named, own, event_id, result in settled:
         audit.write("authn_login_fail", event_id, named, request, own)
-        if newly_locked:
+        if result is not None and result.newly_locked:
             audit.write("authn_login_lock", event_id, named, request, own, "maxretries")
             signals.user_locked_out.send(
-                sender=__name__, request=request, username=named.username, ip_address=named.ip_address
+                sender=__name__,
+                request=request,
+                username=named.username,
+                ip_address=named.ip_address,
+                rule=locking_rule(own, result),
+                limit=result.limit,
+                end=None if result.locked_until == PERMANENT else as_datetime(result.locked_until),
             )
 
 

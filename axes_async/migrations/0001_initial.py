@@ -125,6 +125,13 @@ class Migration(migrations.Migration):
             fields=[
                 ("key", axes_async.fields.DigestField(max_length=22, primary_key=True, serialize=False)),
                 ("until", models.DateTimeField(db_index=True)),
+                (
+                    "waiting",
+                    models.TextField(
+                        default="", help_text="What is to be told then, as JSON; of several things, the last."
+                    ),
+                ),
+                ("count", models.PositiveIntegerField(default=0, help_text="How many there were.")),
             ],
         ),
         migrations.CreateModel(

@@ -20,6 +20,7 @@ from axes_async.tasks.projection import counters
 from axes_async.tasks.projection.bulk import ATTEMPT_KEY, PORTION, WHO, Columns, Moments, portions, who
 from axes_async.tasks.projection.counters import Entry, Group, Told, counters_of, group_of, keys_under
 from axes_async.tasks.projection.logs import LogWriter
+from axes_async.tasks.projection.news import note_lockouts
 from axes_async.tasks.projection.resets import void_attempts_until
 from axes_async.tasks.projection.rollups import roll_up
 
@@ -76,7 +77,10 @@ class Projector:
         replayed = counters.Replayed()
         if told:
             replayed = counters.replay(told, self.using, void=self.void, moments=self.moments)
-        self._attempts([entry for entry in entries if self._makes_attempt(entry, replayed.void)])
+        counted = [entry for entry in entries if self._makes_attempt(entry, replayed.void)]
+        self._attempts(counted)
+        if self.settings.notify_owner or self.settings.tells_of("lockouts"):
+            note_lockouts([entry.event for entry in counted], self.using)
         self._keep_shown(replayed.locked)
         self._clear(cleared | replayed.cleared)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.dispatch import Signal
@@ -49,6 +51,47 @@ def test_a_lockout_is_told_once_with_who_and_where(alice: User, post: Post, lock
     (told,) = locked
     assert (told["username"], told["ip_address"]) == ("alice", "203.0.113.7")
     assert told["request"].path == response.wsgi_request.path
+
+
+@pytest.mark.parametrize(
+    ("rules", "parameters", "limit", "minutes"),
+    [
+        ([{"parameters": "ip_address", "limit": 3, "cooloff": timedelta(minutes=5)}], ("ip_address",), 3, 5),
+        ([{"parameters": "ip_address", "limit": 2}], ("ip_address",), 2, None),
+        (
+            [{"parameters": "username", "tiers": [(2, timedelta(minutes=7)), (3, timedelta(hours=1))]}],
+            ("username",),
+            2,
+            7,
+        ),
+        (
+            [
+                {"parameters": "username", "limit": 2, "cooloff": timedelta(minutes=5)},
+                {"parameters": "ip_address", "limit": 2, "cooloff": timedelta(minutes=9)},
+                {"parameters": ["username", "ip_address"], "limit": 9, "cooloff": timedelta(hours=9)},
+            ],
+            ("ip_address",),
+            2,
+            9,
+        ),
+    ],
+)
+def test_a_lockout_is_told_with_its_rule_its_limit_and_its_end(
+    settings: Any,
+    any_store: str,
+    locked: list[dict[str, Any]],
+    rules: Any,
+    parameters: tuple[str, ...],
+    limit: int,
+    minutes: int | None,
+) -> None:
+    settings.AXES_LOCKOUT_RULES = rules
+    with time_machine.travel(datetime(2030, 1, 1, 12, tzinfo=UTC), tick=False):
+        for _ in range(limit):
+            failure()
+    (told,) = locked
+    assert (told["rule"].parameters, told["limit"]) == (parameters, limit)
+    assert told["end"] == (None if minutes is None else datetime(2030, 1, 1, 12, minutes, tzinfo=UTC))
 
 
 def test_a_new_lockout_after_a_reset_is_told_again(alice: User, post: Post, locked: list[dict[str, Any]]) -> None:

@@ -12,9 +12,9 @@ from django.core.management.base import CommandParser
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.management.base import AxesCommand
-from axes_async.management.status import status
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
+from axes_async.tasks.status import status
 
 
 class Command(AxesCommand):

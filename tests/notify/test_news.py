@@ -1,0 +1,456 @@
+"""What operators and owners are told, and how often."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from celery import current_app
+from django.contrib.auth.models import User
+from django.core import mail
+from django.core.mail.backends.locmem import EmailBackend
+
+from axes_async.checks.settings import check_notify
+from axes_async.conf import get_settings
+from axes_async.counters.events import AttemptEvent
+from axes_async.delivery import publisher
+from axes_async.models import Notice
+from axes_async.stores.contract import Position
+from axes_async.stores.redis.store import RedisStore
+from axes_async.tasks.expire import expire
+from axes_async.tasks.notify import notify, send_mail, watch
+from axes_async.tasks.purge import purge
+from axes_async.tasks.write_one import write
+from tests.actions import failure
+from tests.notify.sinks import WRITTEN, MailServer, Receiver
+
+Drain = Callable[[], int]
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Coordinates]:
+    """Return the clock, standing at noon."""
+    with time_machine.travel(NOON, tick=False) as coordinates:
+        yield coordinates
+
+
+@pytest.fixture(autouse=True)
+def _site(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(current_app.conf, "task_always_eager", True)
+    settings.AXES_NOTIFY = ["ops@example.com"]
+    settings.AXES_COOLOFF_TIME = timedelta(minutes=30)
+    settings.AXES_LOCKOUT_RULES = [{"parameters": ["username", "ip_address"], "limit": 3}]
+
+
+def lock(*names: str, address: str = "192.0.2.1") -> None:
+    for name in names:
+        for _ in range(3):
+            failure(name, address)
+
+
+def subjects() -> list[str]:
+    return [str(sent.subject) for sent in mail.outbox]
+
+
+def test_a_lockout_is_told_with_rule_limit_and_end(drain: Drain) -> None:
+    lock("alice")
+    drain()
+    assert mail.outbox == [], "a drain sends nothing by itself"
+    notify()
+    (sent,) = mail.outbox
+    assert (sent.to, sent.from_email) == (["ops@example.com"], "root@localhost")
+    assert sent.subject == "[Django] Locked out: address 192.0.2.1, username alice"
+    assert "3 failures, at 2030-01-01T12:00:00Z, locked until 2030-01-01T12:30:00Z" in str(sent.body)
+    notify()
+    assert len(mail.outbox) == 1
+
+
+def test_a_webhook_tells_the_same(drain: Drain, settings: Any, receiver: Receiver) -> None:
+    settings.AXES_NOTIFY, settings.AXES_NOTIFY_WEBHOOK = [], receiver.url
+    settings.AXES_NOTIFY_WEBHOOK_SECRET = WRITTEN
+    settings.AXES_COOLOFF_TIME = None
+    lock("a\nlice")
+    drain()
+    notify()
+    (message,) = receiver.taken
+    assert (message["type"], message["timestamp"]) == ("axes_async.lockouts", "2030-01-01T12:00:00Z")
+    assert message["data"] == {
+        "total": 1,
+        "more": 0,
+        "lockouts": [
+            {
+                "parameters": ["ip_address", "username"],
+                "username": "a\nlice",
+                "ip_address": "192.0.2.1",
+                "user_agent": "tests",
+                "path": "/sign-in/",
+                "limit": 3,
+                "at": "2030-01-01T12:00:00Z",
+                "until": None,
+                "count": 1,
+                "what": "address 192.0.2.1, username a\\nlice",
+            }
+        ],
+    }
+    assert mail.outbox == []
+
+
+def test_lockouts_are_gathered_for_five_minutes_after_the_first(drain: Drain, clock: time_machine.Coordinates) -> None:
+    lock("first")
+    drain()
+    notify()
+    lock("second", "third")
+    drain()
+    notify()
+    clock.shift(299)
+    notify()
+    assert len(mail.outbox) == 1
+    clock.shift(1)
+    notify()
+    assert subjects()[1:] == ["[Django] 2 lockouts"]
+
+
+def test_the_same_lockout_is_told_once_in_a_quarter_of_an_hour(
+    drain: Drain, clock: time_machine.Coordinates, settings: Any
+) -> None:
+    settings.AXES_COOLOFF_TIME = timedelta(minutes=1)
+    for _ in range(3):
+        lock("alice")
+        drain()
+        notify()
+        clock.shift(299)
+    assert len(mail.outbox) == 1
+    clock.shift(3)
+    notify()
+    assert len(mail.outbox) == 2
+    assert "2 lockouts since the last message" in str(mail.outbox[1].body)
+
+
+def test_of_a_flood_the_latest_are_listed_and_the_others_counted(drain: Drain, clock: time_machine.Coordinates) -> None:
+    for number in range(25):
+        lock(f"name{number:02}")
+        clock.shift(0.001)
+    drain()
+    notify()
+    (sent,) = mail.outbox
+    body = str(sent.body)
+    assert (sent.subject, "and 5 more." in body) == ("[Django] 25 lockouts", True)
+    assert ("name24" in body, "name05" in body, "name04" in body) == (True, True, False)
+
+
+def test_no_name_leaves_its_line(drain: Drain) -> None:
+    lock("alice\r\nBcc: all@example.com", "{{ settings.SECRET_KEY }}", "<b>\u202egnp")
+    drain()
+    notify()
+    (sent,) = mail.outbox
+    assert sent.recipients() == ["ops@example.com"]
+    assert r"username alice\r\nBcc: all@example.com" in str(sent.body)
+    assert "{{ settings.SECRET_KEY }}" in str(sent.body)
+    assert r"<b>\u202egnp" in str(sent.body)
+
+
+def test_a_tier_tells_its_own_end_and_each_of_its_lockouts(
+    drain: Drain, clock: time_machine.Coordinates, settings: Any
+) -> None:
+    settings.AXES_LOCKOUT_RULES = [
+        {"parameters": "username", "tiers": [(2, timedelta(minutes=20)), (3, timedelta(hours=2))]}
+    ]
+    for minutes in (0, 21):
+        clock.shift(timedelta(minutes=minutes))
+        lock("alice")
+        drain()
+        notify()
+    assert [str(sent.body).count("locked until") for sent in mail.outbox] == [1, 1]
+    assert "2 failures, at 2030-01-01T12:00:00Z, locked until 2030-01-01T12:20:00Z" in str(mail.outbox[0].body)
+    assert "3 failures, at 2030-01-01T12:21:00Z, locked until 2030-01-01T14:21:00Z" in str(mail.outbox[1].body)
+
+
+def test_an_event_that_comes_twice_is_told_once(
+    drain: Drain, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(current_app.conf, "task_always_eager", False)
+    lock("alice")
+    events = [event for _, event in redis_store.read(Position(0, 0), 10)]
+    assert len(events) == 3
+    drain()
+    for event in events:
+        assert isinstance(event, AttemptEvent)
+        write(event.wire())
+    assert Notice.objects.get().count == 1
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"AXES_NOTIFY": []},
+        {"AXES_NOTIFY_ON": ["health"]},
+        {"AXES_NOTIFY": [], "AXES_NOTIFY_WEBHOOK": "https://x.example/"},
+    ],
+)
+def test_what_is_off_costs_nothing_and_says_nothing(drain: Drain, settings: Any, off: dict[str, Any]) -> None:
+    for name, value in off.items():
+        setattr(settings, name, value)
+    lock("alice")
+    drain()
+    notify()
+    assert (mail.outbox, Notice.objects.count()) == ([], 0)
+
+
+def test_a_broker_that_is_away_loses_no_news(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lock("alice")
+    drain()
+    with monkeypatch.context() as away:
+        away.setattr(publisher, "has_worker", lambda: True)
+        away.setattr(publisher, "publish", lambda *args, **options: False)
+        notify()
+    assert "told later" in caplog.text
+    notify()
+    assert len(mail.outbox) == 1
+
+
+def test_a_mail_server_in_trouble_holds_up_no_expiry_and_loses_no_news(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: EmailBackend, messages: Any) -> int:
+        raise ConnectionRefusedError("no mail today")
+
+    lock("alice")
+    with monkeypatch.context() as broken:
+        broken.setattr(EmailBackend, "send_messages", refuse)
+        expire()
+    assert "no mail today" in caplog.text
+    expire()
+    assert len(mail.outbox) == 1
+
+
+def test_a_mail_goes_out_over_smtp_and_a_silent_server_is_not_waited_for_for_ever(
+    settings: Any, mail_server: MailServer
+) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", mail_server.port
+    context = {"problems": ["Events wait."], "prefix": "[x] "}
+    mail_server.refusals = 1
+    with pytest.raises(OSError, match="try later"):
+        send_mail.run("health", context, ["ops@example.com"])
+    send_mail.run("health", context, ["ops@example.com"])
+    (sent,) = mail_server.messages
+    assert (sent["Subject"], sent["To"]) == ("[x] Logins: Events wait.", "ops@example.com")
+
+
+class TestAttacks:
+    """Many failures in five minutes, whether they lock anybody or not."""
+
+    @pytest.fixture(autouse=True)
+    def _attack(self, settings: Any) -> None:
+        settings.AXES_NOTIFY_ATTACK, settings.AXES_NOTIFY_ON = 10, ["attacks"]
+
+    def test_a_spray_is_told_with_those_who_do_it_and_whom_it_hits(self, drain: Drain) -> None:
+        for number in range(9):
+            failure("root", f"192.0.2.{number % 2}")
+        drain()
+        watch()
+        assert mail.outbox == []
+        failure("\u202eevil", "192.0.2.1")
+        drain()
+        watch()
+        (sent,) = mail.outbox
+        assert sent.subject == "[Django] Attack on the login: 10 attempts in 5 minutes"
+        assert "192.0.2.1: " in str(sent.body)
+        assert r"\u202eevil: 1" in str(sent.body)
+
+    def test_it_is_told_again_after_a_quarter_of_an_hour(self, drain: Drain, clock: time_machine.Coordinates) -> None:
+        for minutes in (0, 10, 5):
+            clock.shift(timedelta(minutes=minutes))
+            for number in range(10):
+                failure(f"name{number}", "192.0.2.1")
+            drain()
+            watch()
+        assert len(mail.outbox) == 2
+
+    def test_what_is_long_ago_is_no_attack(self, drain: Drain, clock: time_machine.Coordinates) -> None:
+        for number in range(10):
+            failure(f"name{number}", "192.0.2.1")
+        drain()
+        clock.shift(301)
+        watch()
+        assert mail.outbox == []
+
+    def test_a_site_that_keeps_no_failures_is_told_that_none_is_seen(self, settings: Any) -> None:
+        settings.AXES_ENABLE_ACCESS_FAILURE_LOG = False
+        assert [found.id for found in check_notify(get_settings())] == ["axes_async.W031"]
+
+
+class TestHealth:
+    """What ``axes_status`` says that needs a person."""
+
+    @pytest.fixture(autouse=True)
+    def _trouble(self, settings: Any, redis_store: RedisStore) -> None:
+        settings.AXES_NOTIFY_ON = ["health"]
+        redis_store.set_aside(b"broken", "cannot be read")
+
+    def test_trouble_is_told_when_it_lasts(self, clock: time_machine.Coordinates) -> None:
+        watch()
+        assert mail.outbox == []
+        clock.shift(60)
+        watch()
+        assert subjects() == ["[Django] Logins: 1 events could not be written: manage.py axes_dead_letters shows them."]
+
+    def test_more_of_the_same_is_no_news_for_a_quarter_of_an_hour(
+        self, clock: time_machine.Coordinates, redis_store: RedisStore
+    ) -> None:
+        for _ in range(15):
+            watch()
+            clock.shift(60)
+            redis_store.set_aside(b"broken", "cannot be read")
+        assert len(mail.outbox) == 1
+        for _ in range(5):
+            watch()
+            clock.shift(60)
+        assert len(mail.outbox) == 2
+
+    def test_other_trouble_is_news(self, clock: time_machine.Coordinates, redis_store: RedisStore) -> None:
+        for _ in range(2):
+            watch()
+            clock.shift(60)
+        failure()
+        clock.shift(120)
+        for _ in range(2):
+            watch()
+            clock.shift(60)
+        assert "Events wait since" in subjects()[1]
+        assert "could not be written" not in str(mail.outbox[1].body)
+
+    def test_what_the_broker_did_not_take_is_told_next_time(
+        self, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watch()
+        with monkeypatch.context() as away:
+            away.setattr(publisher, "has_worker", lambda: True)
+            away.setattr(publisher, "publish", lambda *args, **options: False)
+            watch()
+        watch()
+        assert len(mail.outbox) == 1
+
+
+class TestOwners:
+    """AXES_NOTIFY_OWNER."""
+
+    @pytest.fixture(autouse=True)
+    def _owners(self, settings: Any) -> None:
+        settings.AXES_NOTIFY, settings.AXES_NOTIFY_OWNER = [], True
+
+    @staticmethod
+    def told() -> list[list[str]]:
+        return sorted(sent.to for sent in mail.outbox)
+
+    def test_an_owner_is_told_and_nobody_else(self, drain: Drain) -> None:
+        User.objects.create_user("alice", email="alice@example.com")
+        User.objects.create_user("bob", email="bob@example.com")
+        User.objects.create_user("gone", email="gone@example.com", is_active=False)
+        User.objects.create_user("mute")
+        lock("Alice", "nobody", "gone", "mute", "a\x00b", "\ud800")
+        drain()
+        notify()
+        (sent,) = mail.outbox
+        assert (sent.to, sent.subject) == (["alice@example.com"], "Your account is locked")
+        assert "192.0.2.1" in str(sent.body)
+
+    def test_an_owner_is_known_by_a_mail_address_that_nobody_shares(self, drain: Drain) -> None:
+        for number, address in enumerate(["one@example.com", "two@example.com", "two@example.com"]):
+            User.objects.create_user(f"user{number}", email=address)
+        lock("one@example.com", "two@example.com")
+        drain()
+        notify()
+        assert self.told() == [["one@example.com"]]
+
+    def test_one_account_is_told_once_in_a_quarter_of_an_hour(
+        self, drain: Drain, clock: time_machine.Coordinates, settings: Any
+    ) -> None:
+        settings.AXES_NOTIFY_PAUSE = 1
+        User.objects.create_user("alice", email="alice@example.com")
+        for place, minutes in enumerate((0, 14, 1)):
+            clock.shift(timedelta(minutes=minutes))
+            lock("alice", address=f"192.0.2.{place}")
+            drain()
+            notify()
+        assert len(mail.outbox) == 2
+
+    def test_nobody_is_told_of_an_address(self, drain: Drain, settings: Any) -> None:
+        settings.AXES_LOCKOUT_RULES = [{"parameters": "ip_address", "limit": 3}]
+        User.objects.create_user("alice", email="alice@example.com")
+        lock("alice")
+        drain()
+        notify()
+        assert mail.outbox == []
+
+    def test_a_mail_that_could_not_be_sent_counts_as_none(
+        self, drain: Drain, monkeypatch: pytest.MonkeyPatch, settings: Any, clock: time_machine.Coordinates
+    ) -> None:
+        def refuse(self: EmailBackend, messages: Any) -> int:
+            raise ConnectionRefusedError("no mail today")
+
+        settings.AXES_NOTIFY_PAUSE = 1
+        User.objects.create_user("alice", email="alice@example.com")
+        lock("alice")
+        drain()
+        with monkeypatch.context() as broken:
+            broken.setattr(EmailBackend, "send_messages", refuse)
+            notify()
+        clock.shift(2)
+        lock("alice", address="192.0.2.2")
+        drain()
+        notify()
+        assert len(mail.outbox) == 1
+
+
+def test_news_that_wait_are_not_forgotten_by_the_purge(drain: Drain, clock: time_machine.Coordinates) -> None:
+    lock("alice")
+    drain()
+    clock.shift(timedelta(hours=2))
+    purge()
+    notify()
+    assert len(mail.outbox) == 1
+    clock.shift(timedelta(hours=2))
+    purge()
+    assert not Notice.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "half", [{"AXES_NOTIFY_WEBHOOK": "https://x.example/"}, {"AXES_NOTIFY_WEBHOOK_SECRET": WRITTEN}]
+)
+def test_half_a_webhook_is_reported(settings: Any, half: dict[str, str]) -> None:
+    for name, value in half.items():
+        setattr(settings, name, value)
+    assert [found.id for found in check_notify(get_settings())] == ["axes_async.W031"]
+
+
+def test_the_web_process_of_a_site_without_a_worker_notes_and_tells_nothing(
+    drain: Drain, django_capture_on_commit_callbacks: Any
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        lock("alice")
+        drain()
+    assert mail.outbox == []
+    assert json.loads(Notice.objects.get().waiting)["username"] == "alice"
+
+
+def test_a_worker_is_asked_to_tell_as_soon_as_lockouts_are_written(
+    drain: Drain, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(publisher, "has_worker", lambda: True)
+    monkeypatch.setattr(publisher, "publish", lambda name, *args, **options: sent.append(name))
+    with django_capture_on_commit_callbacks(execute=True):
+        lock("alice")
+        drain()
+    assert sent == [publisher.NOTIFY]
+    assert mail.outbox == []
