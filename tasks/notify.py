@@ -133,8 +133,7 @@ def watch() -> None:
 
 def watch_soon() -> None:
     """Have a worker do that; without one, do it here, and let nothing that goes wrong reach the caller."""
-    settings = get_settings()
-    if not (settings.notify or settings.notify_webhook or settings.notify_owner):
+    if not get_settings().has_notices:
         return
     if publisher.has_worker():
         publisher.publish(publisher.WATCH, expires=publisher.DRAIN_EXPIRES)

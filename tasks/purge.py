@@ -37,9 +37,9 @@ def purge() -> dict[str, int]:
         "resets": delete_older(AccessReset, settings.access_reset_age),
         "failure_logs_over_limit": delete_over_limit(settings.access_failure_log_per_user_limit),
     }
-    delete_portions(
-        Notice.objects.using(database()).filter(until__lte=as_datetime(now_ms()), waiting=""), "until", PORTION
-    )
+    if settings.has_notices:
+        over = Notice.objects.using(database()).filter(until__lte=as_datetime(now_ms()), waiting="")
+        delete_portions(over, "until", PORTION)
     if any(gone.values()):
         log.info("Purged %s.", ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in gone.items()))
     return gone

@@ -146,6 +146,11 @@ class AxesSettings:
         return news in self.notify_on and bool(self.notify or (self.notify_webhook and self.notify_webhook_secret))
 
     @property
+    def has_notices(self) -> bool:
+        """Whether anything is on that leaves rows of ``Notice``."""
+        return bool(self.unlock_by_mail or self.notify_owner or self.notify or self.notify_webhook)
+
+    @property
     def lease_ms(self) -> int:
         return milliseconds(self.reserve_lease)
 

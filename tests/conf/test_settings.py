@@ -212,6 +212,7 @@ REFUSED: dict[str, list[object]] = {
     "AXES_LOCKOUT_URL": ["", 1, ["/locked/"]],
     "AXES_NOTIFY": ["ops@example.com", ["ops"], ["a@b@c"], ["a@b\r\nBcc: c@d"], [None], 1, {"a@b": 1}],
     "AXES_NOTIFY_WEBHOOK": ["", 1, "ftp://a.example/", "a.example", "https://", "https://a.example/ b", ["https://a.example/"]],
+    "AXES_NOTIFY_WEBHOOK_SECRET": [],  # No error shows it: tests/notify/test_webhook.py.
     "AXES_NOTIFY_ON": ["health", ["everything"], [["health"]], 1],
     "AXES_NOTIFY_PAUSE": [None, 0, -1, "1", True, float("nan"), float("inf")],
     "AXES_NOTIFY_ATTACK": [None, 0, 10_001, 1.5, "1", True],
@@ -331,6 +332,7 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     "AXES_LOCKOUT_URL": [(None, None), ("/locked/", "/locked/"), ("locked", "locked"), (LATER, LATER)],
     "AXES_NOTIFY": [(None, ()), ([], ()), (["ops@example.com"], ("ops@example.com",))],
     "AXES_NOTIFY_WEBHOOK": [(None, None), ("https://a.example/x?y", "https://a.example/x?y")],
+    "AXES_NOTIFY_WEBHOOK_SECRET": [(None, ())],
     "AXES_NOTIFY_ON": [([], ()), (["health", "lockouts"], ("lockouts", "health"))],
     "AXES_NOTIFY_PAUSE": [(1, 1.0), (86_400, 86_400.0)],
     "AXES_NOTIFY_ATTACK": [(1, 1), (10_000, 10_000)],
