@@ -89,9 +89,9 @@ def deliver(event: AttemptEvent) -> None:
         log.error("Event not written, neither by a worker nor here: %s", event.line())
 
 
-def hand_over(name: str, *args: Any) -> bool:
+def hand_over(name: str, *args: Any, **named: Any) -> bool:
     """Have a worker run the task ``name``, or this process if none is told; return whether that went through."""
-    return (not _runs_here() and publish(name, *args)) or _run_here(name, *args)
+    return (not _runs_here() and publish(name, *args, named=named)) or _run_here(name, *args, **named)
 
 
 def has_worker() -> bool:
@@ -105,10 +105,17 @@ def has_broker() -> bool:
     return bool(conf.broker_url or conf.broker_write_url) or "CELERY_BROKER_URL" in os.environ
 
 
-def publish(name: str, *args: Any, expires: float | None = None, countdown: float | None = None) -> bool:
+def publish(
+    name: str,
+    *args: Any,
+    named: dict[str, Any] | None = None,
+    expires: float | None = None,
+    countdown: float | None = None,
+) -> bool:
     """Send the task ``name``, within a fraction of a second or not at all; return whether it was sent.
 
-    After a failure, nothing is sent for a few seconds. ``expires`` and ``countdown``, in seconds, are Celery's.
+    After a failure, nothing is sent for a few seconds. ``expires`` and ``countdown``, in seconds, are Celery's;
+    ``named`` are arguments that go by name.
     """
     if not _broker.allows():
         return False
@@ -118,6 +125,7 @@ def publish(name: str, *args: Any, expires: float | None = None, countdown: floa
             current_app.send_task(
                 name,
                 args,
+                named,
                 producer=producer,
                 retry=False,
                 ignore_result=True,
@@ -177,12 +185,12 @@ def _runs_here() -> bool:
     return bool(current_app.conf.task_always_eager) or not has_broker() or factory.is_eager()
 
 
-def _run_here(name: str, *args: Any) -> bool:
+def _run_here(name: str, *args: Any, **named: Any) -> bool:
     """Run a task of ours in this process; return whether it went through."""
     import_module("axes_async.tasks")
     try:
         with _short_lock_waits(connections[database()]):
-            current_app.tasks[name].run(*args)
+            current_app.tasks[name].run(*args, **named)
     except (DatabaseError, InterfaceError, StoreUnavailable):
         log.exception("%s did not go through in this process.", name)
         return False

@@ -14,10 +14,10 @@ from django.db import Error, connections
 from axes_async.clock import as_datetime, now_ms
 from axes_async.counters.events import parameters_of
 from axes_async.counters.rules import PARAMETERS
-from axes_async.management.status import Status, status
 from axes_async.models import AttemptCounter, DrainCursor, StoreState, database
 from axes_async.tasks.projection.totals import ADMIN, OUTCOMES, SITE
 from axes_async.tasks.projection.writer_lock import OUTBOX
+from axes_async.tasks.status import Status, status
 
 MOST = 100_000
 """How far rows are counted: some ten milliseconds. A site with more has what to do, whatever the number."""

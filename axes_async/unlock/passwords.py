@@ -31,5 +31,5 @@ def on_saved(sender: Any, instance: Any, created: bool, using: str, **kwargs: An
         return
     settings, name = get_settings(), instance.get_username()
     if settings.enabled and settings.unlock_on_password_reset and canonical_username(name) is not None:
-        unlock = partial(publisher.hand_over, RESET, None, name, False, None, REASON, name)
+        unlock = partial(publisher.hand_over, RESET, username=name, reason=REASON, by=name)
         transaction.on_commit(unlock, using=using, robust=True)

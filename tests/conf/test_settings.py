@@ -333,7 +333,7 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     "AXES_NOTIFY": [(None, ()), ([], ()), (["ops@example.com"], ("ops@example.com",))],
     "AXES_NOTIFY_WEBHOOK": [(None, None), ("https://a.example/x?y", "https://a.example/x?y")],
     "AXES_NOTIFY_WEBHOOK_SECRET": [(None, ())],
-    "AXES_NOTIFY_ON": [([], ()), (["health", "lockouts"], ("lockouts", "health"))],
+    "AXES_NOTIFY_ON": [([], ()), (["health", "lockouts"], ("health", "lockouts"))],
     "AXES_NOTIFY_PAUSE": [(1, 1.0), (86_400, 86_400.0)],
     "AXES_NOTIFY_ATTACK": [(1, 1), (10_000, 10_000)],
     "AXES_PASSWORD_RESET_URL": [(None, None), ("/forgotten/", "/forgotten/"), (LATER, LATER)],
