@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,6 +138,16 @@ def names_from(request: HttpRequest | None, credentials: Mapping[str, Any] | Non
             return ()  # The view meets the same broken body and answers for it.
         values = [body.get(field)] if isinstance(body, Mapping) else []
     return tuple(dict.fromkeys(name for value in values if (name := name_text(value)) is not None))
+
+
+def receive(request: HttpRequest | None) -> None:
+    """Wait for the body of ``request`` as far as Django keeps one in memory: a client may send it as slowly as it likes.
+
+    The view finds it as if nobody had read it, and meets what is broken itself.
+    """
+    if request is not None:
+        with suppress(*_BROKEN_BODY):
+            request.body  # noqa: B018  (it is kept)
 
 
 def source_of(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> object:

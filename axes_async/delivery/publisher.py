@@ -181,8 +181,13 @@ def bounded_connection(timeout: float = PUBLISH_TIMEOUT) -> Any:
     return current_app.connection_for_write(connect_timeout=timeout, transport_options=options)
 
 
+def is_immediate() -> bool:
+    """Return whether tasks run at once, in the caller's transaction: in tests, and where Celery is told so."""
+    return bool(current_app.conf.task_always_eager) or factory.is_eager()
+
+
 def _runs_here() -> bool:
-    return bool(current_app.conf.task_always_eager) or not has_broker() or factory.is_eager()
+    return is_immediate() or not has_broker()
 
 
 def _run_here(name: str, *args: Any, **named: Any) -> bool:

@@ -19,6 +19,7 @@ from django.http import HttpRequest
 from axes_async import telemetry
 from axes_async.client.display import client_str
 from axes_async.client.exemptions import Exemption, count_refusal, exemption_of
+from axes_async.client.identity import receive
 from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.conf.lockout_rules import Credentials
@@ -115,6 +116,7 @@ class _Asking:
         attempt = self.attempt
         if attempt is None or attempt.verdict is not None:
             return 0.0
+        attempt.reserved_at = time.monotonic()
         extend = settings.reset_cool_off_on_failure_during_lockout
         told = settings.enable_access_failure_log or extend
         result = in_store(
@@ -182,14 +184,18 @@ class _Asking:
         """Begin an attempt, or widen the one that this try may share."""
         settings, state, request, credentials = self.settings, self.state, self.request, self.credentials
         client, counters = client_and_counters(settings, request, credentials)
+        if credentials is None:
+            receive(request)
         exemption = exemption_of(settings, request, credentials, client)
         self.give_up = time.monotonic() + settings.reserve_wait
         state.clear()
         state.client = client
         attempt = state.own_attempt
         if attempt is not None and not state.detached and attempt.is_shared_with(self.task):
-            # After an attempt that needed no reservations, those on its counters are still to be made.
-            if attempt.exemption is not exemption or not set(counters) <= set(attempt.counters):
+            # After an attempt that needed no reservations, those on its counters are still to be made. Those of a block
+            # that has waited, for a body that trickles in, say, are renewed: the check has half a lease at least.
+            is_old = time.monotonic() - attempt.reserved_at > settings.reserve_lease / 2
+            if is_old or attempt.exemption is not exemption or not set(counters) <= set(attempt.counters):
                 attempt.verdict = None
             attempt.counters = (*without(attempt.counters, counters), *counters)
             attempt.client, attempt.own = client, counters

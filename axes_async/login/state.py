@@ -38,6 +38,8 @@ class Attempt:
     """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
     reserved: bool = False
     """Whether reservations are held, or may be: by this verdict, or by one before the attempt was widened."""
+    reserved_at: float = 0.0
+    """When they were asked for last, in seconds of ``time.monotonic``: they end with their lease."""
     settled: bool = False
     """Whether it was counted, recorded or released."""
     recorded: bool = False

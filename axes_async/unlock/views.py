@@ -7,11 +7,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 from django.template.loader import render_to_string
@@ -61,20 +62,38 @@ TEXTS = {
 
 
 class ThenResponse(HttpResponse):
-    """A response that does something once the client has it: whatever that takes, the client cannot tell."""
+    """A response that does something once the client has it: whatever that takes, the client cannot tell.
+
+    In a thread of its own, since the end of the connection, or the next answer on it, would tell. What runs at once in
+    a site's tests runs in the test's transaction.
+    """
 
     then: Callable[[], object] | None = None
 
     def close(self) -> None:
-        """Do it, and close."""
+        """Close, and do it."""
+        super().close()
         then, self.then = self.then, None
-        try:
-            if then is not None:
-                then()
-        except Exception:
-            log.exception("A mail with a link to unlock was not sent.")
-        finally:
-            super().close()
+        if then is None:
+            return
+        if publisher.is_immediate():
+            _do(then)
+        else:
+            Thread(target=_do_apart, args=(then,)).start()
+
+
+def _do(then: Callable[[], object]) -> None:
+    try:
+        then()
+    except Exception:
+        log.exception("A mail with a link to unlock was not sent.")
+
+
+def _do_apart(then: Callable[[], object]) -> None:
+    try:
+        _do(then)
+    finally:
+        connections.close_all()
 
 
 @csrf_protect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,9 +14,11 @@ from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.hashers import MD5PasswordHasher, check_password
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.urls import path
+from django.core.mail.backends.base import BaseEmailBackend
+from django.urls import include, path
 
 from axes_async import guard
+from axes_async.decorators import axes_dispatch
 from tests.attacks.standing_process import is_over, stand_still
 
 
@@ -26,6 +29,15 @@ class StandingHasher(MD5PasswordHasher):
         """Wait, and verify."""
         stand_still()
         return super().verify(password, encoded)
+
+
+class StandingMail(BaseEmailBackend):
+    """Stands still over a mail until the test lets it go on."""
+
+    def send_messages(self, email_messages: Any) -> int:
+        """Wait, and send nothing."""
+        stand_still()
+        return len(email_messages)
 
 
 class SyncBackend(BaseBackend):
@@ -114,7 +126,15 @@ async def async_stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+@axes_dispatch
+def program(request: HttpRequest) -> HttpResponse:
+    """Check a password in JSON, whatever the type of the body is said to be, and however long it is."""
+    return HttpResponse(status=401 if authenticate(request, **json.load(request)) is None else 204)
+
+
 urlpatterns = [
+    path("program/", program),
+    path("axes/", include("axes_async.unlock.urls")),
     path("bare/", bare_view),
     path("async-bare/", async_bare_view),
     path("stream/", stream),
