@@ -44,9 +44,9 @@ def reset(
     username: str | None = None,
     ip_or_username: bool = False,
     rows: Sequence[str] | None = None,
-    counter: str | None = None,
     reason: str = "",
     by: str = "",
+    counter: str | None = None,
 ) -> int:
     """Remove attempts, and lift the lockouts they stand for; return how many attempts went.
 
@@ -54,10 +54,10 @@ def reset(
     :param username: of this name, in any case and width; with ``ip``, those of the name from that address.
     :param ip_or_username: with both, those of either.
     :param rows: the ``AccessAttempt.key`` of each that is to go, in place of the others.
-    :param counter: the ``AttemptCounter.digest`` of a lockout, in place of the others: those of its name, address and
-        agent, as far as it counts by them.
     :param reason: why, for the record.
     :param by: who asked for it, for the record.
+    :param counter: the ``AttemptCounter.digest`` of a lockout, in place of the others: those of its name, address and
+        agent, as far as it counts by them.
     :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
     :raises StoreUnavailable: if the store cannot be reached, unless ``AXES_ON_STORE_FAILURE`` is ``"database"``.
 

@@ -48,7 +48,7 @@ def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
     if owner is None or not is_locked(name) or not take("unlock mail", str(owner.pk), every=PAUSE):
         return
     # The name that was typed is the owner's too: it is the username, or the very address that the mail goes to.
-    names = {canonical_username(each): each for each in (owner.get_username(), name)}
+    names = {form: each for each in (owner.get_username(), name) if (form := canonical_username(each)) is not None}
     try:
         with override(language):
             context = {"url": f"{url}{make_token([*names.values()])}/", "site": urlsplit(url).netloc, "user": owner}

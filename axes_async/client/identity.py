@@ -141,7 +141,7 @@ def names_from(request: HttpRequest | None, credentials: Mapping[str, Any] | Non
 
 
 def receive(request: HttpRequest | None) -> None:
-    """Wait for the body of ``request`` as far as Django keeps one in memory: a client may send it as slowly as it likes.
+    """Wait for the body of ``request``, which a client may send slowly, as far as Django keeps one in memory.
 
     The view finds it as if nobody had read it, and meets what is broken itself.
     """

@@ -35,6 +35,11 @@ ROUNDS = 8
 """How often a name is folded at most until it stays as it is; two rounds are the most that any character needs."""
 
 
+INVISIBLE = "\u200b"
+"""The canonical form of all names that have something in them, and nothing that can be seen. An account may have one:
+Django takes the Hangul fillers for letters."""
+
+
 def as_text(value: object) -> str | None:
     """Return ``value`` as text; ``None`` for nothing. JSON brings numbers and lists where a form brings text."""
     if value is None or isinstance(value, str):
@@ -120,13 +125,15 @@ def canonical_username(username: str | None) -> str | None:
     around a name is dropped first.
     """
     username = _escaped((field_text(username) or "").strip())
+    if not username:
+        return None
     if len(username) > CANONICAL_LENGTH:
-        username = IGNORABLE.sub("", username).strip()
-    if not username or len(username) > CANONICAL_LENGTH:
-        return username or None
+        username = IGNORABLE.sub("", username).strip() or INVISIBLE
+    if len(username) > CANONICAL_LENGTH:
+        return username
     canonicalizer = get_settings().username_canonicalizer
     if canonicalizer is None:
-        return fold_username(username) or None
+        return fold_username(username) or INVISIBLE
     canonical: object = canonicalizer(username)
     if canonical is not None and not isinstance(canonical, str):
         refuse("AXES_USERNAME_CANONICALIZER", canonicalizer, f"a callable that returns text or None, not {canonical!r}")

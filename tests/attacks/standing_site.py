@@ -13,8 +13,8 @@ from django.contrib.auth import aauthenticate, alogin, authenticate, login
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.hashers import MD5PasswordHasher, check_password
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.core.mail.backends.base import BaseEmailBackend
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import include, path
 
 from axes_async import guard

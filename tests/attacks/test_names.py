@@ -26,6 +26,7 @@ from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter
 from axes_async.tasks.drain import drain
 from axes_async.tasks.reset import reset
 from tests import system
+from tests.actions import failure
 from tests.site import CountingBackend
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -162,6 +163,16 @@ def test_a_name_is_one_whatever_is_in_it_that_collations_do_not_see(names: list[
 
 
 @pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("length", [1, 2000])
+def test_an_account_whose_name_nobody_sees_is_counted_as_others_are(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("axes_async.client.normalize.CANONICAL_LENGTH", 1000)
+    tried = [failure("\u3164" * length, f"192.0.2.{number}") for number in range(LIMIT + 1)]
+    assert tried == [True] * LIMIT + [False]
+    assert failure(" ", "192.0.2.99"), "no name is nobody's"
+
+
 def test_digits_of_all_scripts_are_one() -> None:
     guess_all([f"alice{one}{two}" for one in "1\u0661\u06f1\u0967\u2460\u2776" for two in "7\u0667\u06f7\u096d\u2466"])
     assert CountingBackend.checks == LIMIT

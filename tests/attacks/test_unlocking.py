@@ -7,12 +7,17 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import requests
+from celery import current_app
 from django.contrib.auth.models import User
+from django.core import mail
+from django.test import Client
 
+from tests.actions import failure
 from tests.attacks.standing import LIMIT, Web, start_web  # noqa: F401  (a fixture)
 from tests.waiting import PATIENCE, until
 
@@ -55,3 +60,25 @@ def test_the_end_of_the_connection_does_not_tell_whether_a_mail_is_sent(
     assert ask_to_the_end(web, "alice").startswith(b"HTTP/1.1 200 ")
     until(lambda: web.looked_at() == LIMIT + 1, what="the mail is being sent")
     web.let_go()
+
+
+def nobody_but_a_mail_address(username: str) -> str | None:
+    return username if "@" in username else None
+
+
+@pytest.mark.parametrize(
+    ("username", "canonicalizer"), [("\u3164", None), ("guest", f"{__name__}.nobody_but_a_mail_address")]
+)
+def test_a_link_works_for_an_owner_whose_username_is_none_to_the_counters(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, username: str, canonicalizer: str | None
+) -> None:
+    monkeypatch.setitem(current_app.conf, "task_always_eager", True)
+    settings.ROOT_URLCONF, settings.AXES_UNLOCK_BY_MAIL = "tests.attacks.standing_site", True
+    settings.AXES_USERNAME_CANONICALIZER = canonicalizer
+    User.objects.create_user(username, email="owner@example.com")
+    for _ in range(4):
+        failure("owner@example.com", "127.0.0.1")
+    client.post("/axes/unlock/", {"username": "owner@example.com"})
+    (link,) = re.findall(r"http://testserver(/\S+)", str(mail.outbox[0].body))
+    assert client.post(link).status_code == 200
+    assert failure("owner@example.com", "127.0.0.1")
