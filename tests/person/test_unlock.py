@@ -119,7 +119,9 @@ def test_a_link_works_for_a_while(client: Client, owner: User, clock: time_machi
     assert [client.get(link()).status_code, client.post(link()).status_code] == [410, 410]
 
 
-@pytest.mark.parametrize("token", ["x", "a:b:c", make_token([]), "%00", "é" * 300])
+@pytest.mark.parametrize(
+    "token", ["x", "a:b:c", make_token([]), "%00", "é" * 300], ids=["none", "parts", "empty", "nul", "long"]
+)
 def test_a_link_that_nobody_sent_unlocks_nothing(client: Client, owner: User, token: str) -> None:
     assert client.post(f"/axes/unlock/{token}/").status_code == 410
     with override_settings(SECRET_KEY="of somebody else"):
