@@ -94,6 +94,20 @@ def test_a_lockout_is_told_with_its_rule_its_limit_and_its_end(
     assert told["end"] == (None if minutes is None else datetime(2030, 1, 1, 12, minutes, tzinfo=UTC))
 
 
+def test_a_counter_between_two_tiers_is_not_what_has_locked(settings: Any, locked: list[dict[str, Any]]) -> None:
+    settings.AXES_LOCKOUT_RULES = [
+        {"parameters": "username", "tiers": [(2, timedelta(minutes=20)), (9, timedelta(hours=10))]},
+        {"parameters": "ip_address", "limit": 2, "cooloff": timedelta(minutes=5)},
+    ]
+    with time_machine.travel(datetime(2030, 1, 1, 12, tzinfo=UTC), tick=False) as clock:
+        for address in ("192.0.2.1", "192.0.2.9"):
+            for _ in range(2):
+                failure("alice", address)
+            clock.shift(timedelta(minutes=21))
+    assert [told["rule"].parameters for told in locked] == [("username",), ("ip_address",)]
+    assert [told["end"].hour * 60 + told["end"].minute for told in locked] == [12 * 60 + 20, 12 * 60 + 26]
+
+
 def test_a_new_lockout_after_a_reset_is_told_again(alice: User, post: Post, locked: list[dict[str, Any]]) -> None:
     for _ in range(2):
         for _ in range(4):

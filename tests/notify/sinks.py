@@ -92,6 +92,11 @@ class _Hook(BaseHTTPRequestHandler):
             self.send_header("Location", "/elsewhere")
         self.end_headers()
 
+    def do_GET(self) -> None:
+        self.server.seen.append({"redirected": self.path})
+        self.send_response(204)
+        self.end_headers()
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
 

@@ -434,12 +434,14 @@ def test_half_a_webhook_is_reported(settings: Any, half: dict[str, str]) -> None
 
 
 def test_the_web_process_of_a_site_without_a_worker_notes_and_tells_nothing(
-    drain: Drain, django_capture_on_commit_callbacks: Any
+    drain: Drain, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(publisher, "publish", lambda name, *args, **options: sent.append(name))
     with django_capture_on_commit_callbacks(execute=True):
         lock("alice")
         drain()
-    assert mail.outbox == []
+    assert (sent, mail.outbox) == ([], [])
     assert json.loads(Notice.objects.get().waiting)["username"] == "alice"
 
 
