@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal
 
-from axes_async.errors import StoreBusy, StoreIncomplete, StoreReturned, StoreUnavailable
+from axes_async.errors import StoreBusy, StoreDisconnected, StoreIncomplete, StoreReturned, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,10 @@ OUTCOMES = {
     StoreBusy: "no_connection",
     StoreIncomplete: "incomplete",
     StoreReturned: "returned",
+    StoreDisconnected: "disconnected",
     StoreUnavailable: "unavailable",
 }
-"""How a step ends that raises; any other error is ``error``."""
+"""How a step ends that raises, the narrow before the wide; any other error is ``error``."""
 
 
 class Listener:
@@ -68,7 +69,7 @@ def step(name: str, place: Place) -> Iterator[Ending]:
     try:
         yield ending
     except BaseException as error:
-        ending.outcome = OUTCOMES.get(type(error), "error")
+        ending.outcome = next((name for kind, name in OUTCOMES.items() if isinstance(error, kind)), "error")
         raise
     finally:
         seconds = perf_counter() - started

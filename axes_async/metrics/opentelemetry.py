@@ -22,7 +22,7 @@ NAME = "axes_async"
 FRESH = 1.0
 """Seconds for which what was read of the site will do: an export asks for one figure after the other."""
 
-FAILED = {"unavailable", "error"}
+FAILED = {"unavailable", "disconnected", "error"}
 """How a step ends that did not work; each other ending is one that happens."""
 
 

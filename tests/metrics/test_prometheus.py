@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from axes_async import metrics, telemetry
 from axes_async.delivery import publisher
+from axes_async.errors import StoreUnavailable
 from axes_async.metrics import prometheus, views
 from axes_async.stores.factory import get_failover
 from tests.celery import app
@@ -150,6 +151,21 @@ def test_no_login_fails_by_a_listener(
     assert post(password=PASSWORD).status_code == 204
     publisher.nudge()
     assert "A listener of AXES_METRICS has failed." in caplog.text
+
+
+@pytest.mark.parametrize("kind", [StoreUnavailable, *StoreUnavailable.__subclasses__()], ids=lambda kind: kind.__name__)
+def test_each_way_in_which_a_store_fails_has_a_name_of_its_own(grown: Any, kind: type[StoreUnavailable]) -> None:
+    def raising(error: BaseException) -> None:
+        raise error
+
+    with pytest.raises(kind), telemetry.step("fail", "primary"):
+        raising(kind())
+    with pytest.raises(ZeroDivisionError), telemetry.step("fail", "primary"):
+        raising(ZeroDivisionError())
+    name = telemetry.OUTCOMES[kind]
+    assert list(telemetry.OUTCOMES.values()).count(name) == 1
+    for outcome in (name, "error"):
+        assert grown("axes_steps_total", step="fail", store="primary", outcome=outcome) == 1
 
 
 def test_nothing_is_told_while_nobody_listens(post: Post, grown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
