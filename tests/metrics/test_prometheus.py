@@ -103,20 +103,20 @@ def test_an_attempt_that_waits_and_gives_up_is_told(post: Post, grown: Any, sett
     assert grown("axes_steps_total", step="reserve", store="primary", outcome="busy") == 1
 
 
-def test_an_attempt_that_waits_until_another_one_ends_is_told(post: Post, grown: Any, settings: Any) -> None:
+def test_an_attempt_that_waits_until_another_one_ends_is_told(
+    post: Post, grown: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from axes_async import guard
     from axes_async.login import reservation
 
     settings.AXES_FAILURE_LIMIT, settings.AXES_RESERVE_WAIT = 1, 30
-    with guard.attempt(RequestFactory().post("/"), {"username": "bob"}) as other:
-        asking = reservation._Asking(RequestFactory().post("/"), {"username": "alice"})
-        assert asking.ask() > 0
-        assert grown("axes_busy_waits_total", outcome="ended") == 0
-        other.logged_in("bob")
-        assert asking.ask() == 0
+    with guard.attempt(RequestFactory().post("/"), {"username": "bob"}) as other, monkeypatch.context() as patch:
+        patch.setattr(reservation.time, "sleep", lambda seconds: other.logged_in("bob"))
+        attempt = reservation.reserve(RequestFactory().post("/"), {"username": "alice"})
     assert grown("axes_busy_waits_total", outcome="ended") == 1
-    assert asking.attempt is not None
-    reservation.release([asking.attempt])
+    assert attempt is not None
+    assert attempt.reserved
+    reservation.release([attempt])
 
 
 def test_nudges_and_the_breaker_of_the_broker_are_told(post: Post, grown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
