@@ -15,6 +15,7 @@ from axes_async.delivery.circuit_breaker import CircuitBreaker
 from axes_async.models import AccessFailureLog, AttemptCounter
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks import drain as drain_module
+from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.projector import Projector
 from tests.actions import failure
 from tests.faults.conftest import Actor
@@ -131,13 +132,14 @@ def test_batch_that_the_database_gave_up_is_written_by_the_same_drain(
     fail_all(own_store, clients(0, 50))
     write, times = Projector.write, 0
 
-    def given_up(self: Projector, entries: Any) -> None:
+    def given_up(self: Projector, entries: Any) -> list[Entry]:
         nonlocal times
-        write(self, entries)
+        written = write(self, entries)
         times += 1
         if times <= 2:
             with connection.cursor() as cursor:
                 cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'given up' USING ERRCODE = '{code}'; END $$")
+        return written
 
     monkeypatch.setattr(Projector, "write", given_up)
     assert drain() == 50
@@ -164,11 +166,11 @@ def test_real_deadlock_with_the_drain_costs_no_event(own_store: RedisStore, drai
 
         thread, writing, write = threading.Thread(target=want_the_cursor), threading.Event(), Projector.write
 
-        def write_against(self: Projector, entries: Any) -> None:
+        def write_against(self: Projector, entries: Any) -> list[Entry]:
             if not writing.is_set():
                 writing.set()
                 thread.start()
-            write(self, entries)
+            return write(self, entries)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Projector, "write", write_against)
@@ -188,10 +190,10 @@ def test_event_that_cannot_be_written_is_kept_with_its_error_and_holds_up_no_oth
 ) -> None:
     write = Projector.write
 
-    def refuse(self: Projector, entries: Any) -> None:
+    def refuse(self: Projector, entries: Any) -> list[Entry]:
         if any(entry.event.username == "u7" for entry in entries):
             raise DatabaseError("no room for this one")
-        write(self, entries)
+        return write(self, entries)
 
     monkeypatch.setattr(Projector, "write", refuse)
     fail_all(own_store, clients(0, 20))
