@@ -3,6 +3,8 @@
 # make test-mariadb  those of the rows on MariaDB, where one is installed
 # make test-faults   the fault tests that take minutes
 # make test-protocol  the failure protocol, over many more random faults: hours
+# make test-browser  those of the pages in Chromium, where one is installed
+# make screenshots   takes the pictures of the documentation anew
 # make matrix  the tests that need no minutes, under every Python at hand and every Django
 # make check   style, types, import rules, migrations
 # make messages   collects the words to translate, and compiles those that are translated; needs GNU gettext
@@ -22,7 +24,7 @@ export AXES_TESTED := $(CURDIR)/$(TESTED)
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-mariadb test-faults test-protocol matrix check messages clean
+.PHONY: help run test test-mariadb test-faults test-protocol test-browser screenshots matrix check messages clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -44,6 +46,12 @@ test-faults: $(VENV)/installed-dev
 
 test-protocol: $(VENV)/installed-dev
 	AXES_PROTOCOL_EXAMPLES=1000 AXES_PROTOCOL_WALKS=10000 $(BIN)/python -m pytest tests/protocol --timeout 36000 $(ARGS)
+
+test-browser: $(VENV)/installed-browser
+	AXES_TEST_DATABASE=sqlite $(BIN)/python -m pytest tests/browser $(ARGS)
+
+screenshots: $(VENV)/installed-browser
+	$(BIN)/python -m tests.browser.screenshots
 
 matrix: $(VENV)/installed-matrix
 	$(BIN)/nox $(if $(ARGS),-- $(ARGS))

@@ -20,6 +20,8 @@ NO_MARIADB = "No MariaDB server here; on Debian and Ubuntu: apt-get install mari
 
 NO_MEMCACHED = "No Memcached server here; on Debian and Ubuntu: apt-get install memcached"
 
+NO_CHROMIUM = "No Chromium here; on Debian and Ubuntu: apt-get install chromium"
+
 
 def find(name: str) -> str | None:
     """Return the path of a server's program, which the path of an ordinary user may not lead to."""
