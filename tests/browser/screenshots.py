@@ -49,16 +49,16 @@ def make_past() -> None:
     now = timezone.now().replace(second=0, microsecond=0)
     rows = []
     for ago in range(1, 24 * 60):
-        wave = 12 if 20 < ago < 35 or 600 < ago < 690 else 0
-        failed, turned_away = chance.randint(0, 3) + wave // 3, chance.randint(0, wave)
-        lockouts = {"username+ip_address": 1 + wave // 6} if failed > 2 else {}
+        wave = 48 if 20 < ago < 35 or 600 < ago < 690 else 0
+        failed, turned_away = chance.randint(0, 6) + wave // 4, chance.randint(0, wave)
+        lockouts = {"ip_address+username": 1 + wave // 8} if failed > 4 else {}
         lockouts |= {"ip_address": 1} if wave and ago % 4 == 0 else {}
         rows.append(
             AttemptRollup(
                 minute=now - timedelta(minutes=ago),
                 failed=failed,
                 turned_away=turned_away,
-                logged_in=chance.randint(0, 4),
+                logged_in=chance.randint(0, 9),
                 lockouts=json.dumps(lockouts),
             )
         )
@@ -95,6 +95,7 @@ def main() -> int:
                 helper.log_in("demo", PASSWORD)
                 helper.page.get_by_role("heading", name="Site administration").wait_for()
                 helper.goto("/admin/axes_async/lockout/")
+                helper.page.get_by_role("button", name="Toggle navigation").click()  # Room for all columns.
                 picture(helper, f"lockouts-{scheme}.png", 720)
                 helper.goto("/admin/axes_async/dashboard/")
                 picture(helper, f"dashboard-{scheme}.png", 1100)
