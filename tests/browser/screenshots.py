@@ -1,4 +1,7 @@
-"""Takes the pictures of the documentation: ``make screenshots``. The attempts are real, but for the past of the charts."""
+"""Takes the pictures of the documentation: ``make screenshots``.
+
+The attempts are real; the past of the charts is made up.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,7 @@ def make_past() -> None:
 
 def picture(visitor: Visitor, name: str, height: int) -> None:
     visitor.page.set_viewport_size({"width": 1280, "height": height})
+    visitor.page.evaluate("scrollTo(0, 0)")
     visitor.page.screenshot(path=IMAGES / name, animations="disabled")
 
 
@@ -94,11 +98,11 @@ def main() -> int:
                 helper.goto("/admin/")
                 helper.log_in("demo", PASSWORD)
                 helper.page.get_by_role("heading", name="Site administration").wait_for()
+                helper.goto("/admin/axes_async/dashboard/")
+                picture(helper, f"dashboard-{scheme}.png", 1100)
                 helper.goto("/admin/axes_async/lockout/")
                 helper.page.get_by_role("button", name="Toggle navigation").click()  # Room for all columns.
                 picture(helper, f"lockouts-{scheme}.png", 720)
-                helper.goto("/admin/axes_async/dashboard/")
-                picture(helper, f"dashboard-{scheme}.png", 1100)
     for file in sorted(IMAGES.glob("*.png")):
         print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1000} kB")
     return 0

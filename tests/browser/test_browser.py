@@ -1,6 +1,6 @@
 """A person who is locked out, the owner of an account and an operator, each with a real browser on the example site.
 
-Each visit ends with a look at what the browser complained of: errors of scripts, and what the policy of the site forbids.
+Each test ends with a look at what the browser complained of: errors of scripts, and what the site's policy forbids.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from tests.system import NO_CHROMIUM
 from tests.waiting import until
 
 OPERATOR, OPERATORS_ADDRESS = "demo", "192.0.2.10"
+
+COUNTING = re.compile(r"^1[45]:\d\d$")
+"""What the script makes of the words "15 minutes"."""
 
 Visit = Callable[..., Visitor]
 
@@ -80,20 +83,18 @@ def operator(visit: Visit, kind: type[Visitor] = Visitor) -> Visitor:
 
 
 @pytest.mark.parametrize(("kind", "address"), [(Visitor, "198.51.100.1"), (KeyboardVisitor, "198.51.100.2")])
-def test_locked_out_person_is_let_in_by_operator(
-    visit: Visit, site: Site, kind: type[Visitor], address: str
-) -> None:
+def test_locked_out_person_is_let_in_by_operator(visit: Visit, site: Site, kind: type[Visitor], address: str) -> None:
     helper, person = operator(visit, kind), visit(address, kind)
     lock_out(person)
     expect(person.page.get_by_text("Too many failed login attempts. Please try again later.")).to_be_visible()
-    expect(person.page.get_by_role("timer", name="Time remaining")).to_have_text(re.compile(r"^1[45]:\d\d$"))
+    expect(person.page.get_by_role("timer", name="Time remaining")).to_have_text(COUNTING)
     expect(person.page.locator("body")).not_to_contain_text(OWNER)
     person.press(person.page.get_by_role("link", name="Try again"))
     person.log_in(OWNER, PASSWORD)
     expect(person.page.get_by_role("heading", name="Login locked")).to_be_visible()
 
-    locked = f"SELECT 1 FROM axes_async_attemptcounter WHERE failures >= \"limit\" AND ip_address = '{address}'"
-    until(lambda: site.query(locked), what="the lockout is written")
+    locked = 'SELECT ip_address FROM axes_async_attemptcounter WHERE failures >= "limit"'
+    until(lambda: (address,) in site.query(locked), what="the lockout is written")
     page = helper.page
     helper.press(page.get_by_role("link", name="Lockouts", exact=True).first)
     row = page.get_by_role("row").filter(has_text=address)
@@ -119,6 +120,7 @@ def test_owner_waits_or_unlocks_by_mail(visit: Visit, site: Site) -> None:
     owner.page.clock.install()
     lock_out(owner)
     page = owner.page
+    expect(page.get_by_role("timer")).to_have_text(COUNTING)  # The script has begun, by the clock that is moved now.
     page.clock.fast_forward("15:01")
     expect(page.get_by_text("You can try again now.")).to_be_visible()
     expect(page.get_by_role("timer")).to_be_hidden()

@@ -68,7 +68,7 @@ class Visitor:
 
     def _hear(self, message: ConsoleMessage) -> None:
         url, text = message.location["url"], message.text
-        # Chromium reports as errors what is none: the status of a lockout and of a used link, and that it found no icon.
+        # No error, though Chromium says so: the status of a lockout and of a used link, and that there is no icon.
         is_status = url == self.page.url and ("status of 429" in text or "status of 410" in text)
         if message.type in {"error", "warning"} and not is_status and not url.endswith("/favicon.ico"):
             self.complaints.append(f"{url}: {text}")
