@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from celery import shared_task
 from django.utils.translation import override
 
-from axes_async.client.normalize import canonical_username
+from axes_async.client.normalize import canonical_username, is_plain
 from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreUnavailable
 from axes_async.models import StoreState, database
@@ -45,10 +45,13 @@ def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
     :param language: of whoever has asked.
     """
     owner = mail.owner_of(name)
-    if owner is None or not is_locked(name) or not take("unlock mail", str(owner.pk), every=PAUSE):
+    if owner is None:
         return
     # The name that was typed is the owner's too: it is the username, or the very address that the mail goes to.
-    names = {form: each for each in (owner.get_username(), name) if (form := canonical_username(each)) is not None}
+    theirs = [each for each in (owner.get_username(), name) if is_plain(each)]
+    names = {form: each for each in theirs if (form := canonical_username(each)) is not None}
+    if not names or not is_locked(name) or not take("unlock mail", str(owner.pk), every=PAUSE):
+        return
     try:
         with override(language):
             context = {"url": f"{url}{make_token([*names.values()])}/", "site": urlsplit(url).netloc, "user": owner}

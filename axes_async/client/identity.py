@@ -25,6 +25,7 @@ from axes_async.client.normalize import (
     as_text,
     canonical_address,
     canonical_username,
+    is_plain,
     name_text,
     row_text,
     shown_name,
@@ -51,6 +52,8 @@ class Client:
     not_an_address: str = ""
     """What the server gave for an address, where it is none."""
     canonical: Mapping[Parameter, str | None]
+    is_plain: bool = True
+    """Whether the username is nobody else's, too; see ``normalize``."""
     given: object = None
     """What the username was taken from, see ``source_of``."""
     others: tuple[Client, ...] = ()
@@ -87,9 +90,10 @@ def client_of(
     username = name_text(username)
     name = canonical_username(username)
     shown = None if username is None else shown_name(username)
+    plain = username is None or is_plain(username)
     if seen is not None:
         canonical = {**seen.canonical, "username": name}
-        return replace(seen, username=shown, canonical=canonical, given=given, others=())
+        return replace(seen, username=shown, canonical=canonical, is_plain=plain, given=given, others=())
     meta: Mapping[str, Any] = request.META if request is not None else {}
     address = _address(request)
     agent = as_text(meta.get("HTTP_USER_AGENT")) or ""
@@ -105,6 +109,7 @@ def client_of(
         path_info=path_info,
         not_an_address=row_text(address.strip(), most=REQUEST_BYTES["not_an_address"]) if parsed is None else "",
         canonical={"username": name, "ip_address": canonical_address(address), "user_agent": agent},
+        is_plain=plain,
         given=given,
     )
 

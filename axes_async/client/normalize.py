@@ -150,11 +150,30 @@ def fold_username(username: str) -> str:
         return username.casefold().strip()
     for _ in range(ROUNDS):
         before = username
-        username = alike(normalize("NFKC", IGNORABLE.sub("", username)))
-        username = normalize("NFKC", username.upper().casefold()).replace("i\u0307", "i").strip()
+        username = _caseless(alike(normalize("NFKC", IGNORABLE.sub("", username))))
         if username == before:
             break
     return username
+
+
+def is_plain(username: object) -> bool:
+    """Return whether no other account can have the counters of ``username``, but for a name in another case.
+
+    Strangers may register what is one name with somebody else's to ``fold_username`` and two to the database. Neither
+    a login nor the owner of such a name takes back what was tried under it. Where ``AXES_USERNAME_CANONICALIZER`` says
+    which names are one, the site answers for it.
+    """
+    name = field_text(username) or ""
+    if (name.isascii() and name.isprintable()) or get_settings().username_canonicalizer is not None:
+        return True
+    name = normalize("NFKC", name.strip())
+    folded = _caseless(name)
+    # Of letters that have two in upper case, such as sharp s, the other spelling is a name of its own to a database.
+    return len(folded) == len(name) and folded == fold_username(name)
+
+
+def _caseless(text: str) -> str:
+    return normalize("NFKC", text.upper().casefold()).replace("i\u0307", "i").strip()
 
 
 def canonical_address(text: str) -> str | None:

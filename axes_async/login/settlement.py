@@ -140,7 +140,7 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
     attempt.settled = attempt.recorded = True
     state.client = client
     every = (*attempt.counters, *without(counters, attempt.counters))
-    clear = _cleared(settings, attempt, counters, every)
+    clear = _cleared(settings, attempt, client, counters, every)
     event = event_of(Kind.LOGGED_IN, attempt.id, client, request, session=session_hash)
     retries = 0
     if clear or held is not None or not settings.disable_access_log:
@@ -184,17 +184,22 @@ def _open_attempt(state: AxesState) -> Attempt | None:
 
 
 def _cleared(
-    settings: AxesSettings, attempt: Attempt, counters: tuple[Counter, ...], every: tuple[Counter, ...]
+    settings: AxesSettings, attempt: Attempt, client: Client, counters: tuple[Counter, ...], every: tuple[Counter, ...]
 ) -> tuple[Counter, ...]:
     """Return those of ``every`` counter that a login clears: of its name, and of the one that credentials have named.
 
     A name that a form happened to hold is none of them. Of several in the credentials, one may be that of an account
-    whose password was not looked at.
+    whose password was not looked at. A name that may be somebody else's, too, clears no counter of names.
     """
     if not settings.reset_on_success:
         return ()
     tried = attempt.own if attempt.informed and not attempt.client.others else ()
-    named = {counter.digest for counter in (*counters, *tried)}
+    named = {
+        counter.digest
+        for who, theirs in ((client, counters), (attempt.client, tried))
+        for counter in theirs
+        if who.is_plain or "username" not in counter.rule.parameters
+    }
     if settings.reset_on_success == "account":
         every = tuple(counter for counter in every if "username" in counter.rule.parameters)
     return tuple(counter for counter in every if counter.digest in named)

@@ -9,7 +9,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from django.db.models.signals import post_save
 
-from axes_async.client.normalize import canonical_username
+from axes_async.client.normalize import canonical_username, is_plain
 from axes_async.conf import get_settings
 from axes_async.delivery import publisher
 
@@ -30,6 +30,8 @@ def on_saved(sender: Any, instance: Any, created: bool, using: str, **kwargs: An
     if created or not isinstance(instance, AbstractBaseUser) or getattr(instance, "_password", None) is None:
         return
     settings, name = get_settings(), instance.get_username()
-    if settings.enabled and settings.unlock_on_password_reset and canonical_username(name) is not None:
+    if not (settings.enabled and settings.unlock_on_password_reset):
+        return
+    if canonical_username(name) is not None and is_plain(name):
         unlock = partial(publisher.hand_over, RESET, username=name, reason=REASON, by=name)
         transaction.on_commit(unlock, using=using, robust=True)
