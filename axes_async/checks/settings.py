@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core import checks
 from django.core.checks import CheckMessage, register
 from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist
@@ -158,3 +159,15 @@ def check_response(settings: AxesSettings) -> Warnings:
     if settings.unlock_by_mail and not url_of(UNLOCK):
         told = "AXES_UNLOCK_BY_MAIL is on, and the URLs have no page for it."
         yield warning(30, told, 'Add path("axes/", include("axes_async.unlock.urls")).')
+
+
+@check(deploy=True)
+def check_addresses(settings: AxesSettings) -> Warnings:
+    """Report that every rule needs an address, which an attempt outside of any request has not."""
+    named = settings.lockout_parameters
+    if settings.lockout_rules is not None:
+        named = tuple(rule.parameters for rule in settings.lockout_rules)
+    if not callable(named) and all("ip_address" in together for together in named):
+        told = "Every rule has 'ip_address': passwords that are tried outside of any request are not counted."
+        hint = "If code of yours calls authenticate() there, add a rule for the username, with a limit of its own."
+        yield checks.Info(told, hint=hint, id="axes_async.I001")

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from axes_async.models import AttemptCounter, database
-from axes_async.rollups import AttemptRollup, TopValues
+from axes_async.models.rollups import AttemptRollup, TopValues
 from axes_async.tasks.projection.rollups import KINDS
 from axes_async.tasks.projection.sketches import distinct, merged
 

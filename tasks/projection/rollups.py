@@ -15,7 +15,7 @@ from django.db import connections
 from axes_async.clock import as_datetime
 from axes_async.counters.events import AttemptEvent, Kind, worth_a_row
 from axes_async.models import AccessAttempt
-from axes_async.rollups import AttemptRollup, TopValues
+from axes_async.models.rollups import AttemptRollup, TopValues
 from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.sketches import add_distinct, keep_heaviest
 

@@ -46,7 +46,7 @@ def make_past() -> None:
     django.setup()
     from django.utils import timezone
 
-    from axes_async.rollups import AttemptRollup
+    from axes_async.models.rollups import AttemptRollup
 
     chance = random.Random(7)
     now = timezone.now().replace(second=0, microsecond=0)

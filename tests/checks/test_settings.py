@@ -177,3 +177,25 @@ def test_a_lockout_page_that_is_not_there_is_reported(settings: dict[str, Any], 
     messages = found(**settings)
     assert [kind for kind, _, _ in messages] == ["axes_async.W016"] * len(names)
     assert all(message.startswith(f"{name} is ") for name, (_, message, _) in zip(names, messages, strict=True))
+
+
+BOTH = {"parameters": ["username", "ip_address"], "limit": 5}
+NAME = {"parameters": "username", "limit": 50}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, True),
+        ({"AXES_LOCKOUT_PARAMETERS": [["username", "ip_address"], "ip_address"]}, True),
+        ({"AXES_LOCKOUT_PARAMETERS": ["ip_address", "username"]}, False),
+        ({"AXES_LOCKOUT_RULES": [BOTH]}, True),
+        ({"AXES_LOCKOUT_RULES": [BOTH, NAME]}, False),
+        ({"AXES_LOCKOUT_PARAMETERS": lambda request, credentials: ["ip_address"]}, False),
+    ],
+    ids=["default", "both or the address", "a name", "rules of both", "rules with a name", "a callable"],
+)
+def test_rules_that_all_need_an_address_are_told_before_a_deployment(settings: dict[str, Any], expected: bool) -> None:
+    with override_settings(**settings):
+        found = run_checks(tags=["axes_async"], include_deployment_checks=True)
+    assert ("axes_async.I001" in [message.id for message in found]) is expected

@@ -18,7 +18,7 @@ from django.utils import timezone
 from axes_async.dashboard.charts import stacked
 from axes_async.dashboard.figures import SPANS, history, now_figures, top_values
 from axes_async.models import AccessFailureLog, AttemptCounter
-from axes_async.rollups import AttemptRollup, TopValues
+from axes_async.models.rollups import AttemptRollup, TopValues
 from tests.actions import failure, success
 
 Drain = Callable[[], int]

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 
 from axes_async.counters.events import AttemptEvent, Kind, new_id, worth_a_row
 from axes_async.models import AccessFailureLog
-from axes_async.rollups import AttemptRollup, TopValues
+from axes_async.models.rollups import AttemptRollup, TopValues
 from axes_async.tasks.drain import write
 from axes_async.tasks.expire import expire
 from axes_async.tasks.projection.counters import Entry
