@@ -75,9 +75,9 @@ def deployed(**settings: Any) -> set[str]:
     return {message.id or "" for message in found}
 
 
-def test_a_site_set_up_as_the_readme_says_has_one_thing_to_think_about() -> None:
-    assert deployed() == {"axes_async.W008"}
-    assert deployed(AXES_COOLOFF_TIME=1) == set()
+def test_a_site_set_up_as_the_readme_says_has_two_things_to_think_about() -> None:
+    assert deployed() == {"axes_async.W008", "axes_async.I001"}
+    assert deployed(AXES_COOLOFF_TIME=1, AXES_LOCKOUT_PARAMETERS=["ip_address", "username"]) == set()
 
 
 class OwnCache(LocMemCache):
