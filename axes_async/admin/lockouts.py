@@ -19,13 +19,13 @@ from django.utils.timesince import timeuntil
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.columns import badge, to_the_second
+from axes_async.admin.explain import SOURCES, explain_page
 from axes_async.admin.read_only import ReadOnlyAdmin
-from axes_async.client.normalize import CANONICAL_LENGTH, ROW_LENGTH, canonical_username
+from axes_async.client.normalize import ROW_LENGTH
 from axes_async.clock import as_datetime
 from axes_async.conf.networks import parse_address
 from axes_async.counters.events import parameters_of
 from axes_async.errors import AxesError
-from axes_async.inspection.explain import explain, own_address, standing_words
 from axes_async.inspection.lockouts import (
     Background,
     Source,
@@ -47,31 +47,9 @@ PER_PAGE = 50
 MOST_UNLOCKED = 100
 """Lockouts that one request unlocks, each of which takes some milliseconds."""
 
-SOURCES = {
-    Source.STORE: _("As the store has it now."),
-    Source.DATABASE: _("As the database has it now, which decides."),
-    Source.ROWS: _("As last written: the store could not be asked, and may know more."),
-}
-
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(label=_("reason"), max_length=ROW_LENGTH, widget=forms.TextInput(attrs={"size": 60}))
-
-
-class ExplainForm(forms.Form):
-    username = forms.CharField(label=_("username"), required=False, max_length=CANONICAL_LENGTH)
-    ip = forms.CharField(label=_("IP address"), required=False, max_length=100)
-
-    def asked(self) -> tuple[str | None, str | None]:
-        return self.cleaned_data["username"] or None, self.cleaned_data["ip"] or None
-
-    def clean(self) -> dict[str, Any]:
-        data = self.cleaned_data
-        if data.get("ip") and parse_address(data["ip"]) is None:
-            self.add_error("ip", _("This is not an IP address."))
-        if not data.get("ip") and canonical_username(data.get("username")) is None:
-            self.add_error(None, _("Enter a username, an IP address, or both."))
-        return data
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -182,26 +160,7 @@ class LockoutAdmin(ReadOnlyAdmin):
         ]
 
     def explain_view(self, request: HttpRequest) -> HttpResponse:
-        """Say what a login of a name from an address would meet now, and why."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        form = ExplainForm(request.GET or None)
-        seen = explain(*form.asked()) if form.is_valid() else None
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Explain"),
-            "opts": self.opts,
-            "form": form,
-            "seen": seen,
-            "source": "" if seen is None else SOURCES[seen.source],
-            "own_address": _("This page was asked for from %s.") % own_address(request),
-            "counters": [
-                (one.words, [(label, standing and standing_words(standing)) for label, standing in one.both()])
-                for one in (seen.counters if seen else ())
-            ],
-            "media": self.media,
-        }
-        return TemplateResponse(request, "admin/axes_async/lockout/explain.html", context)
+        return explain_page(self, request)
 
     def unlock_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for a reason, then unlock one."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from axes_async.inspection.explain import explain, standing_words
+from axes_async.inspection.explain import explain
+from axes_async.inspection.explanation import standing_words
 from axes_async.management.base import AxesCommand
 
 
