@@ -13,7 +13,7 @@ from axes_async.conf import get_settings
 from axes_async.conf.lockout_rules import Credentials
 from axes_async.login.attempt import mark_locked_by_site
 from axes_async.login.responses import lockout_message, lockout_response
-from axes_async.login.rules import cooloffs, longest_lockout
+from axes_async.login.rules_in_force import cooloffs, longest_lockout
 from axes_async.login.state import AxesState
 
 

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from axes_async.client.identity import identify
 from axes_async.client.normalize import canonical_username
 from axes_async.conf import get_settings
-from axes_async.login.rules import rules_for
+from axes_async.login.rules_in_force import rules_for
 
 
 def reset(

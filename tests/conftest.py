@@ -19,7 +19,7 @@ from django.utils import translation
 from axes_async import clock
 from axes_async.client import exemptions
 from axes_async.delivery import publisher
-from axes_async.login import rules, state
+from axes_async.login import rules_in_force, state
 from axes_async.models import StoreState
 from axes_async.stores import factory
 from axes_async.stores.contract import OutboxStore, Store
@@ -68,7 +68,7 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     publisher._syncs.succeeded()
     state.current.set(None)  # What a test did outside of any request is not to be the next one's.
     state.latest.set(None)
-    rules.tell_of_no_request.cache_clear()
+    rules_in_force.tell_of_no_request.cache_clear()
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
     CountingBackend.seconds = 0.0

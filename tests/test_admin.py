@@ -19,8 +19,8 @@ from django.urls import reverse
 from django.utils.html import escape
 
 import axes_async.admin
-from axes_async import lockouts
 from axes_async.admin.columns import MOST_LISTED
+from axes_async.inspection import attempts
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, AttemptCounter
 from axes_async.utils import reset
 from tests.actions import failure
@@ -237,10 +237,10 @@ def test_a_long_log_is_listed_to_a_bound_and_says_so(
 def test_lockouts_of_many_attempts_are_looked_for_in_portions(
     locked: None, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(lockouts, "PORTION", 2)
-    attempts = list(AccessAttempt.objects.all())
+    monkeypatch.setattr(attempts, "PORTION", 2)
+    rows = list(AccessAttempt.objects.all())
     with django_assert_num_queries(2):
-        assert [len(found) for found in lockouts.lockouts_of(attempts).values()] == [1, 1, 1]
+        assert [len(found) for found in attempts.lockouts_of(rows).values()] == [1, 1, 1]
 
 
 def test_attempts_are_all_counted_as_selecting_all_means_all(

@@ -25,7 +25,7 @@ from axes_async.admin.lockouts import LockoutAdmin
 from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.dashboard.page import DashboardAdmin
 from axes_async.errors import AxesError
-from axes_async.lockouts import end_of, is_locked, lockouts_of, name_of
+from axes_async.inspection.attempts import end_of, is_locked, lockouts_of, name_of
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, Lockout
 from axes_async.models.rollups import Dashboard
 

@@ -15,7 +15,7 @@ from axes_async.client.normalize import CANONICAL_LENGTH, canonical_username
 from axes_async.conf.networks import parse_address
 from axes_async.inspection.explain import explain, own_address
 from axes_async.inspection.explanation import standing_words
-from axes_async.inspection.lockouts import Source
+from axes_async.inspection.standings import Source
 
 SOURCES = {
     Source.STORE: _("As the store has it now."),

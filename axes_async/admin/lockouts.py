@@ -26,7 +26,7 @@ from axes_async.clock import as_datetime
 from axes_async.conf.networks import parse_address
 from axes_async.counters.events import parameters_of
 from axes_async.errors import AxesError
-from axes_async.inspection.lockouts import (
+from axes_async.inspection.standings import (
     Background,
     Source,
     Standing,

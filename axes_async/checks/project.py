@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from celery import current_app
 from django.conf import settings as django_settings
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
-from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
 
 from axes_async.backends import AxesStandaloneBackend
 from axes_async.checks import Warnings, check, warning
-from axes_async.conf import AxesSettings, get_settings
+from axes_async.conf import AxesSettings
 from axes_async.errors import AxesError
-from axes_async.login.rules import cooloffs
+from axes_async.login.rules_in_force import cooloffs
 from axes_async.middleware import AxesMiddleware
 from axes_async.models import database
 from axes_async.stores.contract import OutboxStore
@@ -26,17 +24,6 @@ from axes_async.stores.factory import get_store
 
 MIDDLEWARE = "axes_async.middleware.AxesMiddleware"
 BACKEND = "axes_async.backends.AxesStandaloneBackend"
-
-
-@register("axes_async")
-def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    """Report the first setting that cannot be used, and a store that cannot be built."""
-    try:
-        if get_settings().enabled:
-            get_store()
-    except ImproperlyConfigured as error:
-        return [Error(str(error), id="axes_async.E001")]
-    return []
 
 
 @check()

@@ -1,4 +1,4 @@
-"""System checks of the ``AXES_*`` names a site sets, and of settings that only make sense together."""
+"""System checks of the settings: their names, their values, and those that only make sense together."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, register
+from django.core.exceptions import ImproperlyConfigured
 from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist
 from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
 
 from axes_async.checks import Warnings, check, warning
-from axes_async.conf import AxesSettings
-from axes_async.login.page import UNLOCK, url_of
-from axes_async.login.rules import cooloffs
+from axes_async.conf import AxesSettings, get_settings
+from axes_async.login.lockout_page import UNLOCK, url_of
+from axes_async.login.rules_in_force import cooloffs
+from axes_async.stores.factory import get_store
 
 KNOWN = tuple(f"AXES_{field.name.upper()}" for field in fields(AxesSettings))
 
@@ -43,6 +45,17 @@ WITHOUT_EFFECT = {
     "AXES_LOGGER": 'Remove it, and give the logger "axes_async" its level and handlers in LOGGING.',
 }
 """Names of django-axes that there is nothing for here."""
+
+
+@register("axes_async")
+def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    """Report the first setting that cannot be used, and a store that cannot be built."""
+    try:
+        if get_settings().enabled:
+            get_store()
+    except ImproperlyConfigured as error:
+        return [checks.Error(str(error), id="axes_async.E001")]
+    return []
 
 
 @register("axes_async")

@@ -21,8 +21,8 @@ from axes_async.conf.networks import parse_address
 from axes_async.counters.events import parameter_bits
 from axes_async.counters.rules import Counter
 from axes_async.inspection.explanation import Counted, Explanation, Outcome
-from axes_async.inspection.lockouts import Source, Standing, has_private_store, now, see, seen_in, words_for
-from axes_async.login.rules import counters_of
+from axes_async.inspection.standings import Source, Standing, has_private_store, now, see, seen_in, words_for
+from axes_async.login.rules_in_force import counters_of
 from axes_async.models import AttemptCounter, StoreState, database
 from axes_async.stores.results import SeenCounter
 from axes_async.tasks.projection.resets import Scope, counters_in

@@ -15,7 +15,7 @@ from axes_async.client.identity import Client
 from axes_async.clock import as_datetime
 from axes_async.conf import AxesSettings
 from axes_async.conf.networks import parse_address
-from axes_async.inspection.lockouts import Source, Standing
+from axes_async.inspection.standings import Source, Standing
 from axes_async.text import printable
 
 

@@ -18,7 +18,7 @@ from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter, Rule, counters_for
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
-from axes_async.login.rules import counters_of, longest_lockout
+from axes_async.login.rules_in_force import counters_of, longest_lockout
 from axes_async.login.state import Attempt, AxesState, state_of
 from axes_async.stores.results import PERMANENT, StepResult
 

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from axes_async.clock import now_ms
 from axes_async.conf import AxesSettings, get_settings
-from axes_async.login.page import lockout_page, wants_page
+from axes_async.login.lockout_page import lockout_page, wants_page
 from axes_async.login.state import AxesState
 
 

@@ -35,7 +35,7 @@ from axes_async.login.attempt import (
     without,
 )
 from axes_async.login.reservation import release
-from axes_async.login.rules import counters_of
+from axes_async.login.rules_in_force import counters_of
 from axes_async.login.state import Attempt, AxesState, served, state_of
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, StepResult

@@ -15,10 +15,10 @@ from axes_async import telemetry
 from axes_async.counters.rules import Counter
 from axes_async.errors import StoreBusy, StoreDisconnected, StoreIncomplete, StoreReturned, StoreUnavailable
 from axes_async.stores.contract import OutboxStore, Store
+from axes_async.stores.outage import Watch
 from axes_async.stores.recent import RecentAnswers
 from axes_async.stores.results import SeenCounter, StepResult
 from axes_async.stores.step import Step, StepKind
-from axes_async.stores.watch import Watch
 
 if TYPE_CHECKING:
     from axes_async.stores.database.store import DatabaseStore

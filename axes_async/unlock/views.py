@@ -29,7 +29,7 @@ from axes_async.client.normalize import ROW_LENGTH, storable
 from axes_async.conf import get_settings
 from axes_async.delivery import publisher
 from axes_async.errors import AxesError
-from axes_async.login.page import UNLOCK, assets, url_of
+from axes_async.login.lockout_page import UNLOCK, assets, url_of
 from axes_async.notify.links import names_in
 from axes_async.notify.pace import give_back, is_taken, take
 from axes_async.utils import reset

@@ -15,7 +15,7 @@ from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Counter, counters_for
 from axes_async.counters.state import CounterState
-from axes_async.login.rules import longest_cooloff, rules_for
+from axes_async.login.rules_in_force import longest_cooloff, rules_for
 from axes_async.models import AccessAttempt, AttemptCounter, StoreState
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, name_client, new_row, state_of
 from axes_async.stores.database.store import DatabaseStore

@@ -14,7 +14,7 @@ from axes_async.clock import as_datetime, as_ms
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent, Kind, parameters_of
 from axes_async.counters.rules import PARAMETERS
-from axes_async.login.rules import longest_cooloff
+from axes_async.login.rules_in_force import longest_cooloff
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, OutboxEvent, StoreState
 from axes_async.tasks.projection import counters
 from axes_async.tasks.projection.bulk import ATTEMPT_KEY, PORTION, WHO, Columns, Moments, portions, who

@@ -17,7 +17,7 @@ from axes_async import guard
 from axes_async.conf import get_settings
 from axes_async.decorators import axes_dispatch
 from axes_async.login import reservation
-from axes_async.login.rules import longest_cooloff, rules_for
+from axes_async.login.rules_in_force import longest_cooloff, rules_for
 from axes_async.models import AccessAttempt, AttemptCounter
 from axes_async.utils import reset, reset_request
 from tests.actions import failure, request_from, success

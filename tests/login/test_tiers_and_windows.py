@@ -19,7 +19,7 @@ from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.counters.rules import LockoutTier, counters_for
 from axes_async.counters.state import CounterState
-from axes_async.login.rules import rules_for
+from axes_async.login.rules_in_force import rules_for
 from axes_async.models import AccessAttempt, AttemptCounter
 from axes_async.signals import user_locked_out
 from axes_async.stores.contract import OutboxStore

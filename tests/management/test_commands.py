@@ -25,7 +25,7 @@ from kombu.exceptions import OperationalError
 
 from axes_async import signals
 from axes_async.errors import StoreUnavailable
-from axes_async.management import resetting
+from axes_async.management import reset_command
 from axes_async.management.commands import axes_list_attempts
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessReset, AttemptCounter
 from axes_async.tasks.expire import expire
@@ -312,7 +312,7 @@ def test_without_a_database_a_command_says_so_in_a_line(command: list[str]) -> N
 
 
 def test_a_reset_keeps_who_asked_for_it_and_why(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resetting, "getuser", lambda: "helen")
+    monkeypatch.setattr(reset_command, "getuser", lambda: "helen")
     fail("alice", A)
     fail("bob", B)
     run("axes_reset_ip", A, "--reason", "called the helpdesk")
@@ -328,7 +328,7 @@ def test_a_user_without_a_name_is_noted_by_number(
     def no_name() -> str:
         raise error
 
-    monkeypatch.setattr(resetting, "getuser", no_name)
+    monkeypatch.setattr(reset_command, "getuser", no_name)
     fail("alice", A)
     run("axes_reset")
     assert AccessReset.objects.get().by == f"uid {os.getuid()}"
@@ -369,7 +369,7 @@ def test_without_a_broker_a_queued_reset_fails_clearly(monkeypatch: pytest.Monke
 def test_a_broker_that_accepts_and_stays_silent_does_not_hold_a_queued_reset_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resetting, "BROKER_TIMEOUT", 0.2)
+    monkeypatch.setattr(reset_command, "BROKER_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(app.conf, "broker_url", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         with pytest.raises(CommandError, match="Timeout"):

@@ -20,14 +20,14 @@ from django.urls import include, path
 
 from axes_async.checks.settings import check_response
 from axes_async.conf import get_settings
-from axes_async.login import page
-from axes_async.login.page import in_words
+from axes_async.login import lockout_page
+from axes_async.login.lockout_page import in_words
 from axes_async.stores.redis.store import RedisStore
 from tests.login.test_responses import BROWSER, hold_reservations, locked_out
 from tests.site import async_sign_in, home, sign_in
 
 Post = Callable[..., Any]
-ASSETS = Path(page.__file__).parent.parent / "static" / "axes_async"
+ASSETS = Path(lockout_page.__file__).parent.parent / "static" / "axes_async"
 HTML = {"HTTP_ACCEPT": BROWSER}
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from django.db.models import Q
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreUnavailable
-from axes_async.lockouts import PORTION, end_of, lockouts_of
+from axes_async.inspection.attempts import PORTION, end_of, lockouts_of
 from axes_async.management.base import AxesCommand
 from axes_async.models import AccessAttempt, AttemptCounter, OutboxEvent, database
 from axes_async.stores.contract import OutboxStore

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from axes_async.management.resetting import ResetCommand
+from axes_async.management.reset_command import ResetCommand
 
 
 class Command(ResetCommand):

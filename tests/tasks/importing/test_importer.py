@@ -19,7 +19,7 @@ from django.test import Client, override_settings
 
 from axes_async.client.identity import client_of
 from axes_async.conf import get_settings
-from axes_async.login.rules import counters_of
+from axes_async.login.rules_in_force import counters_of
 from axes_async.management.commands import axes_import
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter, DrainCursor
 from axes_async.receivers import LOGIN_ID

@@ -21,7 +21,7 @@ from axes_async.conf import get_settings
 from axes_async.counters.events import parameter_bits, parameters_of
 from axes_async.counters.rules import Counter, Parameter, Rule
 from axes_async.errors import StoreUnavailable
-from axes_async.login.rules import fixed_rules
+from axes_async.login.rules_in_force import fixed_rules
 from axes_async.models import AccessAttempt, AccessLog, AttemptCounter, StoreState, database
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.database.rows import reservations_of, state_of

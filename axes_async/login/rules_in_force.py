@@ -1,6 +1,6 @@
 """Which rules an attempt is counted under: the settings, asked for this request and these credentials.
 
-What a rule is, and which counters it makes, is in ``counters.rules``; what the settings may be, in ``conf.rules``.
+``counters.rules`` says what a rule is, and which counters it makes; ``conf.lockout_rules``, what the settings may be.
 """
 
 from __future__ import annotations
