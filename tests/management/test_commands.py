@@ -490,8 +490,28 @@ def test_a_long_list_is_read_in_portions(
     monkeypatch.setattr(axes_list_attempts, "PORTION", 2)
     for number in range(5):
         AccessAttempt.objects.create(username=f"user{number}", ip_address=A, failures_since_start=1)
-    with django_assert_num_queries(5):  # The rows, the lockouts of three portions, and what is not written yet.
-        assert len(run("axes_list_attempts").splitlines()) == 5
+    # Three portions and the lockouts of each, what has failed meanwhile, and what is not written yet.
+    with django_assert_num_queries(8) as asked:
+        assert [line.split("\t")[1] for line in run("axes_list_attempts").splitlines()] == [
+            f"user{number}" for number in (4, 3, 2, 1, 0)
+        ]
+    attempts = [query["sql"] for query in asked.captured_queries if "failures_since_start" in query["sql"]]
+    assert sum("LIMIT 2" in sql for sql in attempts) == 4
+
+
+def test_an_attempt_that_fails_while_it_would_be_listed_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(axes_list_attempts, "PORTION", 1)
+    last = AccessAttempt.objects.create(username="alice", ip_address=A, failures_since_start=1)
+    AccessAttempt.objects.create(username="bob", ip_address=B, failures_since_start=1)
+
+    class Screen(StringIO):
+        def write(self, text: str) -> int:
+            AccessAttempt.objects.filter(pk=last.pk).update(attempt_time=datetime.now(UTC) + timedelta(hours=1))
+            return super().write(text)
+
+    screen = Screen()
+    call_command("axes_list_attempts", stdout=screen)
+    assert [line.split("\t")[1] for line in screen.getvalue().splitlines()] == ["bob", "alice"]
 
 
 @pytest.mark.parametrize("lines", [1, 5000])

@@ -121,7 +121,7 @@ def test_a_portion_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPa
 @override_settings(AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT=3)
 def test_of_each_name_the_latest_failures_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(purge_module, "PORTION", 2)
-    monkeypatch.setattr(purge_module, "NAMES", 2)
+    monkeypatch.setattr(purge_module, "FOUND", 5)
     for name, number in {"alice": 10, "bob": 3, "carol": 4, "dave": 9, "": 5, "erin": 1}.items():
         failures(number, name)
     failures(6, None)
@@ -133,6 +133,17 @@ def test_of_each_name_the_latest_failures_are_kept(monkeypatch: pytest.MonkeyPat
     assert oldest is not None
     assert oldest.attempt_time == NOON - timedelta(minutes=2)
     assert purge() == NOTHING
+
+
+@override_settings(AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT=1)
+def test_names_are_not_looked_at_one_by_one() -> None:
+    for number in range(40):
+        failures(3, f"user{number}")
+    with CaptureQueriesContext(connection) as queries:
+        assert purge()["failure_logs_over_limit"] == 80
+    statements = [query["sql"] for query in queries]
+    assert len([sql for sql in statements if "ROW_NUMBER()" in sql]) == 1
+    assert len([sql for sql in statements if sql.startswith("DELETE")]) == 1, "portions go across names"
 
 
 @override_settings(AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT=2)

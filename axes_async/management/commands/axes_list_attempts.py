@@ -1,8 +1,12 @@
 """``manage.py axes_list_attempts``: what counts now, and what is locked."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreUnavailable
@@ -11,12 +15,11 @@ from axes_async.management.base import AxesCommand
 from axes_async.models import AccessAttempt, AttemptCounter, OutboxEvent, database
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
-from axes_async.tasks.projection.bulk import portions
 from axes_async.text import printable
 
 
 class Command(AxesCommand):
-    """One line for each attempt, the latest first."""
+    """One line for each attempt, the latest first; at the end those that have failed while the list was written."""
 
     help = (
         "Lists access attempts: address, username, number of failures, and until when the client is locked ('-' if it "
@@ -25,11 +28,21 @@ class Command(AxesCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         counting = Q(expires_at=None) | Q(expires_at__gt=as_datetime(now_ms()))
-        attempts = AccessAttempt.objects.using(database()).filter(counting)
-        for some in portions(attempts.iterator(chunk_size=PORTION), PORTION):
+        attempts = AccessAttempt.objects.using(database()).filter(counting).order_by("-attempt_time", "-pk")
+        listed_at = self._list(attempts)
+        if listed_at is not None:
+            # They have moved to the front, where the list may have been already.
+            self._list(attempts.filter(attempt_time__gt=listed_at))
+        self._tell_what_is_missing()
+
+    def _list(self, attempts: QuerySet[AccessAttempt]) -> datetime | None:
+        """Write ``attempts``; return the time of the latest, ``None`` if there are none."""
+        latest = None
+        for some in _portions(attempts):
+            latest = latest or some[0].attempt_time
             lockouts = lockouts_of(some)
             self._write([_told(attempt, lockouts[attempt.key]) for attempt in some])
-        self._tell_what_is_missing()
+        return latest
 
     def _write(self, rows: list[list[str]]) -> None:
         """Write a portion: for a program with tabs, for a person under headings."""
@@ -49,6 +62,16 @@ class Command(AxesCommand):
             self.stderr.write(f"The store cannot be read; it may know of more failures than this list: {error}")
         if missing:
             self.stderr.write(f"{missing} events are not in this list yet: a worker has still to write them.")
+
+
+def _portions(attempts: QuerySet[AccessAttempt]) -> Iterator[list[AccessAttempt]]:
+    """Return ``attempts`` by portions, each with a query of its own: some drivers read a whole result into memory."""
+    portion = list(attempts[:PORTION])
+    while portion:
+        yield portion
+        last = portion[-1]
+        behind = attempts.filter(Q(attempt_time__lt=last.attempt_time) | Q(pk__lt=last.pk))
+        portion = list(behind.filter(attempt_time__lte=last.attempt_time)[:PORTION]) if len(portion) == PORTION else []
 
 
 def _told(attempt: AccessAttempt, lockouts: list[AttemptCounter]) -> list[str]:
