@@ -80,7 +80,7 @@ def test_a_webhook_tells_the_same(drain: Drain, settings: Any, receiver: Receive
     drain()
     notify()
     (message,) = receiver.taken
-    assert (message["type"], message["timestamp"]) == ("axes_async.inspection.attempts", "2030-01-01T12:00:00Z")
+    assert (message["type"], message["timestamp"]) == ("axes_async.lockouts", "2030-01-01T12:00:00Z")
     assert message["data"] == {
         "total": 1,
         "more": 0,
