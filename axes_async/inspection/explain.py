@@ -5,11 +5,8 @@ It asks what a login asks, in the same order, and changes nothing.
 
 from __future__ import annotations
 
-from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
-from django.shortcuts import resolve_url
-from django.urls import NoReverseMatch
 
 from axes_async.client.address import FORWARDED_FOR
 from axes_async.client.exemptions import Exemption, exemption_of
@@ -21,6 +18,7 @@ from axes_async.conf.networks import parse_address
 from axes_async.counters.events import parameter_bits
 from axes_async.counters.rules import Counter
 from axes_async.inspection.explanation import Counted, Explanation, Outcome
+from axes_async.inspection.login_request import login_request
 from axes_async.inspection.standings import Source, Standing, has_private_store, now, see, seen_in, words_for
 from axes_async.login.rules_in_force import counters_of
 from axes_async.models import AttemptCounter, StoreState, database
@@ -41,7 +39,7 @@ def explain(username: str | None, ip: str | None) -> Explanation:
         raise ValueError(f"{ip!r} is not an IP address.")
     if (username is None and ip is None) or (username is not None and canonical_username(username) is None):
         raise ValueError("A username or an address is needed.")
-    settings, request = get_settings(), _request_from(ip)
+    settings, request = get_settings(), login_request(ip)
     field = settings.username_form_field or get_user_model().USERNAME_FIELD
     credentials = None if username is None else {field: username}
     client = identify(request, credentials)
@@ -54,7 +52,7 @@ def explain(username: str | None, ip: str | None) -> Explanation:
         client=client,
         settings=settings,
         exemption=exemption,
-        reason=_setting_behind(exemption, settings, client),
+        reason=setting_behind(exemption, settings, client),
         source=source,
         counters=counted,
         others=_others(client, met, at),
@@ -68,18 +66,6 @@ def own_address(request: HttpRequest) -> str:
     found = identify(request, None).ip_address or "-"
     header = printable(str(request.META.get(FORWARDED_FOR) or "-"))
     return f"{found} (REMOTE_ADDR {request.META.get('REMOTE_ADDR') or '-'}, X-Forwarded-For {header})"
-
-
-def _request_from(ip: str | None) -> HttpRequest:
-    """Return what stands for a request of the login form."""
-    request = HttpRequest()
-    try:
-        path = resolve_url("admin:login" if get_settings().only_admin_site else django_settings.LOGIN_URL)
-    except NoReverseMatch:
-        path = "/"
-    request.method, request.path, request.path_info = "POST", path, path
-    request.META = {"REMOTE_ADDR": ip or "", "SERVER_NAME": "localhost", "SERVER_PORT": "80"}
-    return request
 
 
 def _counted(
@@ -134,7 +120,8 @@ def _outcome(settings: AxesSettings, exemption: Exemption, source: Source, count
     return Outcome.CHECKED
 
 
-def _setting_behind(exemption: Exemption, settings: AxesSettings, client: Client) -> str:
+def setting_behind(exemption: Exemption, settings: AxesSettings, client: Client) -> str:
+    """Return the name of the setting that exempts or refuses ``client``; '' for one that is neither."""
     address = parse_address(client.ip_address or "")
     match exemption:
         case Exemption.LOCKOUT:

@@ -33,13 +33,14 @@ SETTINGS: dict[str, Any] = {
 
 GUNICORN = ("gunicorn", "django.core.wsgi:get_wsgi_application()", "--no-control-socket", "--bind", "fd://{fd}")
 COMMANDS = {
+    "one": (*GUNICORN, "--worker-class", "gthread", "--workers", "1", "--threads", "4"),
     "threads": (*GUNICORN, "--worker-class", "gthread", "--workers", "3", "--threads", "40"),
     "gevent": (*GUNICORN, "--worker-class", "gevent", "--workers", "2"),
     "uvicorn": ("uvicorn", "--factory", "django.core.asgi:get_asgi_application", "--lifespan", "off", "--fd", "{fd}"),
 }
-"""How each kind of web server is started: several processes of threads or of greenlets, or one with an event loop."""
+"""How each kind of web server is started: one process or several of threads, or of greenlets, or with an event loop."""
 
-PATHS = {"threads": "/sign-in/", "gevent": "/sign-in/", "uvicorn": "/async-sign-in/"}
+PATHS = {"one": "/sign-in/", "threads": "/sign-in/", "gevent": "/sign-in/", "uvicorn": "/async-sign-in/"}
 
 Answer = tuple[int, bytes]
 """The status of a response, and all of it."""
