@@ -7,18 +7,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from heapq import nlargest
+from operator import itemgetter
 from typing import Any
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
+from django.db.models import QuerySet
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.counters.events import AttemptEvent, CounterChange
 from axes_async.delivery import publisher
-from axes_async.models import Notice
+from axes_async.models import Notice, database
+from axes_async.notify.mail import owners_of
 from axes_async.notify.pace import key_of
 from axes_async.tasks.projection.bulk import portions, upsert
+from axes_async.tasks.projection.writer_lock import writer_lock
 
 PORTION = 500
+
+LISTED = 20
+"""Lockouts that a message names; of the others it says how many there are."""
+
+OWNERS = 1000
+"""Owners that are told at one time: in a flood, more mails would do more harm than good."""
+
+Lockout = dict[str, Any]
+
+
+@dataclass(slots=True)
+class News:
+    """The lockouts that wait to be told of."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    """How often each happened, by the key of its notice."""
+    latest: list[Lockout] = field(default_factory=list)
+    owners: dict[Any, tuple[AbstractBaseUser, Lockout]] = field(default_factory=dict)
+    """Owners whose own account is locked, with the latest of their lockouts, by primary key."""
 
 
 def note_lockouts(events: Iterable[AttemptEvent], using: str) -> None:
@@ -30,8 +57,7 @@ def note_lockouts(events: Iterable[AttemptEvent], using: str) -> None:
                 told.setdefault(key_of("lockout", change.digest), []).append(json.dumps(_lockout(event, change)))
     now = as_datetime(now_ms())
     for keys in portions(told, PORTION):
-        # A task that tells of some of them sets the same columns.
-        known = Notice.objects.using(using).filter(key__in=keys).order_by("key").select_for_update().in_bulk()
+        known = Notice.objects.using(using).in_bulk(keys)
         rows = [known.get(key) or Notice(key=key, until=now) for key in keys]
         for row in rows:
             row.waiting, row.count = told[row.key][-1], row.count + len(told[row.key])
@@ -40,13 +66,49 @@ def note_lockouts(events: Iterable[AttemptEvent], using: str) -> None:
         transaction.on_commit(_tell_soon, using=using, robust=True)
 
 
+def gather(due: QuerySet[Notice], *, owners: bool) -> News:
+    """Read what the notices ``due`` have to tell; with ``owners``, look for the accounts that are locked.
+
+    All of them are looked at. Whoever floods a site with names that nobody has keeps no owner from being told.
+    """
+    told, after = News(), ""
+    while rows := list(due.filter(key__gt=after).order_by("key")[:PORTION]):
+        after = rows[-1].key
+        told.counts.update((row.key, row.count) for row in rows)
+        lockouts = sorted(({**json.loads(row.waiting), "count": row.count} for row in rows), key=itemgetter("at"))
+        told.latest = nlargest(LISTED, [*told.latest, *lockouts], key=itemgetter("at"))
+        if owners:
+            _find_owners(told.owners, lockouts)
+    return told
+
+
+def _find_owners(known: dict[Any, tuple[AbstractBaseUser, Lockout]], lockouts: Iterable[Lockout]) -> None:
+    """Add those whose own account is locked; where an address is, whoever was tried last from there is not meant."""
+    named = {lockout["username"]: lockout for lockout in lockouts if "username" in lockout["parameters"]}
+    for name, owner in owners_of([name for name in named if name]).items():
+        before = known.get(owner.pk)
+        if len(known) < OWNERS if before is None else before[1]["at"] < named[name]["at"]:
+            known[owner.pk] = owner, named[name]
+
+
+def forget(told: News, until: datetime) -> None:
+    """Note that ``told`` was told, and is not to be told again before ``until``; what came meanwhile waits for then."""
+    for keys in portions(told.counts, PORTION):
+        with writer_lock():
+            rows = list(Notice.objects.using(database()).filter(key__in=keys))
+            for row in rows:
+                row.until, row.count = until, max(row.count - told.counts[row.key], 0)
+                row.waiting = row.waiting if row.count else ""
+            upsert(Notice, rows, key=["key"], fields=["until", "waiting", "count"], using=database())
+
+
 def _tell_soon() -> None:
     """Have a worker tell of them. Without one, the next expiry does: this may be the process that serves a login."""
     if publisher.has_worker():
         publisher.publish(publisher.NOTIFY, expires=publisher.DRAIN_EXPIRES)
 
 
-def _lockout(event: AttemptEvent, change: CounterChange) -> dict[str, Any]:
+def _lockout(event: AttemptEvent, change: CounterChange) -> Lockout:
     return {
         "parameters": change.parameters,
         "username": event.username,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +15,8 @@ from celery import current_app
 from django.contrib.auth.models import User
 from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
+from django.db import connections
+from django.db.models import F
 
 from axes_async.checks.settings import check_notify
 from axes_async.conf import get_settings
@@ -23,10 +27,12 @@ from axes_async.stores.contract import Position
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.expire import expire
 from axes_async.tasks.notify import notify, send_mail, watch
+from axes_async.tasks.projection import news
 from axes_async.tasks.purge import purge
 from axes_async.tasks.write_one import write
 from tests.actions import failure
 from tests.notify.sinks import WRITTEN, MailServer, Receiver
+from tests.waiting import PATIENCE
 
 Drain = Callable[[], int]
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -246,6 +252,52 @@ def test_a_mail_goes_out_over_smtp_and_a_silent_server_is_not_waited_for_for_eve
     assert (sent["Subject"], sent["To"]) == ("[x] Logins: Events wait.", "ops@example.com")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_mail_server_holds_up_no_drain_and_what_happens_meanwhile_is_told_later(
+    drain: Drain, settings: Any, clock: time_machine.Coordinates
+) -> None:
+    settings.EMAIL_BACKEND = f"{__name__}.Slow"
+    lock("alice")
+    drain()
+    notify()
+    assert len(mail.outbox) == 1
+    clock.shift(timedelta(minutes=15))
+    notify()
+    assert subjects()[1:] == ["[Django] Locked out: address 192.0.2.1, username alice"]
+
+
+class Slow(EmailBackend):
+    """Sends nothing before a drain elsewhere has noted one more lockout of each client."""
+
+    def send_messages(self, messages: Any) -> int:
+        noted = threading.Thread(target=self.note)
+        noted.start()
+        noted.join(PATIENCE)
+        assert not noted.is_alive(), "a drain waits for the mail server"
+        return super().send_messages(messages)
+
+    @staticmethod
+    def note() -> None:
+        try:
+            Notice.objects.exclude(waiting="").update(count=F("count") + 1)
+        finally:
+            connections.close_all()
+
+
+def test_of_more_lockouts_than_one_query_reads_the_latest_are_listed(
+    drain: Drain, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "PORTION", 10)
+    for number in range(25):
+        lock(f"name{number:02}")
+        clock.shift(0.001)
+    drain()
+    notify()
+    (sent,) = mail.outbox
+    listed = re.findall(r"username (name\d\d)", str(sent.body))
+    assert (listed, "and 5 more." in str(sent.body)) == ([f"name{n:02}" for n in range(24, 4, -1)], True)
+
+
 class TestAttacks:
     """Many failures in five minutes, whether they lock anybody or not."""
 
@@ -410,6 +462,59 @@ class TestOwners:
         drain()
         notify()
         assert len(mail.outbox) == 1
+
+    def test_a_flood_of_names_that_nobody_has_keeps_no_owner_from_being_told(
+        self, drain: Drain, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(news, "OWNERS", 2)
+        monkeypatch.setattr(news, "PORTION", 2)
+        for name in ("alice", "bob"):
+            User.objects.create_user(name, email=f"{name}@example.com")
+        lock("alice", "nobody1", "nobody2", "nobody3", "nobody4", "bob", "nobody5", "nobody6", "nobody7")
+        drain()
+        notify()
+        assert self.told() == [["alice@example.com"], ["bob@example.com"]]
+
+    def test_an_address_that_is_none_keeps_nobody_else_from_being_told(self, drain: Drain) -> None:
+        broken = "no\naddress@example.com"
+        for name, address in (("a", broken), ("b", "b@example.com"), ("c", broken), ("d", "d@example.com")):
+            User.objects.create_user(name)
+            User.objects.filter(username=name).update(email=address)
+        lock("a", "b", "c", "d")
+        expire()
+        assert self.told() == [["b@example.com"], ["d@example.com"]]
+
+    def test_a_mail_server_that_is_away_is_not_waited_for_once_for_each_owner(
+        self, drain: Drain, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tried: list[Any] = []
+
+        def refuse(self: EmailBackend, messages: Any) -> int:
+            tried.extend(messages)
+            raise TimeoutError("no mail today")
+
+        monkeypatch.setattr(EmailBackend, "send_messages", refuse)
+        for name in ("alice", "bob", "carol"):
+            User.objects.create_user(name, email=f"{name}@example.com")
+        lock("alice", "bob", "carol")
+        drain()
+        notify()
+        assert len(tried) == 1
+
+
+def test_an_attack_that_could_not_be_told_is_told_the_next_time(
+    drain: Drain, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: EmailBackend, messages: Any) -> int:
+        raise ConnectionRefusedError("no mail today")
+
+    settings.AXES_NOTIFY_ON, settings.AXES_NOTIFY_ATTACK = ["attacks"], 3
+    lock("alice")
+    with monkeypatch.context() as broken:
+        broken.setattr(EmailBackend, "send_messages", refuse)
+        expire()
+    expire()
+    assert [subject[:25] for subject in subjects()] == ["[Django] Attack on the lo"]
 
 
 def test_news_that_wait_are_not_forgotten_by_the_purge(drain: Drain, clock: time_machine.Coordinates) -> None:
