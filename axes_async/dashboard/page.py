@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = admin.ModelAdmin  # Generic only in its type stubs.
 
+MOST_WAITING = 100_000
+"""How far what waits in tables is counted."""
+
 SPAN_NAMES = {"1h": _("1 hour"), "24h": _("24 hours"), "7d": _("7 days")}
 
 OUTCOMES = (_("failed"), _("turned away"), _("logged in"))
@@ -70,7 +73,7 @@ class DashboardAdmin(ModelAdmin):
             "spans": [(name, text, name == chosen) for name, text in SPAN_NAMES.items()],
             "figures": now_figures(now),
             "locked": {name: _bounded(number) for name, number in locked_now(now).items()},
-            "status": (seen := status()),
+            "status": (seen := status(at_most=MOST_WAITING)),
             "problems": list(seen.problems(now)),
             "outcomes": _outcomes(buckets, chosen),
             "lockouts": _lockouts(buckets, chosen),

@@ -49,6 +49,7 @@ class AgeCommand(AxesCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0 <= options["age"] <= OLDEST.days:
-            raise CommandError(f"--age is {options['age']}; it takes a whole number of days from 0 to {OLDEST.days}.")
+            takes = f"a whole number of days from 0 to {OLDEST.days}"
+            raise CommandError(f"--age is {options['age']}; it takes {takes}.", returncode=2)
         gone = self.delete(timedelta(days=options["age"]))
         self.stdout.write(f"{gone} logs removed." if gone else "No logs found.")

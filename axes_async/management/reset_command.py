@@ -33,12 +33,13 @@ class ResetCommand(AxesCommand):
         wanted = self.wanted(options)
         noted = {"reason": options["reason"], "by": operator()}
         if len(options["reason"]) > ROW_LENGTH:
-            raise CommandError(f"--reason has {len(options['reason'])} characters; it takes {ROW_LENGTH}.")
+            takes = f"it takes {ROW_LENGTH}"
+            raise CommandError(f"--reason has {len(options['reason'])} characters; {takes}.", returncode=2)
         try:
             for arguments in wanted:
                 check_arguments(**arguments)
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error), returncode=2) from error
         if options["dry_run"]:
             self._say(sum(count(**arguments) for arguments in wanted), "would be removed")
         elif options["queue"]:

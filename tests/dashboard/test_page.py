@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from axes_async.dashboard.charts import stacked
-from axes_async.dashboard.figures import SPANS, history, now_figures, top_values
+from axes_async.dashboard.figures import SPANS, history, locked_now, now_figures, top_values
 from axes_async.models import AccessFailureLog, AttemptCounter
 from axes_async.models.rollups import AttemptRollup, TopValues
 from tests.actions import failure, success
@@ -160,6 +160,17 @@ def test_locked_names_and_addresses_are_counted(admin_client: Client, drain: Dra
     assert AttemptCounter.objects.locked(timezone.now()).count() == 2
     page = admin_client.get(URL).content.decode()
     assert re.search(r"Locked now</dt>\s*<dd><span>1 <small>names</small></span> <span>1 <small>addresses", page)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL for its plan")
+def test_counters_that_are_not_locked_are_not_read(admin_client: Client) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        locked_now(NOW)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        for query in queries:
+            cursor.execute(f"EXPLAIN {query['sql']}")
+            assert "axes_async_near" in str(cursor.fetchall())
 
 
 @pytest.mark.parametrize("highest", [0, 1, 3, 57, 999, 123_456])

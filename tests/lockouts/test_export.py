@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
 from django.test import override_settings
 
 from axes_async.inspection import export
@@ -195,6 +196,31 @@ def test_a_file_is_written_and_none_overwritten(tmp_path: Path) -> None:
     assert (error.value.returncode, path.read_text()) == (2, "mine")
 
 
+def test_an_export_that_fails_leaves_no_part_of_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_failures(3)
+    monkeypatch.setattr(export, "PORTION", 2)
+    path = tmp_path / "failures.csv"
+    with connection.execute_wrapper(Once()), pytest.raises(CommandError, match="The database cannot be used"):
+        run("--kind", "failures", "--output", str(path))
+    assert not path.exists()
+    run("--kind", "failures", "--output", str(path))
+    assert len(path.read_text().splitlines()) == 4
+
+
+class Once:
+    """Lets one query through."""
+
+    def __init__(self) -> None:
+        """Let none have been asked."""
+        self.asked = 0
+
+    def __call__(self, execute: Callable[..., Any], *arguments: Any) -> Any:
+        self.asked += 1
+        if self.asked > 1:
+            raise OperationalError("the connection was closed")
+        return execute(*arguments)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -202,6 +228,8 @@ def test_a_file_is_written_and_none_overwritten(tmp_path: Path) -> None:
         ("--to", "2026-02-30"),
         ("--from", "2026-03-02", "--to", "2026-03-01"),
         ("--from", "2026-03-01", "--to", "2026-03-01"),
+        ("--from", "0001-01-01T00:00:00+14:00"),
+        ("--to", "9999-12-31T23:59:59-14:00"),
         ("--output", "/nowhere/at/all.csv"),
     ],
     ids=str,

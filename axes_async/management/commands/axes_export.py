@@ -48,9 +48,16 @@ class Command(AxesCommand):
             for line in lines:
                 self.stdout.write(line, ending="")
             return
+        self._write(Path(options["output"]), lines)
+
+    def _write(self, path: Path, lines: Iterator[str]) -> None:
         try:
-            with Path(options["output"]).open("x", encoding="utf-8", newline="") as out:
-                out.writelines(lines)
+            with path.open("x", encoding="utf-8", newline="") as out:
+                try:
+                    out.writelines(lines)
+                except BaseException:  # Half a record looks like a whole one.
+                    path.unlink()
+                    raise
         except OSError as error:
             raise CommandError(f"--output: {error}", returncode=2) from error
 
@@ -84,8 +91,8 @@ def _time(option: str, text: str | None) -> datetime | None:
         moment = parse_datetime(text)
         if moment is None and (date := parse_date(text)) is not None:
             moment = datetime.combine(date, time())
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise CommandError(f"{option} is {text!r}; it takes a date, or a date with a time.", returncode=2)
-    return as_datetime(as_ms(moment.replace(tzinfo=UTC) if is_naive(moment) else moment))
+        if moment is not None:
+            return as_datetime(as_ms(moment.replace(tzinfo=UTC) if is_naive(moment) else moment))
+    except (ValueError, OverflowError):  # The year 1 begins east of Greenwich before there are years.
+        pass
+    raise CommandError(f"{option} is {text!r}; it takes a date, or a date with a time.", returncode=2)

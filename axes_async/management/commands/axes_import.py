@@ -48,7 +48,8 @@ class Command(AxesCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["database"] not in connections:
-            raise CommandError(f"DATABASES has no entry {options['database']!r}; it has {', '.join(connections)}.")
+            known = ", ".join(connections)
+            raise CommandError(f"DATABASES has no entry {options['database']!r}; it has {known}.", returncode=2)
         sources = find_sources(options["database"], options["package"])
         if not options["dry_run"]:
             # What the outboxes hold goes first, if they can be read; and what an interrupted reset of everything left.
