@@ -17,11 +17,14 @@ from axes_async.tasks.sync import sync_store
 from tests.actions import failure
 from tests.faults.machines import Valkey
 from tests.faults.sending import address, counters, fail_all
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Drain = Callable[[], int]
+
+LONG = 10 * PATIENCE
+"""Seconds for hundreds of thousands of events, which take ten on an idle machine."""
 
 
 def commands(own_valkey: Valkey) -> int:
@@ -53,12 +56,14 @@ def reset_counters_without_rows(own_valkey: Valkey, settings: Any, *, clients: i
 
 def reset_counters_with_rows(own_valkey: Valkey, store: RedisStore, drain: Drain, *, clients: int) -> None:
     fail_all(store, ((f"u{number}", address(number)) for number in range(clients)))
-    until(lambda: drain() == 0 and not store.size().events, what="everything is written")
+    until(lambda: drain() == 0 and not store.size().events, seconds=LONG, what="everything is written")
     assert AttemptCounter.objects.count() == AccessAttempt.objects.count() == clients
     before = commands(own_valkey)
     assert reset() == clients
     print(f"\nreset of {clients:,} counters with rows: {commands(own_valkey) - before} commands of the store")
-    until(lambda: not any(expire().values()), what="the expiry has deleted what a large reset leaves to it")
+    until(
+        lambda: not any(expire().values()), seconds=LONG, what="the expiry has deleted what a large reset leaves to it"
+    )
     assert AccessAttempt.objects.count() == AttemptCounter.objects.count() == 0
     assert [failure("u1", address(1)) for _ in range(4)] == [True, True, True, False]
 
@@ -68,10 +73,10 @@ def reset_one_name(own_valkey: Valkey, store: RedisStore, drain: Drain, *, clien
     for _ in range(2):
         fail_all(store, (("alice", address(number)) for number in range(clients)))
     fail_all(store, (("bob", address(number)) for number in range(clients)))
-    until(lambda: drain() == 0 and not store.size().events, what="everything is written")
+    until(lambda: drain() == 0 and not store.size().events, seconds=LONG, what="everything is written")
     assert lock_of(store, 0) is Verdict.LOCKED
     assert reset(username="alice") == clients
-    until(lambda: sync_store(store), what="the store is told")
+    until(lambda: sync_store(store), seconds=LONG, what="the store is told")
     assert AccessAttempt.objects.count() == clients, "those of bob"
     left = AttemptCounter.objects.filter(failures__gt=0).values_list("failures", flat=True)
     assert list(left) == [1] * clients
@@ -96,7 +101,7 @@ def test_reset_of_a_name_that_3_000_addresses_have_guessed(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_reset_of_200_000_counters_that_no_row_speaks_of(
     own_valkey: Valkey, own_store: RedisStore, settings: Any
 ) -> None:
@@ -104,6 +109,6 @@ def test_reset_of_200_000_counters_that_no_row_speaks_of(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_reset_of_100_000_counters_with_their_rows(own_valkey: Valkey, own_store: RedisStore, drain: Drain) -> None:
     reset_counters_with_rows(own_valkey, own_store, drain, clients=100_000)
