@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 
 from celery import current_app
@@ -13,6 +13,7 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, OutboxEvent, StoreState, database
+from axes_async.notify import problems
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
@@ -62,26 +63,48 @@ class Status:
     expired_waiting: datetime | None = None
     """When the cool-off of the oldest attempt ended that should be gone."""
 
+    def found(self, now: datetime) -> Iterator[tuple[str, dict[str, object]]]:
+        """Return what needs a person, each as one of ``notify.problems`` and what is to be put in there."""
+        if self.store_error:
+            yield problems.STORE_AWAY, {"error": self.store_error}
+        if self.database_error:
+            yield problems.DATABASE_AWAY, {"error": self.database_error}
+        if self.broker_error:
+            yield problems.BROKER_AWAY, {"error": self.broker_error}
+        if self.complete is False and not self.store_error:
+            yield problems.INCOMPLETE, {}
+        if self.oldest and now - self.oldest > LATE:
+            yield problems.EVENTS_WAIT, {"time": shown(self.oldest)}
+        if self.dead_letters:
+            yield problems.DEAD_LETTERS, {"number": self.dead_letters}
+        if self.overflow:
+            yield problems.OVERFLOW, {"number": self.overflow}
+        if self.expired_waiting and now - self.expired_waiting > EXPIRY_LATE:
+            yield problems.EXPIRED_STAY, {}
+        if self.beat_seen and now - self.beat_seen > max(EXPIRY_LATE, 3 * _beat_interval()):
+            yield problems.BEAT_SILENT, {"time": shown(self.beat_seen)}
+
     def problems(self, now: datetime) -> Iterator[str]:
         """Return what needs a person, each as a sentence."""
-        if self.store_error:
-            yield f"The store cannot be reached: {self.store_error}"
-        if self.database_error:
-            yield f"The database cannot be read: {self.database_error}"
-        if self.broker_error:
-            yield f"The broker takes no messages: {self.broker_error}"
-        if self.complete is False and not self.store_error:
-            yield "The store is not complete: the database decides each login until a worker, or axes_sync, syncs them."
-        if self.oldest and now - self.oldest > LATE:
-            yield f"Events wait since {self.oldest:%Y-%m-%d %H:%M:%S %Z}: is a worker running, and beat?"
-        if self.dead_letters:
-            yield f"{self.dead_letters} events could not be written: manage.py axes_dead_letters shows them."
-        if self.overflow:
-            yield f"{self.overflow} events found no room in the outbox and are lost: see AXES_OUTBOX_MAX."
-        if self.expired_waiting and now - self.expired_waiting > EXPIRY_LATE:
-            yield "Expired attempts are not removed: is beat running, with the entries of beat_schedule()?"
-        if self.beat_seen and now - self.beat_seen > max(EXPIRY_LATE, 3 * _beat_interval()):
-            yield f"Beat has been silent since {self.beat_seen:%Y-%m-%d %H:%M:%S %Z}: is it running, and a worker?"
+        return (text % values for text, values in self.found(now))
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Return each field's name and value, as ``axes_status`` prints them."""
+        for one in fields(self):
+            yield one.name.replace("_", " "), shown(getattr(self, one.name))
+
+
+def shown(value: object) -> str:
+    """Return a value as ``axes_status`` prints it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S %Z}".rstrip()
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {state}" for key, state in value.items())
+    return str(value)
 
 
 def _beat_interval() -> timedelta:

@@ -20,7 +20,7 @@ Post = Callable[..., Any]
 PACKAGE = Path(__file__).resolve().parent.parent / "axes_async"
 LANGUAGES = ["ar", "de", "es", "fa", "fr", "id", "it", "ja", "nl", "pl", "pt_BR", "ru", "tr", "zh_Hans"]
 LATER = "Too many failed login attempts. Please try again later."
-SAME = {"Axes", "Dashboard", "HTTP accept", "No", "agent", "dashboard", "user agent"}
+SAME = {"Axes", "Dashboard", "HTTP accept", "No", "Status", "agent", "dashboard", "user agent"}
 """What some languages say in the same words."""
 
 

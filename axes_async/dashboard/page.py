@@ -11,12 +11,14 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import path
 from django.utils import formats, timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.dashboard.charts import stacked
 from axes_async.dashboard.figures import MOST_LOCKED, SPANS, Bucket, history, locked_now, now_figures, top_values
-from axes_async.tasks.status import status
+from axes_async.tasks.status import Status, status
 from axes_async.text import printable
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class DashboardAdmin(ModelAdmin):
             "figures": now_figures(now),
             "locked": {name: _bounded(number) for name, number in locked_now(now).items()},
             "status": (seen := status(at_most=MOST_WAITING)),
-            "problems": list(seen.problems(now)),
+            "problems": _problems(seen, now),
             "outcomes": _outcomes(buckets, chosen),
             "lockouts": _lockouts(buckets, chosen),
             "tops": [
@@ -84,6 +86,34 @@ class DashboardAdmin(ModelAdmin):
             **(extra_context or {}),
         }
         return TemplateResponse(request, "axes_async/dashboard.html", context)
+
+    def get_urls(self) -> list[Any]:
+        page = self.admin_site.admin_view(self.status_view)
+        return [path("status/", page, name="axes_async_dashboard_status"), *super().get_urls()]
+
+    def status_view(self, request: HttpRequest) -> HttpResponse:
+        """Show all that ``axes_status`` prints, and first what needs a person.
+
+        It waits for nobody for long: the store and the broker have a few seconds, and rows are counted up to a bound.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        now, seen = timezone.now(), status(at_most=MOST_WAITING + 1)
+        counted = {"dirty counters": seen.dirty_counters, "table backlog": seen.table_backlog}
+        over = {name for name, number in counted.items() if (number or 0) > MOST_WAITING}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Status"),
+            "opts": self.opts,
+            "now": now,
+            "problems": _problems(seen, now),
+            "facts": [(name, _over(MOST_WAITING) if name in over else value) for name, value in seen.facts()],
+        }
+        return TemplateResponse(request, "axes_async/status.html", context)
+
+
+def _problems(seen: Status, now: datetime) -> list[str]:
+    return [gettext(text) % values for text, values in seen.found(now)]
 
 
 def _outcomes(buckets: list[Bucket], span: str) -> dict[str, Any]:
@@ -128,4 +158,8 @@ def _time(start: datetime, span: str) -> str:
 
 
 def _bounded(number: int) -> str:
-    return f"{number:,}" if number <= MOST_LOCKED else str(_("over %(number)s") % {"number": f"{MOST_LOCKED:,}"})
+    return f"{number:,}" if number <= MOST_LOCKED else _over(MOST_LOCKED)
+
+
+def _over(number: int) -> str:
+    return str(_("over %(number)s") % {"number": f"{number:,}"})

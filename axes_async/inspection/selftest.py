@@ -173,10 +173,10 @@ class SelfTest:
             queue = f" of the queue {name}" if (name := get_settings().celery_queue) else ""
             told = f"No worker{queue} has written the rows within {self.wait:g} s, and this process has done it now."
             raise Ended(f"{told} Is a worker running, with this broker, and beat?")
-        rows = f"{self.failures()} in access attempts"
+        found = f"access attempts count {self.failures()}"
         if get_settings().enable_access_failure_log:
-            rows += f", {self.logs().count()} rows in access failures"
-        return f"{rows}, after {time.monotonic() - began:.1f} s"
+            found += f", access failures have {self.logs().count()}"
+        return f"{found}, after {time.monotonic() - began:.1f} s"
 
     def look_at_counters(self) -> str:
         """Find the lockout in the rows of counters."""

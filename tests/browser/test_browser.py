@@ -164,6 +164,17 @@ def test_dashboard_shows_what_happened(visit: Visit, site: Site) -> None:
     expect(page.get_by_role("columnheader", name="turned away")).to_be_visible()
 
 
+def test_status_is_reached_without_a_pointer(visit: Visit) -> None:
+    visitor = operator(visit, KeyboardVisitor)
+    page = visitor.page
+    visitor.press(page.get_by_role("link", name="Dashboard", exact=True).first)
+    visitor.press(page.get_by_role("link", name="Status", exact=True))
+    expect(page.get_by_role("heading", name="Status")).to_be_visible()
+    expect(page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="mode"))).to_contain_text("store")
+    visitor.press(page.get_by_role("link", name="Reload"))
+    expect(page.get_by_role("rowheader", name="last drain")).to_be_visible()
+
+
 def test_pages_of_admin_keep_to_policy(visit: Visit, site: Site) -> None:
     before = len(site.rows("accessfailurelog"))
     assert [attempt(site, "198.51.100.5", "trudy") for _ in range(3)] == [403, 403, 429]

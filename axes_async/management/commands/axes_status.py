@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -32,26 +32,13 @@ class Command(AxesCommand):
             gone = store.forget_overflow() if isinstance(store, OutboxStore) else 0
             self.stderr.write(f"{gone} events had found no room in the outbox. Their number starts over.")
         now, seen = as_datetime(now_ms()), status()
-        facts = {field.name: getattr(seen, field.name) for field in fields(seen)}
         problems = list(seen.problems(now))
         if options["json"]:
-            self.stdout.write(json.dumps({**facts, "problems": problems}, default=datetime.isoformat))
+            self.stdout.write(json.dumps({**asdict(seen), "problems": problems}, default=datetime.isoformat))
         else:
-            for name, value in facts.items():
-                self.stdout.write(f"{name.replace('_', ' '):16}{_shown(value)}")
+            for name, value in seen.facts():
+                self.stdout.write(f"{name:16}{value}")
             for problem in problems:
                 self.stdout.write(self.style.ERROR(problem))
         if problems:
             sys.exit(1)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S %Z}".rstrip()
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {state}" for key, state in value.items())
-    return str(value)
