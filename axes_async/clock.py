@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from django.conf import settings
+from django.utils.timesince import timeuntil
 from django.utils.timezone import get_default_timezone, is_naive, make_aware, make_naive
 
 fixed_ms: Callable[[], int] | None = None
@@ -26,6 +27,12 @@ def as_datetime(ms: int) -> datetime:
     """Return ``ms`` (milliseconds since the Unix epoch) as rows have it: aware, or local where ``USE_TZ`` is off."""
     moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
     return moment if settings.USE_TZ else make_naive(moment, get_default_timezone())
+
+
+def until_in_words(until: int, at: int, *, depth: int = 2) -> str:
+    """Return in Django's words how long it is from ``at`` to ``until``, in epoch milliseconds, whatever clocks do."""
+    end, start = (datetime.fromtimestamp(ms / 1000, tz=UTC) for ms in (until, at))
+    return timeuntil(end, start, depth=depth)
 
 
 def as_ms(moment: datetime) -> int:

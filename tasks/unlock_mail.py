@@ -15,19 +15,19 @@ from django.utils.translation import override
 from axes_async.client.normalize import canonical_username, is_plain
 from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreUnavailable
-from axes_async.models import StoreState, database
+from axes_async.models import AttemptCounter, StoreState, database
 from axes_async.notify import mail
 from axes_async.notify.links import make_token
 from axes_async.notify.pace import give_back, take
 from axes_async.tasks.projection.counters import counters_of
-from axes_async.tasks.projection.resets import attempts_in
+from axes_async.tasks.projection.resets import attempts_in, counters_in
 from axes_async.tasks.reset import check_arguments, count
 
 PAUSE = timedelta(minutes=15)
 """How often one account gets such a mail at most."""
 
 LOOKED_AT = 1000
-"""Attempts of the name whose counters are looked at: an attacker may have made a million, and one is enough."""
+"""Attempts of the name whose counters are looked at that have no name in them: an attacker may have made a million."""
 
 
 @shared_task(
@@ -66,7 +66,9 @@ def is_locked(name: str) -> bool:
     if canonical_username(name) is None or not count(username=name):
         return False
     using = database()
+    scope, now = check_arguments(username=name), as_datetime(now_ms())
+    if AttemptCounter.objects.using(using).locked(now).filter(counters_in(scope)).exists():
+        return True
     state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
-    attempts = list(attempts_in(check_arguments(username=name), using)[:LOOKED_AT])
-    counters = counters_of(attempts, using, void=state.void_generation)
-    return bool(counters.locked(as_datetime(now_ms())).exists())
+    counters = counters_of(list(attempts_in(scope, using)[:LOOKED_AT]), using, void=state.void_generation)
+    return bool(counters.locked(now).exists())

@@ -15,14 +15,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
-from django.utils.timesince import timeuntil
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.columns import badge, to_the_second
 from axes_async.admin.explain import SOURCES, explain_page
 from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.client.normalize import ROW_LENGTH
-from axes_async.clock import as_datetime
+from axes_async.clock import as_datetime, until_in_words
 from axes_async.conf.networks import parse_address
 from axes_async.counters.events import parameters_of
 from axes_async.errors import AxesError
@@ -233,9 +232,10 @@ class LockoutAdmin(ReadOnlyAdmin):
             return badge("open", _("not locked"))
         if standing.seconds_left is None:
             return badge("locked-out", _("until unlocked"))
-        end, at = as_datetime(standing.locked_until), as_datetime(standing.at)
-        left = timeuntil(end, at, depth=1) if standing.seconds_left >= 60 else _("less than a minute")
-        return badge("locked-out", left, to_the_second(end))
+        left: Any = _("less than a minute")
+        if standing.seconds_left >= 60:
+            left = until_in_words(standing.locked_until, standing.at, depth=1)
+        return badge("locked-out", left, to_the_second(as_datetime(standing.locked_until)))
 
     @admin.display(description=_("turned away"))
     def turned_away(self, row: Any) -> Any:

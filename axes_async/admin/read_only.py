@@ -12,6 +12,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.columns import MOST_LISTED, SHORTER, BoundedPaginator, text_column
+from axes_async.client.normalize import storable
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -31,6 +32,9 @@ class ReadOnlyAdmin(ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ["axes_async/admin.css"]}
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        return super().get_object(request, object_id, from_field) if storable(object_id) else None
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False  # Only a drain writes rows.

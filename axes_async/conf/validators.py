@@ -136,9 +136,9 @@ def mail_addresses(name: str, value: object) -> tuple[str, ...]:
 
 
 def web_address(name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and re.fullmatch(r"https?://[^/\s]\S*", value)):
+    if value is None or (isinstance(value, str) and re.fullmatch(r"https?://[^/@?#\s]+([/?][!-~]*)?", value)):
         return value
-    refuse(name, value, "None, or a URL that begins with https:// or http://")
+    refuse(name, value, "None, or a URL in ASCII that begins with https:// or http:// and has no user and password")
 
 
 def webhook_secrets(name: str, value: object) -> tuple[bytes, ...]:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from django.utils.timesince import timeuntil
 from django.utils.translation import gettext as _
 
 from axes_async.client.exemptions import Exemption
 from axes_async.client.identity import Client
-from axes_async.clock import as_datetime
+from axes_async.clock import until_in_words
 from axes_async.conf import AxesSettings
 from axes_async.conf.networks import parse_address
 from axes_async.inspection.standings import Source, Standing
@@ -150,7 +149,7 @@ def standing_words(standing: Standing) -> str:
 def _end(until: int, at: int) -> str:
     if not until:
         return _("locked until unlocked")
-    left = timeuntil(as_datetime(until), as_datetime(at)) if until - at >= 60_000 else _("less than a minute")
+    left = until_in_words(until, at) if until - at >= 60_000 else _("less than a minute")
     return _("locked for %s") % left
 
 

@@ -31,7 +31,7 @@ def owner_of(name: str) -> AbstractBaseUser | None:
         return None
     try:
         user = model._default_manager.get_by_natural_key(name)
-    except (ObjectDoesNotExist, MultipleObjectsReturned, ValueError):
+    except (ObjectDoesNotExist, MultipleObjectsReturned, ValueError, ValidationError):  # Usernames may be UUIDs.
         found = list(model._default_manager.filter(**{f"{field}__iexact": name})[:2]) if "@" in name else []
         if len(found) != 1:
             return None

@@ -211,7 +211,10 @@ REFUSED: dict[str, list[object]] = {
     "AXES_LOCKOUT_TEMPLATE": ["", 1, ["locked.html"]],
     "AXES_LOCKOUT_URL": ["", 1, ["/locked/"]],
     "AXES_NOTIFY": ["ops@example.com", ["ops"], ["a@b@c"], ["a@b\r\nBcc: c@d"], [None], 1, {"a@b": 1}],
-    "AXES_NOTIFY_WEBHOOK": ["", 1, "ftp://a.example/", "a.example", "https://", "https://a.example/ b", ["https://a.example/"]],
+    "AXES_NOTIFY_WEBHOOK": [
+        "", 1, "ftp://a.example/", "a.example", "https://", "https://a.example/ b", "https://a.example/ü",
+        "https://a:b@a.example/", ["https://a.example/"],
+    ],
     "AXES_NOTIFY_WEBHOOK_SECRET": [],  # No error shows it: tests/notify/test_webhook.py.
     "AXES_NOTIFY_ON": ["health", ["everything"], [["health"]], 1],
     "AXES_NOTIFY_PAUSE": [None, 0, -1, "1", True, float("nan"), float("inf")],
@@ -331,7 +334,7 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     "AXES_LOCKOUT_TEMPLATE": [(None, None), ("locked.html", "locked.html")],
     "AXES_LOCKOUT_URL": [(None, None), ("/locked/", "/locked/"), ("locked", "locked"), (LATER, LATER)],
     "AXES_NOTIFY": [(None, ()), ([], ()), (["ops@example.com"], ("ops@example.com",))],
-    "AXES_NOTIFY_WEBHOOK": [(None, None), ("https://a.example/x?y", "https://a.example/x?y")],
+    "AXES_NOTIFY_WEBHOOK": [(None, None), ("https://a.example/x?y=@", "https://a.example/x?y=@")],
     "AXES_NOTIFY_WEBHOOK_SECRET": [(None, ())],
     "AXES_NOTIFY_ON": [([], ()), (["health", "lockouts"], ("health", "lockouts"))],
     "AXES_NOTIFY_PAUSE": [(1, 1.0), (86_400, 86_400.0)],

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import time_machine
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from axes_async.counters.events import AttemptEvent, Kind, new_id, worth_a_row
-from axes_async.models import AccessFailureLog
+from axes_async.models import AccessAttempt, AccessFailureLog
 from axes_async.models.rollups import AttemptRollup, TopValues
 from axes_async.tasks.drain import write
 from axes_async.tasks.expire import expire
@@ -90,6 +92,20 @@ def test_a_login_after_failures_is_told_from_others(
     drain()
     assert AttemptRollup.objects.get().after_failures == 1
     assert AttemptRollup.objects.get().logged_in == 2
+
+
+def test_a_login_reads_one_row_of_a_name_that_was_tried_from_everywhere(alice: User, drain: Drain) -> None:
+    for number in range(5):
+        failure("alice", f"203.0.113.{number}")
+    drain()
+    success("alice", "192.0.2.9")
+    with CaptureQueriesContext(connection) as queries:
+        drain()
+    column = f"SELECT DISTINCT {connection.ops.quote_name(AccessAttempt._meta.db_table)}"
+    (asked,) = [query["sql"] for query in queries if query["sql"].startswith(column)]
+    with connection.cursor() as cursor:
+        cursor.execute(asked)
+        assert len(cursor.fetchall()) == 1
 
 
 def test_hostile_names_are_kept_as_they_are(drain: Drain) -> None:

@@ -333,6 +333,11 @@ def test_looking_and_unlocking_need_their_permissions(
         assert (b"/unlock/" in answers[0].content) is ("unlock" in permissions)
 
 
+@pytest.mark.parametrize("view", ["change", "history", "unlock"])
+def test_what_no_database_can_hold_names_no_lockout(operator: Client, view: str) -> None:
+    assert operator.get(url(view, "_00")).status_code == 302
+
+
 @pytest.mark.parametrize("view", ["add", "delete"])
 def test_counters_are_neither_made_nor_deleted_here(operator: Client, drain: Drain, view: str) -> None:
     lock()

@@ -11,9 +11,10 @@ import pytest
 import time_machine
 from celery import current_app
 from django.contrib import admin
-from django.contrib.auth.models import User
+from django.contrib.auth.models import User, UserManager
 from django.contrib.auth.views import LoginView
 from django.core import mail
+from django.core.exceptions import ValidationError
 from django.core.mail.backends.locmem import EmailBackend
 from django.db import OperationalError
 from django.test import Client, override_settings
@@ -23,6 +24,7 @@ from axes_async.checks.settings import check_response
 from axes_async.conf import get_settings
 from axes_async.models import AccessReset, Notice
 from axes_async.notify.links import make_token
+from axes_async.tasks import unlock_mail as unlock_mail_task
 from axes_async.tasks.purge import purge
 from axes_async.tasks.unlock_mail import unlock_mail
 from axes_async.unlock import views
@@ -210,6 +212,29 @@ def test_one_client_may_ask_five_times_an_hour(client: Client, clock: time_machi
     assert ask(client, REMOTE_ADDR="192.0.2.9").status_code == 200
     clock.shift(3600)
     assert ask(client).status_code == 200
+
+
+def test_attempts_from_elsewhere_hide_no_lockout_of_the_name(
+    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unlock_mail_task, "LOOKED_AT", 2)
+    for number in range(3):
+        failure("alice", f"192.0.2.{number}")
+    ask(client)
+    assert len(mail.outbox) == 1
+
+
+def test_a_name_that_no_username_can_be_may_be_a_mail_address(
+    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any, name: str) -> User:
+        raise ValidationError("A column of UUIDs says this of other text.")
+
+    monkeypatch.setattr(UserManager, "get_by_natural_key", refuse)
+    for _ in range(3):
+        failure("alice@example.com", "127.0.0.1")
+    ask(client, "alice@example.com")
+    assert len(mail.outbox) == 1
 
 
 def test_who_logs_in_by_mail_address_is_found_by_it_and_both_names_are_unlocked(client: Client, owner: User) -> None:

@@ -14,8 +14,10 @@ from django.core.management import call_command
 from django.test import Client, override_settings
 
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from axes_async.models.rollups import AttemptRollup, TopValues
 from axes_async.tasks.drain import drain
 from axes_async.tasks.expire import expire
+from tests.actions import failure
 from tests.conftest import PASSWORD
 from tests.ways_in.story import back_by, follow
 
@@ -84,3 +86,23 @@ def test_the_status_is_told_in_the_sites_zone(alice: User, capsys: pytest.Captur
         assert json.loads(capsys.readouterr().out)["last_drain"] == "2026-05-01T12:00:00"
         call_command("axes_status")
         assert "2026-05-01 12:00:00" in capsys.readouterr().out
+
+
+@override_settings(AXES_COOLOFF_TIME=timedelta(hours=1))
+def test_the_hour_that_a_clock_skips_is_not_told_of_a_lockout(capsys: pytest.CaptureFixture[str]) -> None:
+    with time_machine.travel(datetime(2026, 3, 8, 6, 59, tzinfo=UTC).timestamp(), tick=False):
+        for _ in range(3):
+            failure("alice", "192.0.2.1")
+        drain()
+        call_command("axes_explain", "--ip", "192.0.2.1")
+    assert "locked for 1 hour." in capsys.readouterr().out.replace("\xa0", " ")
+
+
+def test_the_hour_that_a_clock_goes_through_twice_has_the_attempts_of_both() -> None:
+    with time_machine.travel(datetime(2026, 11, 1, 5, 30, tzinfo=UTC).timestamp(), tick=False) as clock:
+        failure("alice", "192.0.2.1")
+        clock.shift(timedelta(hours=1))
+        failure("alice", "192.0.2.1")
+        drain()
+    assert AttemptRollup.objects.get().failed == 2
+    assert json.loads(TopValues.objects.get(kind="name").counts) == {"alice": 2}
