@@ -112,7 +112,11 @@ RULES = [{"parameters": ["username", "ip_address"], "limit": 2}, {"parameters": 
         ({"AXES_STORE": "database"}, 3),
         ({"AXES_CACHE": "memory"}, 3),
     ],
-    ids=str,
+    ids=[
+        *("default", "rule of names", "rule of agents", "several rules", "chosen rules", "chosen limits"),
+        *("tiers", "rolling window", "limit 1", "proxies", "admin site alone", "wide networks", "no failure log"),
+        *("database", "memory"),
+    ],
 )
 @pytest.mark.usefixtures("_no_worker_needed")
 def test_guesser_is_locked_under_any_rule_and_leaves_nothing(
