@@ -15,6 +15,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.checks import ERROR, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
@@ -81,8 +82,12 @@ class SelfTest:
     """
 
     def __init__(self, *, wait: float, by: str) -> None:
-        token = secrets.token_hex(8)
-        self.name, self.agent, self.password = f"axes-selftest-{token}", f"axes_selftest/{token}", secrets.token_hex(16)
+        model = get_user_model()
+        self.token = secrets.token_hex(8)
+        self.name, self.agent = f"axes-selftest-{self.token}", f"axes_selftest/{self.token}"
+        if model.get_email_field_name() == model.USERNAME_FIELD:
+            self.name += "@example.invalid"  # Nobody has it (RFC 2606), and forms take it.
+        self.password = secrets.token_hex(16)
         self.address: str | None = None
         """Where the guesses come from, if it is known, as the site sees it."""
         self.wait, self.by = wait, by

@@ -82,9 +82,8 @@ class SelfTestHere(SelfTest):
 
     def _require_own(self, client: Client) -> None:
         """Raise ``Ended`` if the site makes of the guesser what somebody else may be, too."""
-        token = self.name.rpartition("-")[2]
-        if client.canonical["username"] is not None and token not in client.canonical["username"].lower():
-            found = client.canonical["username"]
+        found = client.canonical["username"]
+        if found is not None and self.token not in found.lower():
             raise Ended(f"The name {self.name} counts as {found}, which may be somebody's.", State.SKIPPED, stop=True)
         if client.ip_address not in {None, self.address}:
             found = client.ip_address

@@ -36,6 +36,8 @@ class SelfTestHttp(SelfTest):
         page.agent = self.agent
         self.is_turned_away = False
         """Whether the first guess was."""
+        self.seen_name: str | None = None
+        """What the site has taken for the name."""
 
     @property
     def steps(self) -> Sequence[tuple[str, Callable[[], str]]]:
@@ -81,7 +83,7 @@ class SelfTestHttp(SelfTest):
 
     def look_at_address(self) -> str:
         """Compare the address that the site has seen with that of this machine."""
-        self.address = self.attempts().values_list("ip_address", flat=True).first()
+        self.address, self.seen_name = self.attempts().values_list("ip_address", "username").first()
         if self.address is None:
             raise Ended("The site sees no address: is it behind a Unix socket? See AXES_TRUSTED_PROXIES.", stop=True)
         seen, here, settings = parse_address(self.address), parse_address(self.page.own_address), get_settings()
@@ -103,7 +105,7 @@ class SelfTestHttp(SelfTest):
         settings = get_settings()
         request = login_request(self.address, agent=self.agent)
         rules = rules_for(settings, request, {"username": self.name})
-        values = {"username": canonical_username(self.name), "ip_address": canonical_address(self.address or "")}
+        values = {"username": canonical_username(self.seen_name), "ip_address": canonical_address(self.address or "")}
         counters = counters_for(rules, {**values, "user_agent": self.agent})  # type: ignore[dict-item]
         last = 1 + failures_left(settings, counters, made=1 if has_private_store() else 0)
         self.mute(counters)
@@ -118,7 +120,7 @@ class SelfTestHttp(SelfTest):
             raise Ended(f"Guess {self.guesses} was turned away, though the limit was to be reached at guess {last}.")
         answer = self._guess()
         if not _is_turned_away(answer, settings):
-            raise Ended(self._never_locked(last, answer))
+            raise Ended(self._never_locked(settings, last, answer))
         if not is_turned_away:
             raise Ended(f"Guess {last} was to be turned away, and guess {last + 1} was the first that was.")
         if settings.enable_access_failure_log and not self.await_rows(self.logs().filter(repeats__gt=0).exists):
@@ -130,8 +132,10 @@ class SelfTestHttp(SelfTest):
         self.has_guessed = True
         return self.page.guess(self.name, self.password)
 
-    def _never_locked(self, last: int, answer: Answer) -> str:
+    def _never_locked(self, settings: AxesSettings, last: int, answer: Answer) -> str:
         told = f"Guess {last + 1} was answered with status {answer.status}, though the limit is reached at {last}."
+        if settings.only_admin_site:
+            return f"{told} AXES_ONLY_ADMIN_SITE is on: only the login page of the admin turns anybody away."
         if self.await_rows(lambda: bool(self.locked())):
             return f"{told} The counters are locked: the site lacks AxesMiddleware, or changes the answer behind it."
         return f"{told} No counter is locked: has the site other rules, or a store of its own in each process?"

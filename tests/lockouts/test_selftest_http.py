@@ -199,6 +199,16 @@ def test_proxy_that_is_not_named_is_told_before_it_is_locked(start_site: StartSi
     assert nothing_is_left()
 
 
+def test_login_page_beside_the_admin_turns_nobody_away_where_only_the_admin_does(
+    start_site: StartSite, settings: Any
+) -> None:
+    settings.AXES_ONLY_ADMIN_SITE = True
+    url = start_site(AXES_ONLY_ADMIN_SITE=True)
+    assert "AXES_ONLY_ADMIN_SITE is on" in told(f"{url}/login/")[0]["lockout"][1]
+    assert states(told(f"{url}/admin/login/")[0]) == {"rows": "failed"}
+    assert nothing_is_left()
+
+
 def test_address_that_is_locked_already_is_told_and_stays_locked(start_site: StartSite) -> None:
     for _ in range(3):
         failure("mallory", HERE)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.contrib.auth import SESSION_KEY, authenticate
 from django.core.management import call_command
 from django.test import Client
@@ -60,3 +62,12 @@ def test_a_login_is_kept_under_the_address(member: Member) -> None:
 
 def test_a_subclassed_backend_passes_the_checks() -> None:
     call_command("check", "--tag", "axes_async", "--fail-level", "WARNING")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_self_test_guesses_at_an_address(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(current_app.conf, "task_always_eager", True)
+    call_command("axes_selftest")
+    assert re.search(r"guesser +ok +axes-selftest-\w+@example\.invalid from ", capsys.readouterr().out)
