@@ -48,7 +48,7 @@ def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
     if owner is None:
         return
     # The name that was typed is the owner's too: it is the username, or the very address that the mail goes to.
-    theirs = [each for each in (owner.get_username(), name) if is_plain(each)]
+    theirs = [each for each in (owner.get_username(), name) if is_plain(each) and not mail.is_anothers(each, owner)]
     names = {form: each for each in theirs if (form := canonical_username(each)) is not None}
     if not names or not is_locked(name) or not take("unlock mail", str(owner.pk), every=PAUSE):
         return

@@ -35,7 +35,8 @@ class ExplainForm(forms.Form):
         data = self.cleaned_data
         if data.get("ip") and parse_address(data["ip"]) is None:
             self.add_error("ip", _("This is not an IP address."))
-        if not data.get("ip") and canonical_username(data.get("username")) is None:
+        # A canonicalizer of the site's own may say that a text is no name.
+        if canonical_username(data.get("username")) is None and (data.get("username") or not data.get("ip")):
             self.add_error(None, _("Enter a username, an IP address, or both."))
         return data
 

@@ -39,6 +39,14 @@ def owner_of(name: str) -> AbstractBaseUser | None:
     return user if user.is_active and address_of(user) else None
 
 
+def is_anothers(name: str, owner: AbstractBaseUser) -> bool:
+    """Return whether ``name`` is the mail address of another user, who may log in by it. Anybody can register it."""
+    model, field = get_user_model(), email_field()
+    if not field or "@" not in name or field == model.USERNAME_FIELD:
+        return False
+    return model._default_manager.filter(**{f"{field}__iexact": name}).exclude(pk=owner.pk).exists()
+
+
 def owners_of(names: Collection[str]) -> dict[str, AbstractBaseUser]:
     """Return the owners of accounts by the name that each logs in as, like ``owner_of``, in two queries for all."""
     model, field, found = get_user_model(), email_field(), dict[str, AbstractBaseUser]()

@@ -12,6 +12,7 @@ from django.db.models.signals import post_save
 from axes_async.client.normalize import canonical_username, is_plain
 from axes_async.conf import get_settings
 from axes_async.delivery import publisher
+from axes_async.notify.mail import is_anothers
 
 RESET = "axes_async.reset"
 REASON = "The password was set anew."
@@ -32,6 +33,6 @@ def on_saved(sender: Any, instance: Any, created: bool, using: str, **kwargs: An
     settings, name = get_settings(), instance.get_username()
     if not (settings.enabled and settings.unlock_on_password_reset):
         return
-    if canonical_username(name) is not None and is_plain(name):
+    if canonical_username(name) is not None and is_plain(name) and not is_anothers(name, instance):
         unlock = partial(publisher.hand_over, RESET, username=name, reason=REASON, by=name)
         transaction.on_commit(unlock, using=using, robust=True)

@@ -83,6 +83,44 @@ def test_a_twin_gets_no_link_that_unlocks_the_other(twins: tuple[User, User], cl
     assert not AccessReset.objects.exists()
 
 
+@pytest.fixture
+def squatter(db: None) -> User:
+    """Return an account whose username is somebody else's mail address, by which that one logs in, too."""
+    User.objects.create_user("victim", "victim@example.com")
+    return User.objects.create_user("Victim@example.com", "mallory@example.com")
+
+
+def test_a_new_password_unlocks_nobody_whose_mail_address_is_the_username(
+    squatter: User, django_capture_on_commit_callbacks: Any
+) -> None:
+    for _ in range(LIMIT):
+        failure("victim@example.com")
+    squatter.set_password("another " + PASSWORD)
+    with django_capture_on_commit_callbacks(execute=True):
+        squatter.save()
+    assert not failure("victim@example.com")
+
+
+def test_a_link_unlocks_nobody_whose_mail_address_is_the_username(squatter: User, client: Client) -> None:
+    for _ in range(LIMIT):
+        failure("victim@example.com")
+    client.post("/axes/unlock/", {"username": squatter.username})
+    assert mail.outbox == []
+
+
+@pytest.mark.parametrize("address", ["mallory@example.com", "MALLORY@example.com"])
+def test_whose_username_is_the_own_address_is_unlocked_by_a_new_password(
+    db: None, address: str, django_capture_on_commit_callbacks: Any
+) -> None:
+    user = User.objects.create_user("mallory@example.com", address)
+    for _ in range(LIMIT):
+        failure(user.username)
+    user.set_password(PASSWORD)
+    with django_capture_on_commit_callbacks(execute=True):
+        user.save()
+    assert failure(user.username)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -196,6 +196,15 @@ def test_the_page_takes_whatever_is_asked(page: Callable[..., str], query: dict[
     assert "<script>" not in told.split('id="content"')[1].split("</main>")[0]
 
 
+def no_name(username: str) -> None:
+    """Say of every text that it is no name."""
+
+
+def test_the_page_takes_a_text_that_the_site_says_is_no_name(page: Callable[..., str], settings: Any) -> None:
+    settings.AXES_USERNAME_CANONICALIZER = no_name
+    assert "Enter a username, an IP address, or both." in page(username="guest", ip=IP)
+
+
 def test_the_page_needs_the_permission_to_look(db: None) -> None:
     client = Client()
     client.force_login(User.objects.create_user("clerk", is_staff=True), BACKEND)
