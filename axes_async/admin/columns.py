@@ -1,14 +1,12 @@
-"""Columns of the admin's lists: strangers' text, times and badges; and a paginator for logs."""
+"""Columns of the admin's lists: strangers' text, times and badges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin
-from django.core.paginator import Paginator
 from django.db.models import Model
 from django.utils.html import format_html
 from django.utils.timezone import is_aware, localtime
@@ -16,16 +14,8 @@ from django.utils.timezone import is_aware, localtime
 from axes_async.clock import as_datetime, now_ms
 from axes_async.text import printable
 
-if TYPE_CHECKING:
-    AnyPaginator = Paginator[Any]
-else:
-    AnyPaginator = Paginator  # Generic only in its type stubs.
-
 SHORT, SHORTER = 40, 24
 """Characters of a stranger's text in a list; the whole text is shown on hover, and on the row's own page."""
-
-MOST_LISTED = 10_000
-"""Rows of a log that are counted, and can be turned to page by page. To count millions takes seconds, on every page."""
 
 
 def text_column(name: str, label: Any, *, at_most: int | None = None) -> Callable[[Any, Model], str | None]:
@@ -64,12 +54,3 @@ def to_the_second(moment: datetime, *, short: bool = False) -> str:
 
 def badge(kind: str, text: Any, title: str = "") -> str:
     return format_html('<span class="axes-outcome axes-{}" title="{}">{}</span>', kind, title, text)
-
-
-class BoundedPaginator(AnyPaginator):
-    """Pages of a log, of which only the first ``MOST_LISTED`` rows are counted."""
-
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        return int(rows.order_by()[:MOST_LISTED].count())

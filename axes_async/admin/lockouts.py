@@ -22,9 +22,9 @@ from axes_async.admin.explain import SOURCES, explain_page
 from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.client.normalize import ROW_LENGTH
 from axes_async.clock import as_datetime, until_in_words
-from axes_async.conf.networks import parse_address
 from axes_async.counters.events import parameters_of
 from axes_async.errors import AxesError
+from axes_async.inspection.search import Bounds, Found, Term
 from axes_async.inspection.standings import (
     Background,
     Source,
@@ -118,13 +118,10 @@ class LockoutAdmin(ReadOnlyAdmin):
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("axes_async.unlock_lockout")
 
-    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+    def search(self, rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
         """Find by the keys that counters are found by: variants of one name are one, and indexes lead there."""
-        if term := search_term.strip():
-            address = parse_address(term)
-            scope = Scope(kind="either", username=term, ip_address=None if address is None else str(address))
-            queryset = queryset.filter(counters_in(scope))
-        return queryset, False
+        scope = Scope(kind="either", username=term.text, ip_address=term.address or None)
+        return Found(condition=counters_in(scope), few=True)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(request, {"title": self.opts.verbose_name_plural, **(extra_context or {})})

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.core.paginator import Paginator
-from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
-from django.utils.formats import number_format
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from axes_async.admin.columns import MOST_LISTED, SHORTER, BoundedPaginator, text_column
+from axes_async.admin.columns import SHORTER, text_column
+from axes_async.admin.lists import BoundedList, BoundedPaginator
 from axes_async.client.normalize import storable
+from axes_async.inspection.search import Bounds, Found, Term
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -21,7 +22,10 @@ else:
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Nothing can be added or changed, nor deleted unless ``deletable``."""
+    """Nothing can be added or changed, nor deleted unless ``deletable``.
+
+    ``ordering`` begins with the column of the time.
+    """
 
     deletable = False
     show_full_result_count = False
@@ -45,10 +49,12 @@ class ReadOnlyAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return self.deletable and super().has_delete_permission(request, obj)  # Rows of a log stay until the purge.
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        response = super().changelist_view(request, extra_context)
-        context = getattr(response, "context_data", None) or {}
-        if "cl" in context and context["cl"].paginator.count == MOST_LISTED and not self.deletable:
-            text = _("Only the first %s are listed. Search or filter to see others.")
-            context["subtitle"] = text % number_format(MOST_LISTED, use_l10n=True, force_grouping=True)
-        return response
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedList]:
+        return BoundedList
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        return queryset, False  # The list does it, which knows the times asked for.
+
+    def search(self, rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
+        """Return how ``term`` is found among ``rows``, which are limited by their time alone."""
+        raise NotImplementedError

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import CharField, Exists, OuterRef, Q
+from django.db.models.functions import Concat
+from django.db.models.lookups import In
 from django.utils.translation import gettext as _
 
 from axes_async.client.keys import counter_columns
@@ -16,11 +18,16 @@ from axes_async.counters.rules import PARAMETERS
 from axes_async.counters.state import ends_of
 from axes_async.models import AccessAttempt, AttemptCounter, database
 from axes_async.tasks.projection.bulk import portions
-from axes_async.tasks.projection.counters import counters_of, group_of, keys_under
+from axes_async.tasks.projection.counters import counters_of, existing_kinds, group_of, keys_under
 from axes_async.text import printable
 
 PORTION = 1000
 """Attempts of one query: an SQLite of some systems takes 32,766 parameters, and an attempt has up to 12."""
+
+LATEST = 1000
+"""Lockouts whose attempts are listed together."""
+
+COUNTER_KEYS = ("digest", *(f"{name}_key" for name in PARAMETERS))
 
 
 def lockouts_of(attempts: Collection[AccessAttempt]) -> dict[str, list[AttemptCounter]]:
@@ -61,11 +68,32 @@ def name_of(counter: AttemptCounter) -> str:
 def is_locked() -> Q:
     """Return the condition that an attempt belongs to a counter that is locked now, as far as the rows know.
 
-    One subquery for each set of parameters that a rule may have, so that each finds its counter by an indexed key.
+    One subquery for each set of parameters that counters have, so that each finds its counter by an indexed key.
     """
     locked = AttemptCounter.objects.locked(as_datetime(now_ms()))
-    found = Q()
-    for bits in range(1, 1 << len(PARAMETERS)):
+    found = Q(pk__in=[])
+    for bits in existing_kinds(database()):
         keys = {column: OuterRef(of_attempt) for column, of_attempt in counter_columns(bits).items()}
         found |= Q(Exists(locked.filter(parameters=bits, **keys)))
+    return found
+
+
+def of_latest_lockouts() -> Q:
+    """Return the condition that an attempt belongs to one of the ``LATEST`` lockouts, as far as the rows know.
+
+    There may be millions of attempts: so the lockouts are looked for first, and their attempts by indexed keys.
+    """
+    locked = AttemptCounter.objects.using(database()).locked(as_datetime(now_ms())).filter(near_limit=True)
+    keys: dict[int, list[tuple[str, ...]]] = {}
+    for counter in locked.order_by("-changed_at").only("parameters", *COUNTER_KEYS)[:LATEST]:
+        values = tuple(getattr(counter, column) for column in counter_columns(counter.parameters))
+        keys.setdefault(counter.parameters, []).append(values)
+    found = Q(pk__in=[])
+    for bits, together in keys.items():
+        columns = tuple(counter_columns(bits).values())
+        one = Q(**{f"{columns[-1]}__in": {values[-1] for values in together}})
+        if len(columns) > 1:
+            joined = Concat(*columns, output_field=CharField())
+            one &= Q(In(joined, ["".join(values) for values in together]))
+        found |= one
     return found

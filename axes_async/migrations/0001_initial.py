@@ -41,6 +41,19 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "access failures",
                 "ordering": ("-attempt_time", "-id"),
                 "abstract": False,
+                "indexes": [
+                    models.Index(
+                        fields=["username", "attempt_time"],
+                        name="axes_async_failure_username",
+                        opclasses=("varchar_pattern_ops", "timestamptz_ops"),
+                    ),
+                    models.Index(fields=["ip_address", "attempt_time"], name="axes_async_failure_address"),
+                    models.Index(
+                        condition=models.Q(("locked_out", True)),
+                        fields=["attempt_time", "repeats"],
+                        name="axes_async_failure_locked",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -243,7 +256,11 @@ class Migration(migrations.Migration):
                         fields=["session_hash"],
                         name="axes_async_log_session",
                     ),
-                    models.Index(fields=["username", "attempt_time"], name="axes_async_log_username"),
+                    models.Index(
+                        fields=["username", "attempt_time"],
+                        name="axes_async_log_username",
+                        opclasses=("varchar_pattern_ops", "timestamptz_ops"),
+                    ),
                     models.Index(fields=["ip_address", "attempt_time"], name="axes_async_log_address"),
                 ],
             },

@@ -26,6 +26,20 @@ def new_event_id() -> UUID:
     return UUID(new_id(now_ms()))
 
 
+def indexes_of_client(log: str) -> tuple[models.Index, models.Index]:
+    """Return the indexes of a log that lead to its latest rows of a name, and of an address.
+
+    PostgreSQL's class of the first one compares bytes, which finds the beginning of a name too, and costs a drain less
+    than comparing by the rules of a language.
+    """
+    name = models.Index(
+        fields=("username", "attempt_time"),
+        name=f"axes_async_{log}_username",
+        opclasses=("varchar_pattern_ops", "timestamptz_ops"),
+    )
+    return name, models.Index(fields=("ip_address", "attempt_time"), name=f"axes_async_{log}_address")
+
+
 class AccessBase(models.Model):
     """Who tried, from where, and when."""
 
@@ -101,8 +115,7 @@ class AccessLog(AccessBase):
         verbose_name_plural = _("access logs")
         indexes = (
             models.Index(fields=("session_hash",), name="axes_async_log_session", condition=~Q(session_hash="")),
-            models.Index(fields=("username", "attempt_time"), name="axes_async_log_username"),
-            models.Index(fields=("ip_address", "attempt_time"), name="axes_async_log_address"),
+            *indexes_of_client("log"),
         )
 
     def __str__(self) -> str:
@@ -126,6 +139,13 @@ class AccessFailureLog(AccessBase):
     class Meta(AccessBase.Meta):
         verbose_name = _("access failure")
         verbose_name_plural = _("access failures")
+        indexes = (
+            *indexes_of_client("failure"),
+            # A lockout is one row of many: without it, a list of them would read the whole log.
+            models.Index(
+                fields=("attempt_time", "repeats"), name="axes_async_failure_locked", condition=Q(locked_out=True)
+            ),
+        )
 
     def __str__(self) -> str:
         end = ", locked out" if self.locked_out else ""
