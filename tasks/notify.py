@@ -23,6 +23,7 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.counters.events import new_id
 from axes_async.delivery import publisher
+from axes_async.delivery.silence import unless_silent
 from axes_async.errors import AxesError
 from axes_async.models import AccessFailureLog, Notice, database
 from axes_async.notify import mail, webhook
@@ -66,7 +67,8 @@ class NotSent(AxesError):
 )
 def send_mail(template: str, context: dict[str, Any], to: list[str], sender: str | None = None) -> None:
     """Send one mail; see ``notify.mail.send``."""
-    mail.send(template, context, to, sender=sender)
+    with unless_silent("mail"):
+        mail.send(template, context, to, sender=sender)
 
 
 @shared_task(
@@ -77,7 +79,8 @@ def send_webhook(message_id: str, body: str) -> None:
     settings = get_settings()
     if settings.notify_webhook is not None:
         secrets = settings.notify_webhook_secret
-        webhook.post(settings.notify_webhook, secrets, message_id, body.encode(), at=now_ms() // 1000)
+        with unless_silent("webhook"):
+            webhook.post(settings.notify_webhook, secrets, message_id, body.encode(), at=now_ms() // 1000)
 
 
 @shared_task(name=publisher.NOTIFY, ignore_result=True)

@@ -14,6 +14,7 @@ from django.utils.translation import override
 
 from axes_async.client.normalize import canonical_username, is_plain
 from axes_async.clock import as_datetime, now_ms
+from axes_async.delivery.silence import unless_silent
 from axes_async.errors import StoreUnavailable
 from axes_async.models import AttemptCounter, StoreState, database
 from axes_async.notify import mail
@@ -53,7 +54,7 @@ def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
     if not names or not is_locked(name) or not take("unlock mail", str(owner.pk), every=PAUSE):
         return
     try:
-        with override(language):
+        with override(language), unless_silent("mail"):
             context = {"url": f"{url}{make_token([*names.values()])}/", "site": urlsplit(url).netloc, "user": owner}
             mail.send("unlock", context, [mail.address_of(owner)])
     except mail.FAILURES:

@@ -18,7 +18,7 @@ from django.utils import translation
 
 from axes_async import clock
 from axes_async.client import exemptions
-from axes_async.delivery import publisher
+from axes_async.delivery import publisher, silence
 from axes_async.login import rules_in_force, state
 from axes_async.models import StoreState
 from axes_async.stores import factory
@@ -66,6 +66,7 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
     exemptions._refusals.clear()
     publisher._syncs.succeeded()
+    silence.forget()
     state.current.set(None)  # What a test did outside of any request is not to be the next one's.
     state.latest.set(None)
     rules_in_force.tell_of_no_request.cache_clear()

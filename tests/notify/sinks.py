@@ -101,8 +101,33 @@ class _Hook(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Silent(socketserver.ThreadingTCPServer):
+    """Takes connections, and says nothing until the client hangs up."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self) -> None:
+        """Listen on a port of the system's choice."""
+        super().__init__(("127.0.0.1", 0), _Silence)
+        self.connections = 0
+
+    @property
+    def port(self) -> int:
+        port: int = self.server_address[1]
+        return port
+
+
+class _Silence(socketserver.StreamRequestHandler):
+    server: Silent
+
+    def handle(self) -> None:
+        self.server.connections += 1
+        while self.rfile.readline():
+            pass
+
+
 @contextmanager
-def running(server: MailServer | Receiver) -> Iterator[None]:
+def running(server: MailServer | Receiver | Silent) -> Iterator[None]:
     """Serve until the end of the block."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

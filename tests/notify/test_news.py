@@ -21,18 +21,19 @@ from django.db.models import F
 from axes_async.checks.settings import check_notify
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent
-from axes_async.delivery import publisher
+from axes_async.delivery import publisher, silence
 from axes_async.models import Notice
+from axes_async.notify import webhook
 from axes_async.stores.contract import Position
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.expire import expire
-from axes_async.tasks.notify import notify, send_mail, watch
+from axes_async.tasks.notify import notify, send_mail, send_webhook, watch
 from axes_async.tasks.projection import news
 from axes_async.tasks.purge import purge
 from axes_async.tasks.write_one import write
 from tests.actions import failure
-from tests.notify.sinks import WRITTEN, MailServer, Receiver
-from tests.waiting import PATIENCE
+from tests.notify.sinks import WRITTEN, MailServer, Receiver, Silent
+from tests.waiting import PATIENCE, until
 
 Drain = Callable[[], int]
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -296,6 +297,43 @@ def test_of_more_lockouts_than_one_query_reads_the_latest_are_listed(
     (sent,) = mail.outbox
     listed = re.findall(r"username (name\d\d)", str(sent.body))
     assert (listed, "and 5 more." in str(sent.body)) == ([f"name{n:02}" for n in range(24, 4, -1)], True)
+
+
+class TestSilence:
+    """A server that takes connections and says nothing: drains wait for the same workers."""
+
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch, settings: Any, silent: Silent) -> None:
+        monkeypatch.setattr(silence, "SLOW", 0)
+        monkeypatch.setattr(webhook, "PATIENCE", 0.01)
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", silent.port, 0.01
+        settings.AXES_NOTIFY_WEBHOOK = f"http://127.0.0.1:{silent.port}/"
+        settings.AXES_NOTIFY_WEBHOOK_SECRET = WRITTEN
+
+    @pytest.mark.parametrize("server", ["mail", "webhook"])
+    def test_it_is_not_waited_for_again_at_once(self, server: str, silent: Silent) -> None:
+        def tell() -> None:
+            if server == "mail":
+                send_mail.run("health", {"problems": ["Events wait."]}, ["ops@example.com"])
+            else:
+                send_webhook.run("msg_1", "{}")
+
+        for _ in range(3):
+            with pytest.raises(OSError):  # noqa: PT011  (what a task is tried again for)
+                tell()
+        until(lambda: silent.connections, what="it was asked")
+        assert silent.connections == 1
+
+    def test_one_is_no_reason_to_leave_the_other_alone(
+        self, receiver: Receiver, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(OSError, match="timed out"):
+            send_mail.run("health", {"problems": ["Events wait."]}, ["ops@example.com"])
+        settings.AXES_NOTIFY_WEBHOOK = receiver.url
+        monkeypatch.setattr(webhook, "PATIENCE", PATIENCE)
+        send_webhook.run("msg_1", "{}")
+        assert receiver.taken == [{}]
 
 
 class TestAttacks:
