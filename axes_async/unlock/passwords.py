@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models.signals import post_save
 
@@ -28,7 +28,8 @@ def on_saved(sender: Any, instance: Any, created: bool, using: str, **kwargs: An
 
     ``_password`` is what ``set_password`` leaves until the user is saved, and what a new hash of the same one does not.
     """
-    if created or not isinstance(instance, AbstractBaseUser) or getattr(instance, "_password", None) is None:
+    # A site may have a second model with passwords, whose names are not the accounts' names.
+    if created or not isinstance(instance, get_user_model()) or getattr(instance, "_password", None) is None:
         return
     settings, name = get_settings(), instance.get_username()
     if not (settings.enabled and settings.unlock_on_password_reset):

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 from celery import current_app
 from django.contrib import admin
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.contrib.auth.views import PasswordResetConfirmView, PasswordResetView
 from django.core import mail
+from django.db.models import CharField
+from django.db.models.signals import post_save
 from django.test import Client, override_settings
+from django.test.utils import isolate_apps
 from django.urls import path
 
 from axes_async.models import AccessReset
@@ -92,6 +96,24 @@ def test_what_sets_no_new_password_unlocks_nobody(
         new.save()
         User(pk=99, username="loaded", password=make_password(NEW)).save_base(raw=True)
     assert locked.password.startswith("pbkdf2")
+    assert not AccessReset.objects.exists()
+
+
+@isolate_apps("django.contrib.auth")
+def test_a_password_of_another_model_unlocks_no_account_of_the_same_name(
+    locked: User, django_capture_on_commit_callbacks: Any
+) -> None:
+    class Customer(AbstractBaseUser):
+        name = CharField(max_length=9)
+        USERNAME_FIELD = "name"
+
+        class Meta:
+            app_label = "auth"
+
+    customer = Customer(name="alice")
+    customer.set_password(NEW)
+    with django_capture_on_commit_callbacks(execute=True):
+        post_save.send(Customer, instance=customer, created=False, using="default")
     assert not AccessReset.objects.exists()
 
 
