@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from celery import shared_task
+from django.db import InterfaceError, OperationalError
 
 from axes_async.client.normalize import as_text, canonical_username, row_text, shown_name
 from axes_async.clock import as_datetime
@@ -38,7 +39,12 @@ AT_ONCE = 20_000
 EXPIRE = "axes_async.expire"
 
 
-@shared_task(name="axes_async.reset")
+@shared_task(
+    name="axes_async.reset",
+    autoretry_for=(StoreUnavailable, OperationalError, InterfaceError),
+    retry_backoff=5,
+    max_retries=10,
+)
 def reset(
     ip: str | None = None,
     username: str | None = None,
@@ -61,7 +67,8 @@ def reset(
     :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
     :raises StoreUnavailable: if the store cannot be reached, unless ``AXES_ON_STORE_FAILURE`` is ``"database"``.
 
-    With no argument at all, everything.
+    With no argument at all, everything. A worker that cannot reach the store or the database tries again after seconds,
+    then minutes, for up to forty of them: nobody looks at the result of a password that was set anew.
     """
     if counter is None:
         scope = check_arguments(ip=ip, username=username, ip_or_username=ip_or_username, rows=rows)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import redis
 import time_machine
+from celery.signals import task_retry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError as DatabaseOperationalError
@@ -29,6 +30,7 @@ from axes_async.management import reset_command
 from axes_async.management.commands import axes_list_attempts
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessReset, AttemptCounter
 from axes_async.tasks.expire import expire
+from axes_async.tasks.reset import reset as reset_task
 from axes_async.utils import reset, reset_request
 from tests import servers
 from tests.celery import app
@@ -299,6 +301,22 @@ def test_without_a_store_a_reset_fails_clearly_and_changes_nothing(fail: Fail, g
         with pytest.raises(StoreUnavailable):
             reset()
     assert not gets_in("alice", A)
+
+
+def test_a_worker_resets_when_the_store_is_back(fail: Fail, gets_in: GetsIn, settings: Any) -> None:
+    fail("alice", A)
+    ours = settings.CACHES
+
+    def come_back(**told: Any) -> None:
+        settings.CACHES = ours
+
+    settings.CACHES, settings.AXES_ON_STORE_FAILURE = NO_STORE, "deny"
+    task_retry.connect(come_back)
+    try:
+        assert reset_task.apply(kwargs={"ip": A}).get() == 1
+    finally:
+        task_retry.disconnect(come_back)
+    assert gets_in("alice", A)
 
 
 @pytest.mark.parametrize(
