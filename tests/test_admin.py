@@ -62,6 +62,17 @@ def gets_in(post: Post, address: str) -> bool:
     return bool(post(password=PASSWORD, REMOTE_ADDR=address, HTTP_USER_AGENT="curl/8").status_code == 204)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [{"username": "\0"}, {"pk": "\0"}, {"username__regex": "(a+)+$"}, {"id__gte": "0"}, {"ip_address__contains": "1"}],
+    ids=ascii,
+)
+@pytest.mark.parametrize("model", ["accessattempt", "accesslog", "accessfailurelog", "accessreset", "lockout"])
+def test_a_link_cannot_ask_for_more_than_the_filters_offer(operator: Client, model: str, query: dict[str, str]) -> None:
+    query = {name.replace("id__", "digest__" if model == "lockout" else "id__"): text for name, text in query.items()}
+    assert operator.get(url("changelist", model), query).status_code == 400
+
+
 def url(view: str, model: str = "accessattempt", *args: object) -> str:
     return reverse(f"admin:axes_async_{model}_{view}", args=args)
 
