@@ -102,6 +102,10 @@ class Site:
         ]
         return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
+    def printed(self) -> str:
+        """Return what its processes have printed so far."""
+        return Path(self.log.name).read_text(errors="replace")
+
     @property
     def pids(self) -> list[int]:
         """The processes that serve requests."""

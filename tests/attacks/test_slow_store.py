@@ -41,7 +41,7 @@ def see_that_the_store_decided(own_store: RedisStore) -> None:
     assert own_store.size().events == MANY
 
 
-@pytest.mark.parametrize("path", ["/sign-in/", "/async-sign-in/"])
+@pytest.mark.parametrize("path", [pytest.param("/sign-in/", marks=pytest.mark.long), "/async-sign-in/"])
 def test_850_logins_at_once_are_decided_by_the_store(
     start_site: Callable[..., Site], own_store: RedisStore, path: str
 ) -> None:
@@ -76,7 +76,8 @@ def test_850_logins_at_once_without_the_store_leave_connections_to_others(
         statuses = Counter(status for status, _ in site.guess(CLIENTS, meanwhile=count))
     assert max(counts) < 100
     assert set(statuses) <= {WRONG, UNAVAILABLE}, "a busy machine may turn some away"
-    assert OutboxEvent.objects.count() == statuses[WRONG] > 0
+    told = site.printed().count("Failure not counted, the store is unavailable")
+    assert OutboxEvent.objects.count() + told == statuses[WRONG] > told
 
 
 def test_worker_waits_longer_for_the_outbox_than_a_login_does(
