@@ -19,6 +19,7 @@ from axes_async.checks import Warnings, check, warning
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.login.lockout_page import UNLOCK, url_of
 from axes_async.login.rules_in_force import cooloffs
+from axes_async.notify.mail import email_field
 from axes_async.stores.factory import get_store
 
 KNOWN = tuple(f"AXES_{field.name.upper()}" for field in fields(AxesSettings))
@@ -149,6 +150,10 @@ def check_notify(settings: AxesSettings) -> Warnings:
     if settings.tells_of("attacks") and not settings.enable_access_failure_log:
         told = "No attack is told of, since AXES_ENABLE_ACCESS_FAILURE_LOG is off: they are seen by its rows."
         yield warning(31, told, 'Set it to True, or leave "attacks" out of AXES_NOTIFY_ON.')
+    for name, is_on in (("AXES_NOTIFY_OWNER", settings.notify_owner), ("AXES_UNLOCK_BY_MAIL", settings.unlock_by_mail)):
+        if is_on and not email_field():
+            told = f"{name} reaches nobody: the user model has no field for mail addresses."
+            yield warning(31, told, "Name the field in the model's EMAIL_FIELD.")
 
 
 @check()

@@ -87,7 +87,10 @@ def exposed(accept: str, names: Iterable[str] = ()) -> tuple[bytes, str]:
         registry.register(SiteCollector())
     if names := [*names]:
         registry = registry.restricted_registry(names)
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # What the library makes of a version that is none.
+        encode, content_type = choose_encoder("")
     return encode(registry), content_type
 
 

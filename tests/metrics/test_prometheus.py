@@ -207,6 +207,13 @@ def test_a_scraper_may_ask_for_openmetrics_and_for_some_series(client: Client) -
     assert {name[0] for name in scraped(client, "?name[]=axes_up")} == {"axes_up"}
 
 
+@pytest.mark.parametrize("accept", ["text/plain; version=abc", "application/openmetrics-text; version=1.x", ";;"])
+def test_a_scraper_that_asks_for_nonsense_gets_text(client: Client, accept: str) -> None:
+    response = client.get("/metrics/", HTTP_ACCEPT=accept, **TOKEN)
+    assert response.status_code == 200
+    assert "axes_up" in response.content.decode()
+
+
 @pytest.mark.parametrize(
     "given", ["", "Bearer", "Bearer wrong", "Basic s3cret", "s3cret", "Bearer s3cret2", "Bearer é"]
 )

@@ -576,6 +576,17 @@ def test_half_a_webhook_is_reported(settings: Any, half: dict[str, str]) -> None
     assert [found.id for found in check_notify(get_settings())] == ["axes_async.W031"]
 
 
+@pytest.mark.parametrize("name", ["AXES_NOTIFY_OWNER", "AXES_UNLOCK_BY_MAIL"])
+def test_owners_without_a_field_for_mail_addresses_are_reported(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    setattr(settings, name, True)
+    assert not [*check_notify(get_settings())]
+    monkeypatch.setattr(User, "EMAIL_FIELD", "no_such_field")
+    (found,) = check_notify(get_settings())
+    assert (found.id, found.msg.split()[0]) == ("axes_async.W031", name)
+
+
 def test_the_web_process_of_a_site_without_a_worker_notes_and_tells_nothing(
     drain: Drain, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
