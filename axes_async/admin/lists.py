@@ -86,13 +86,13 @@ class BoundedList(ChangeList):
         self._is_latest_first = str(next(iter(rows.query.order_by), "")).startswith("-")
         specs, term = self.filter_specs, read(self.query)
         times = [spec for spec in specs if isinstance(spec, TimeFilter)]
-        self._has_times, within = bool(times), self.root_queryset
+        admin: Any = self.model_admin
+        self._has_times, within = bool(times), admin.listed(self.root_queryset)
         for spec in times:
             within = spec.queryset(request, within)
         filters = [spec for spec in specs if isinstance(spec, Filter)]
         few, scanned = any(spec.few for spec in filters), [spec.bounds for spec in filters if spec.bounds]
         if term is not None:
-            admin: Any = self.model_admin
             found: Found = admin.search(within, term, min(scanned, default=BOUNDS))
         else:
             since = window(within, self.time, min(scanned).latest) if scanned else None

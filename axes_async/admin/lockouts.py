@@ -19,12 +19,13 @@ from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.columns import badge, to_the_second
 from axes_async.admin.explain import SOURCES, explain_page
+from axes_async.admin.filters import Filter, TimeFilter
 from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.client.normalize import ROW_LENGTH
 from axes_async.clock import as_datetime, until_in_words
 from axes_async.counters.events import parameters_of
 from axes_async.errors import AxesError
-from axes_async.inspection.search import Bounds, Found, Term
+from axes_async.inspection.search import BOUNDS, Bounds, Found, Term
 from axes_async.inspection.standings import (
     Background,
     Source,
@@ -51,9 +52,10 @@ class ReasonForm(forms.Form):
     reason = forms.CharField(label=_("reason"), max_length=ROW_LENGTH, widget=forms.TextInput(attrs={"size": 60}))
 
 
-class StateFilter(admin.SimpleListFilter):
+class StateFilter(Filter):
     title = _("state")
     parameter_name = "state"
+    bounds = BOUNDS  # Millions may be near their limit, and whether a row is locked, no index knows.
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [("locked", _("locked now")), ("near", _("near the limit"))]
@@ -70,7 +72,7 @@ class StateFilter(admin.SimpleListFilter):
         return counters.near(at) if self.value() == "near" else counters.locked(at).filter(near_limit=True)
 
 
-class RuleFilter(admin.SimpleListFilter):
+class RuleFilter(Filter):
     title = _("rule")
     parameter_name = "rule"
 
@@ -80,6 +82,10 @@ class RuleFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value() or ""
         return queryset.filter(parameters=value) if value in dict(self.lookup_choices) else queryset
+
+
+class LockoutTimeFilter(TimeFilter):
+    field = "changed_at"
 
 
 class LockoutAdmin(ReadOnlyAdmin):
@@ -95,7 +101,7 @@ class LockoutAdmin(ReadOnlyAdmin):
         "behind",
         "last_success",
     )
-    list_filter = (StateFilter, RuleFilter)
+    list_filter = (StateFilter, RuleFilter, LockoutTimeFilter)
     list_per_page = PER_PAGE
     list_max_show_all = PER_PAGE
     ordering = ("-changed_at",)
@@ -117,6 +123,9 @@ class LockoutAdmin(ReadOnlyAdmin):
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("axes_async.unlock_lockout")
+
+    def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(near_limit=True)
 
     def search(self, rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
         """Find by the keys that counters are found by: variants of one name are one, and indexes lead there."""

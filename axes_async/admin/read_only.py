@@ -67,6 +67,10 @@ class ReadOnlyAdmin(ModelAdmin):
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         return queryset, False  # The list does it, which knows the times asked for.
 
+    def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return those of ``rows`` that the list may show, all of which an index of the time leads to."""
+        return rows
+
     def search(self, rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
         """Return how ``term`` is found among ``rows``, which are limited by their time alone."""
         raise NotImplementedError

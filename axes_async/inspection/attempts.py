@@ -16,6 +16,7 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.counters.events import parameters_of
 from axes_async.counters.rules import PARAMETERS
 from axes_async.counters.state import ends_of
+from axes_async.inspection.search import BOUNDS, window
 from axes_async.models import AccessAttempt, AttemptCounter, database
 from axes_async.tasks.projection.bulk import portions
 from axes_async.tasks.projection.counters import counters_of, existing_kinds, group_of, keys_under
@@ -83,7 +84,9 @@ def of_latest_lockouts() -> Q:
 
     There may be millions of attempts: so the lockouts are looked for first, and their attempts by indexed keys.
     """
-    locked = AttemptCounter.objects.using(database()).locked(as_datetime(now_ms())).filter(near_limit=True)
+    near = AttemptCounter.objects.using(database()).filter(near_limit=True)
+    since = window(near, "changed_at", BOUNDS.latest)
+    locked = (near if since is None else near.filter(changed_at__gte=since)).locked(as_datetime(now_ms()))
     keys: dict[int, list[tuple[str, ...]]] = {}
     for counter in locked.order_by("-changed_at").only("parameters", *COUNTER_KEYS)[:LATEST]:
         values = tuple(getattr(counter, column) for column in counter_columns(counter.parameters))

@@ -16,7 +16,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.timezone import localtime
 
+from axes_async.admin.lockouts import StateFilter
 from axes_async.client.keys import username_key
+from axes_async.inspection.search import Bounds
 from axes_async.models import AccessAttempt, AccessLog, AccessReset, AttemptCounter, Lockout
 from tests.actions import failure, success
 from tests.conftest import REFUSED
@@ -361,9 +363,27 @@ def test_the_list_costs_the_same_few_queries_and_one_call_however_long_it_is(
         lock(address=f"203.0.113.{number}")
     drain()
     before = calls()
-    with django_assert_num_queries(5):  # Session, user, count, rows, what is behind them.
+    with django_assert_num_queries(6):  # Session, user, since when, count, rows, what is behind them.
         assert len(operator.get(url()).context["cl"].result_list) == 21
     assert calls() == before + 1
+
+
+def test_of_very_many_lockouts_the_latest_are_looked_at_and_a_link_leads_on(
+    operator: Client, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StateFilter, "bounds", Bounds(latest=2))
+    for number in range(5):
+        lock(address=f"203.0.113.{number}")
+    drain()
+    for number in range(5):
+        at = datetime.now(UTC) - timedelta(minutes=number)
+        AttemptCounter.objects.filter(ip_address=f"203.0.113.{number}").update(changed_at=at)
+    first = operator.get(url()).context["cl"]
+    assert [row.ip_address for row in first.result_list] == [f"203.0.113.{number}" for number in (0, 1, 2)]
+    assert "were looked at" in first.note
+    second = operator.get(url() + first.earlier).context["cl"]
+    assert [row.ip_address for row in second.result_list] == ["203.0.113.3", "203.0.113.4"]
+    assert second.note == ""
 
 
 def test_a_users_page_leads_to_the_lockouts_of_that_user(operator: Client, drain: Drain, settings: Any) -> None:
