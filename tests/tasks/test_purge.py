@@ -118,8 +118,10 @@ def test_a_portion_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPa
     assert ["attempt_time >=" in sql for sql in unquoted] == [False, True, True]
 
 
+@pytest.mark.parametrize("names", [2, 1000], ids=["more names than are told", "few names"])
 @override_settings(AXES_ACCESS_FAILURE_LOG_PER_USER_LIMIT=3)
-def test_of_each_name_the_latest_failures_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_each_name_the_latest_failures_are_kept(monkeypatch: pytest.MonkeyPatch, names: int) -> None:
+    monkeypatch.setattr(purge_module, "NAMES", names)
     monkeypatch.setattr(purge_module, "PORTION", 2)
     monkeypatch.setattr(purge_module, "FOUND", 5)
     for name, number in {"alice": 10, "bob": 3, "carol": 4, "dave": 9, "": 5, "erin": 1}.items():
