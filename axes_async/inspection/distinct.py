@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.expressions import RawSQL
 
 DISTINCT = """
 WITH RECURSIVE found (value, place) AS (
@@ -29,6 +30,14 @@ SELECT max(latest.moment) FROM unnest(%s::{kind}[]) AS given (value), LATERAL (
     ORDER BY attempt_time DESC LIMIT 1 OFFSET %s
 ) AS latest
 """
+
+LATEST = """
+SELECT latest.id FROM unnest(%s::{kind}[]) AS given (value), LATERAL (
+    SELECT id FROM ({rows}) AS these WHERE {column} {at_least} given.value AND {column} {at_most} given.value
+    ORDER BY {column} {descending}, attempt_time DESC LIMIT %s
+) AS latest
+"""
+"""Written as a range and sorted by its column: else the planner may take the value for one that is everywhere."""
 
 
 def distinct_between(rows: QuerySet[Any], column: str, first: str, last: str, most: int) -> list[str]:
@@ -68,3 +77,18 @@ def cutoff_of_each(rows: QuerySet[Any], column: str, values: Sequence[str], each
         cursor.execute(statement, [list(values), *parameters, each])
         ((since,),) = cursor.fetchall()
     return since  # type: ignore[no-any-return]
+
+
+def latest_of_each(rows: QuerySet[Any], column: str, values: Sequence[str], most: int) -> Q:
+    """Return the condition of the latest ``rows`` of each value of ``column``, at most so many. Only for PostgreSQL."""
+    connection, is_text = connections[rows.db], column == "username"
+    these, parameters = rows.order_by().values_list("id", column, "attempt_time").query.get_compiler(rows.db).as_sql()
+    statement = LATEST.format(
+        kind="text" if is_text else "inet",
+        column=connection.ops.quote_name(column),
+        rows=these,
+        at_least="~>=~" if is_text else ">=",
+        at_most="~<=~" if is_text else "<=",
+        descending="USING ~>~" if is_text else "DESC",
+    )
+    return Q(pk__in=RawSQL(statement, [list(values), *parameters, most]))  # noqa: S611  (all of it is ours)

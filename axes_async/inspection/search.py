@@ -21,7 +21,7 @@ from django.db.models import Q, QuerySet
 from axes_async.client.keys import ip_address_key, username_key
 from axes_async.client.normalize import canonical_address, canonical_username, shown_name
 from axes_async.conf.networks import Network, Networks, parse_address, parse_network
-from axes_async.inspection.distinct import cutoff_of_each, distinct_between
+from axes_async.inspection.distinct import cutoff_of_each, distinct_between, latest_of_each
 
 LISTED = 10_000
 """Rows that a list can be turned through, page by page."""
@@ -30,8 +30,8 @@ LISTED = 10_000
 class Bounds(NamedTuple):
     """How many rows a request may look at."""
 
-    found: int = LISTED
-    """Of those that an index leads to."""
+    found: int = 5_000
+    """Of those that an index leads to: each may be on a page of its own, and is read for the count and for the list."""
     latest: int = 50_000
     """Of the latest ones, where each has to be looked at: they take 50 ms."""
 
@@ -162,14 +162,20 @@ def _of_values(rows: QuerySet[Any], column: str, values: Sequence[str], bounds: 
 
     An index of the column and the time leads to them.
     """
+    condition, each = Q(**{f"{column}__in": values}), bounds.found // max(len(values), 1)
+    is_postgresql = connections[rows.db].vendor == "postgresql"
     if len(values) <= len(("as typed", "as compared")):
-        each = [window(rows.filter(**{column: value}), "attempt_time", bounds.found // len(values)) for value in values]
-        since = max((moment for moment in each if moment is not None), default=None)
-    elif connections[rows.db].vendor == "postgresql":
-        since = cutoff_of_each(rows, column, values, bounds.found // len(values))
+        ends = [window(rows.filter(**{column: value}), "attempt_time", each) for value in values]
+        since = max((moment for moment in ends if moment is not None), default=None)
+    elif is_postgresql:
+        since = cutoff_of_each(rows, column, values, each)
     else:
         since = _since(rows, column, values, bounds)
-    return Found(condition=Q(**{f"{column}__in": values}), since=since, few=True)
+    if is_postgresql and values:
+        # Twice as many: some may be of the same moment as the last one.
+        latest = rows if since is None else rows.filter(attempt_time__gte=since)
+        condition = latest_of_each(latest, column, values, 2 * each)
+    return Found(condition=condition, since=since, few=True)
 
 
 def _since(rows: QuerySet[Any], column: str, values: Collection[str], bounds: Bounds) -> datetime | None:
