@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Coalesce, Least, Length, Substr
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
@@ -29,25 +29,29 @@ class CounterQuerySet(models.QuerySet["AttemptCounter"]):
 
     def locked(self, at: datetime) -> CounterQuerySet:
         """Return those that are locked at a time, as far as the rows know."""
+        return self._decisive().live(at).filter(_locked(at))
+
+    def near(self, at: datetime) -> CounterQuerySet:
+        """Return those that are near their limit at a time, and not locked, as far as the rows know."""
+        # A condition that is NULL is no condition that is not met: so not ``~_locked(at)``.
+        is_locked = Case(When(_locked(at), then=True), default=False, output_field=models.BooleanField())
+        return self._decisive().live(at).alias(is_locked=is_locked).filter(near_limit=True, is_locked=False)
+
+    def _decisive(self) -> CounterQuerySet:
         # Under a rolling window, failures expire one by one. The counter stays locked until fewer than ``limit`` are
         # left: until the end that stands at place ``limit`` from the right.
         place = Least(F("limit"), 10**8)  # A larger limit is never reached, and would overflow an integer column.
         digits = 13  # Of a time of the years 2001 to 2286 in epoch milliseconds.
-        decisive = Substr("ends", Length("ends") + 2 - place * (digits + 1), digits)
-        return (
-            self.live(at)
-            .alias(decisive=decisive)
-            .filter(
-                Q(ends="", locked_until=None) | Q(ends="", locked_until__gt=at) | Q(decisive__gt=str(as_ms(at))),
-                limit__gt=0,
-                failures__gte=F("limit"),
-            )
-        )
+        return self.alias(decisive=Substr("ends", Length("ends") + 2 - place * (digits + 1), digits))
 
-    def near(self, at: datetime) -> CounterQuerySet:
-        """Return those that are near their limit at a time, and not locked, as far as the rows know."""
-        locked = AttemptCounter._default_manager.locked(at).filter(pk=models.OuterRef("pk"))
-        return self.live(at).filter(~models.Exists(locked), near_limit=True)
+
+def _locked(at: datetime) -> Q:
+    """Return the condition that a counter is locked at a time, where it is live and has ``decisive``."""
+    return Q(
+        Q(ends="", locked_until=None) | Q(ends="", locked_until__gt=at) | Q(decisive__gt=str(as_ms(at))),
+        limit__gt=0,
+        failures__gte=F("limit"),
+    )
 
 
 class AttemptCounter(models.Model):
