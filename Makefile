@@ -20,8 +20,8 @@ CHECKED := build/check
 # Each run of the tests adds how much passed to this file, and on which database.
 TESTED := build/tested.txt
 export AXES_TESTED := $(CURDIR)/$(TESTED)
-# Two processes share the tests by their files, each with servers of its own. tests/summary.py has their order.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes share the tests by their files, each with servers of its own: tests often wait. tests/summary.py has their order.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-mariadb test-faults test-protocol test-browser screenshots matrix check messages clean

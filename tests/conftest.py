@@ -12,7 +12,9 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
+from django.core.management.commands import flush
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client
 from django.utils import translation
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from tests.topologies import Cluster
 
 PASSWORD = "correct horse battery staple"
+
+KEPT = {"auth_permission", "django_content_type"}
 
 REFUSED = "redis://127.0.0.1:1/0"
 """A place where nobody listens."""
@@ -177,3 +181,17 @@ def _nobody_left(django_db_setup: None, django_db_blocker: Any) -> Iterator[None
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _permissions_stay() -> Iterator[None]:
+    """Keep content types and permissions when a test's rows are deleted: to make them takes longer than most tests."""
+
+    def sql_flush(style: Any, of: BaseDatabaseWrapper, **options: Any) -> list[str]:
+        tables = of.introspection.django_table_names(only_existing=True, include_views=False)
+        return of.ops.sql_flush(style, [table for table in tables if table not in KEPT], **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flush, "sql_flush", sql_flush)
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *args: None)
+        yield

@@ -220,12 +220,11 @@ RUNS = {
     "pytest": [[*PYTEST_RUN, "--reuse-db"]] * 2,
     "xdist": [[*PYTEST_RUN, "-n", "2", "--create-db"]],
 }
+QUICK = {"manage.py test", "xdist"}
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "how", [pytest.param(how, marks=[pytest.mark.long] * (len(runs) > 1)) for how, runs in RUNS.items()]
-)
+@pytest.mark.parametrize("how", [pytest.param(how, marks=[pytest.mark.long] * (how not in QUICK)) for how in RUNS])
 def test_a_sites_tests_lock_and_leave_the_live_site_alone(site: Site, how: str) -> None:
     site.live(FAIL)
     before, rows = site.kept(), site.live()

@@ -50,6 +50,7 @@ def test_850_logins_at_once_are_decided_by_the_store(
     see_that_the_store_decided(own_store)
 
 
+@pytest.mark.long
 def test_850_logins_at_once_are_decided_by_a_slow_store(
     start_site: Callable[..., Site], own_store: RedisStore, proxy: Proxy
 ) -> None:

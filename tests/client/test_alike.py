@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import category
+
 import pymysql
 import pytest
 
@@ -43,7 +45,7 @@ def test_a_server_takes_no_more_for_one_letter_or_for_nothing_than_we_do() -> No
 @pytest.mark.parametrize("plane", range(17))
 def test_a_canonical_form_is_its_own_and_that_of_both_cases(plane: int) -> None:
     for character in map(chr, range(plane * PLANE, (plane + 1) * PLANE)):
-        if not "\ud800" <= character <= "\udfff":
+        if category(character) not in {"Cn", "Co", "Cs"}:  # Not given away, private, half of a pair.
             name = f"x{character}y"
             folded = fold_username(name)
             assert {fold_username(each) for each in (name.upper(), name.lower(), folded)} == {folded}
