@@ -20,7 +20,7 @@ CHECKED := build/check
 # Each run of the tests adds how much passed to this file, and on which database.
 TESTED := build/tested.txt
 export AXES_TESTED := $(CURDIR)/$(TESTED)
-# Three processes share the tests by their files, each with servers of its own: tests often wait. tests/summary.py has their order.
+# Three processes share the tests by their files, each with servers of its own: tests often wait. summary.py orders them.
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
