@@ -66,7 +66,7 @@ def mariadb() -> dict[str, Any] | None:
     if os.geteuid() == 0:
         shutil.chown(folder, "mysql")
     data = folder / "data"
-    options = ["--no-defaults", f"--datadir={data}"]
+    options = ["--no-defaults", f"--datadir={data}", f"--tmpdir={folder}"]  # Several of them share no file.
     made = subprocess.run(
         [install, *options, *as_user("mysql"), "--auth-root-authentication-method=normal", "--skip-test-db"],
         capture_output=True,
