@@ -56,6 +56,7 @@ from django.test.utils import CaptureQueriesContext  # noqa: E402
 from django.urls import path, reverse  # noqa: E402
 
 from axes_async.client.keys import ip_address_key, username_key  # noqa: E402
+from axes_async.inspection.search import LISTED  # noqa: E402
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, AttemptCounter  # noqa: E402
 from axes_async.stores.factory import get_store  # noqa: E402
 from axes_async.tasks.purge import PORTION, delete_over_limit  # noqa: E402
@@ -119,6 +120,16 @@ FILL = {
 }
 SHARES = {AccessFailureLog: 1, AccessAttempt: 10, AccessLog: 10, AttemptCounter: 20, AccessReset: 100}
 """By what the number of failures is divided."""
+
+KINDS: dict[str, Any] = {
+    "accessfailurelog": AccessFailureLog,
+    "accessattempt": AccessAttempt,
+    "accesslog": AccessLog,
+    "accessreset": AccessReset,
+}
+
+PER_PAGE = 100
+"""Rows that Django's admin shows on a page, if not told otherwise."""
 
 SEARCHES = {
     "a name that is everywhere": "admin",
@@ -202,7 +213,8 @@ def pages() -> Iterator[tuple[str, str, str, dict[str, str]]]:
     for model, filters in FILTERS.items():
         changelist = reverse(f"admin:axes_async_{model}_changelist")
         yield model, "first page", changelist, {}
-        yield model, "last page", changelist, {"p": "100" if model != "lockout" else "2"}
+        last = 2 if model == "lockout" else max(1, min(LISTED, KINDS[model]._default_manager.count()) // PER_PAGE)
+        yield model, "last page", changelist, {"p": str(last)}
         for words, query in filters.items():
             yield model, words, changelist, query
         searches = SEARCHES if model != "lockout" else {words: SEARCHES[words] for words in list(SEARCHES)[:3]}
@@ -210,8 +222,7 @@ def pages() -> Iterator[tuple[str, str, str, dict[str, str]]]:
             yield model, words, changelist, {"q": text}
         if model == "lockout":
             continue
-        found: Any = {"accessfailurelog": AccessFailureLog, "accessattempt": AccessAttempt, "accesslog": AccessLog}
-        row = found.get(model, AccessReset)._default_manager.first()
+        row = KINDS[model]._default_manager.first()
         yield model, "a row's own page", reverse(f"admin:axes_async_{model}_change", args=[row.pk]), {}
 
 

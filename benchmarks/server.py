@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+import django
 import redis
 from django.conf import settings
 
@@ -101,7 +102,9 @@ def main() -> None:
     parser.add_argument("--counters", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    settings.configure()  # Those of axes_async are read for the normal form of an address.
+    # Those of axes_async, and the user model's field of names, are read for the normal forms of addresses and names.
+    settings.configure(INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"])
+    django.setup()
     heading("benchmarks.server", "The server's part of a failed login with two plain counters")
     print(f"Cores: {servers.on_cores(apart=True)}\n")
     client = build_client(servers.redis_url(), {}, timeout=60)
