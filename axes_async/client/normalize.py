@@ -6,7 +6,6 @@ A row's is close to raw, bounded, and free of what no database holds; the canoni
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import accumulate
 from unicodedata import normalize
 
 from django.contrib.auth import get_user_model
@@ -15,7 +14,7 @@ from axes_async.client.alike import IGNORABLE, alike
 from axes_async.conf import get_settings
 from axes_async.conf.networks import group_of
 from axes_async.conf.validators import refuse
-from axes_async.counters.events import wire_bytes
+from axes_async.counters.events import wire_beginning
 from axes_async.counters.rules import digest_of
 
 ROW_LENGTH = 255
@@ -87,11 +86,7 @@ def shown_name(username: str) -> str:
 
 
 def _beginning(text: str, length: int, most: int | None) -> str:
-    text = text[:length]
-    if most is None or wire_bytes(text) <= most:
-        return text
-    sizes = accumulate(map(wire_bytes, text))
-    return text[: sum(size <= most for size in sizes)]
+    return text[:length] if most is None else wire_beginning(text[:length], most)
 
 
 def _escaped(text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import accumulate
 from secrets import randbits
 from typing import Any, Self
 
@@ -40,6 +41,12 @@ def parameters_of(bits: int) -> tuple[Parameter, ...]:
     """Return the parameters that ``parameter_bits`` made ``bits`` of."""
     return tuple(name for place, name in enumerate(PARAMETERS) if bits >> place & 1)
 
+
+LARGEST = 1024
+"""Bytes of a wire form at most, whatever a client sent. That of one or two changes fits by the bounds of its texts."""
+
+OUTCOME, CHANGE = 25, 82
+"""Bytes that an outcome takes at most without changes, and that each of them adds."""
 
 _CHANGE = re.compile(
     rf"([\w-]{{{DIGEST_LENGTH}}}):([1-7]):(\d+):(\d{{1,16}}):(\d{{1,16}})(?::(\d{{1,16}})(?::(\d{{1,16}}))?)?", re.ASCII
@@ -168,6 +175,19 @@ class AttemptEvent:
             raise ValueError("no event: a part of it has another type")
         return event
 
+    def fitted(self, changes: int) -> Self:
+        """Return this event with so much of its texts cut that it stays within ``LARGEST`` bytes with ``changes``."""
+        if changes <= 2:
+            return self
+        event, room = self, LARGEST - OUTCOME - changes * CHANGE
+        for name in ("http_accept", "path_info", "user_agent"):
+            over = len(event.body().encode()) - room
+            if over > 0:
+                text = getattr(event, name)
+                cut: dict[str, Any] = {name: wire_beginning(text, max(0, wire_bytes(text) - over))}
+                event = replace(event, **cut)
+        return event
+
     def applied(self, changes: Iterable[CounterChange], *, at: int, repeats: int = 0) -> Self:
         """Return this event with what the store's step adds."""
         return replace(self, changes=tuple(changes), at=at, repeats=repeats)
@@ -176,6 +196,14 @@ class AttemptEvent:
 def wire_bytes(text: str) -> int:
     """Return how many bytes ``text`` takes in an event, without the quotes around it."""
     return len(_encode(text).encode()) - 2
+
+
+def wire_beginning(text: str, most: int) -> str:
+    """Return as much of ``text`` as takes at most ``most`` bytes in an event."""
+    if wire_bytes(text) <= most:
+        return text
+    sizes = accumulate(map(wire_bytes, text))
+    return text[: sum(size <= most for size in sizes)]
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode

@@ -61,7 +61,7 @@ class Store(ABC):
         extend: bool = False,
         known: Known | None = None,
     ) -> StepResult:
-        kind = StepKind.RESERVE
+        kind, event = StepKind.RESERVE, event and event.fitted(len(counters))
         return self.do(Step(kind, token, counters, event=event, lease=lease, extend=extend, known=known))
 
     def fail(
@@ -75,6 +75,7 @@ class Store(ABC):
         held: bool = False,
         again: bool = False,
     ) -> StepResult:
+        event = event.fitted(len(counters))
         return self.do(Step(StepKind.FAIL, token, counters, release, event, extend=extend, held=held, again=again))
 
     def succeed(
@@ -88,7 +89,7 @@ class Store(ABC):
         held: bool = False,
         again: bool = False,
     ) -> StepResult:
-        kind = StepKind.SUCCEED
+        kind, event = StepKind.SUCCEED, event.fitted(len(counters))
         return self.do(Step(kind, token, counters, event=event, clear=clear, always=always, held=held, again=again))
 
     def release(self, token: str, counters: Sequence[Counter]) -> None:

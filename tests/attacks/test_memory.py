@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.test import RequestFactory
 
 from axes_async.client.identity import client_of
 from axes_async.counters.events import AttemptEvent
+from axes_async.counters.rules import PARAMETERS
 from axes_async.login import settlement
 from axes_async.models import AccessAttempt, AccessFailureLog
 from axes_async.stores.contract import Position
@@ -50,6 +52,29 @@ def test_no_event_has_more_than_a_kilobyte(redis_store: RedisStore, filling: str
     assert len(wires) == 7
     assert max(len(wire.encode()) for wire in wires) <= KILOBYTE
     assert {AttemptEvent.parse(wire).user_agent[:1] for wire in wires} != {""}
+
+
+@pytest.mark.parametrize("filling", FILLINGS.values(), ids=FILLINGS)
+def test_no_event_has_more_than_a_kilobyte_under_seven_rules(
+    redis_store: RedisStore, settings: Any, filling: str
+) -> None:
+    kinds = [list(kind) for size in (1, 2, 3) for kind in combinations(PARAMETERS, size)]
+    settings.AXES_LOCKOUT_PARAMETERS = kinds
+    much = filling * 5000
+    request = RequestFactory().post(
+        "/", HTTP_USER_AGENT=much, HTTP_ACCEPT=much, REMOTE_ADDR="2001:db8:1234:5678:9abc:def0:1234:5678"
+    )
+    request.path_info, request.session = f"/{much}", SessionStore("x" * 32)
+    for _ in range(4):
+        settlement.fail(request, {"username": much})
+    settlement.succeed(request, much, session_hash="0" * 64)
+    events = [event for _, event in redis_store.read(Position(), 100) if isinstance(event, AttemptEvent)]
+    assert len(events) == 5
+    # A name of spaces alone is none.
+    assert max(len(event.changes) for event in events) == (len(kinds) if filling.strip() else 3)
+    assert max(len(event.wire().encode()) for event in events) <= KILOBYTE
+    assert drain() == 5
+    assert AccessFailureLog.objects.count() == 4
 
 
 @pytest.mark.parametrize("filling", ["x", "\u0416", "\U0001f600"])
