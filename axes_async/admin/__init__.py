@@ -6,13 +6,11 @@ from typing import Any, ClassVar
 
 from django.conf import settings as django_settings
 from django.contrib import admin
-from django.contrib.humanize.templatetags.humanize import ordinal
 from django.db.models import QuerySet
-from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.attempts import AccessAdmin, AccessAttemptAdmin
-from axes_async.admin.columns import SHORT, badge, text_column, time_column
+from axes_async.admin.columns import SHORT, outcome_badge, text_column, time_column
 from axes_async.admin.filters import LoggedOutFilter, OutcomeFilter, ResetTimeFilter, ScopeFilter, TimeFilter
 from axes_async.admin.lockouts import LockoutAdmin
 from axes_async.admin.read_only import ReadOnlyAdmin
@@ -52,12 +50,7 @@ class AccessFailureLogAdmin(AccessAdmin):
 
     @admin.display(description=_("outcome"))
     def outcome(self, failure: AccessFailureLog) -> str:
-        if failure.repeats:
-            number = ordinal(failure.repeats) if (get_language() or "en").startswith("en") else failure.repeats
-            return badge("turned-away", f"{_('turned away')} ({number})")
-        if failure.locked_out:
-            return badge("locked-out", _("locked out"))
-        return badge("wrong-password", _("wrong password"))
+        return outcome_badge(failure)
 
 
 class AccessResetAdmin(ReadOnlyAdmin):

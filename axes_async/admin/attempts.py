@@ -18,6 +18,7 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from axes_async.admin.client_history import history_of
 from axes_async.admin.columns import SHORT, SHORTER, badge, text_column, time_column, to_the_second
 from axes_async.admin.filters import LockedOutFilter, TimeFilter
 from axes_async.admin.read_only import ReadOnlyAdmin
@@ -117,6 +118,11 @@ class AccessAttemptAdmin(AccessAdmin):
                 text = _("unlocks: %s") if ends else _("stays locked, by failures of others: %s")
                 told[-1].append(text % name_of(counter))
         return told, {**counts, _("lockouts that end"): len(ended)}, perms_needed, protected
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        if (attempt := kwargs.get("obj")) is not None:
+            context |= {"axes_history": history_of(attempt, request, self.admin_site)}
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def delete_model(self, request: HttpRequest, obj: AccessAttempt) -> None:
         self._reset(request, [obj.key])

@@ -7,11 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.humanize.templatetags.humanize import ordinal
 from django.db.models import Model
 from django.utils.html import format_html
 from django.utils.timezone import is_aware, localtime
+from django.utils.translation import get_language
+from django.utils.translation import gettext_lazy as _
 
-from axes_async.clock import as_datetime, now_ms
+from axes_async.clock import as_datetime, now_ms, until_in_words
+from axes_async.inspection.standings import Standing
+from axes_async.models import AccessFailureLog
 from axes_async.text import printable
 
 SHORT, SHORTER = 40, 24
@@ -54,3 +59,28 @@ def to_the_second(moment: datetime, *, short: bool = False) -> str:
 
 def badge(kind: str, text: Any, title: str = "") -> str:
     return format_html('<span class="axes-outcome axes-{}" title="{}">{}</span>', kind, title, text)
+
+
+def outcome_badge(failure: AccessFailureLog) -> str:
+    if failure.repeats:
+        number = ordinal(failure.repeats) if (get_language() or "en").startswith("en") else failure.repeats
+        return badge("turned-away", f"{_('turned away')} ({number})")
+    if failure.locked_out:
+        return badge("locked-out", _("locked out"))
+    return badge("wrong-password", _("wrong password"))
+
+
+def until_badge(standing: Standing) -> str:
+    """Return how long a counter is still locked, and until when, if it is."""
+    if not standing.is_locked:
+        return badge("open", _("not locked"))
+    if standing.seconds_left is None:
+        return badge("locked-out", _("until unlocked"))
+    left: Any = _("less than a minute")
+    if standing.seconds_left >= 60:
+        left = until_in_words(standing.locked_until, standing.at, depth=1)
+    return badge("locked-out", left, to_the_second(as_datetime(standing.locked_until)))
+
+
+def failures_of_limit(standing: Standing) -> str:
+    return _("%(failures)s of %(limit)s") % {"failures": standing.failures, "limit": standing.limit}

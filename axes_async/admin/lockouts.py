@@ -17,19 +17,18 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from axes_async.admin.columns import badge, to_the_second
+from axes_async.admin.columns import failures_of_limit, to_the_second, until_badge
 from axes_async.admin.explain import SOURCES, explain_page
 from axes_async.admin.filters import Filter, TimeFilter
 from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.client.normalize import ROW_LENGTH
-from axes_async.clock import as_datetime, until_in_words
+from axes_async.clock import as_datetime
 from axes_async.counters.events import parameters_of
 from axes_async.errors import AxesError
 from axes_async.inspection.search import BOUNDS, Bounds, Found, Term
 from axes_async.inspection.standings import (
     Background,
     Source,
-    Standing,
     backgrounds,
     kinds_in_force,
     now,
@@ -197,7 +196,7 @@ class LockoutAdmin(ReadOnlyAdmin):
                 **self.admin_site.each_context(request),
                 "title": _("Unlock"),
                 "opts": self.opts,
-                "rows": [(row.pk, words_for(row), _failures(row.standing)) for row in rows],
+                "rows": [(row.pk, words_for(row), failures_of_limit(row.standing)) for row in rows],
                 "reach": _(
                     "Unlocking an address lifts the lockouts of every name from it as well; unlocking a name, those of "
                     "the name from every address."
@@ -225,7 +224,7 @@ class LockoutAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("failed logins"))
     def failures_of_limit(self, row: Any) -> str:
-        return _failures(row.standing)
+        return failures_of_limit(row.standing)
 
     @admin.display(description=_("since"))
     def since_when(self, row: Any) -> str:
@@ -233,15 +232,7 @@ class LockoutAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("locked until"))
     def until_when(self, row: Any) -> str:
-        standing: Standing = row.standing
-        if not standing.is_locked:
-            return badge("open", _("not locked"))
-        if standing.seconds_left is None:
-            return badge("locked-out", _("until unlocked"))
-        left: Any = _("less than a minute")
-        if standing.seconds_left >= 60:
-            left = until_in_words(standing.locked_until, standing.at, depth=1)
-        return badge("locked-out", left, to_the_second(as_datetime(standing.locked_until)))
+        return until_badge(row.standing)
 
     @admin.display(description=_("turned away"))
     def turned_away(self, row: Any) -> Any:
@@ -276,10 +267,6 @@ def _describe(rows: Sequence[Any]) -> Source:
     for row in rows:
         row.standing, row.background = stand[row.pk], behind.get(row.pk, Background())
     return source
-
-
-def _failures(standing: Standing) -> str:
-    return _("%(failures)s of %(limit)s") % {"failures": standing.failures, "limit": standing.limit}
 
 
 def _time(moment: Any) -> str:
