@@ -1,7 +1,7 @@
 """Characters that databases take for another one, or for none, where they compare names by the Unicode collation.
 
-Measured on the collation ``utf8mb4_uca1400_as_ci`` of MariaDB (UCA 14); an ICU collation of PostgreSQL that is not
-deterministic compares by the same table. ``tests/attacks/test_names.py`` asks the server again.
+Measured on the collation ``utf8mb4_uca1400_as_ci`` of MariaDB (UCA 14) (``tests/client/test_alike.py`` asks it again),
+and on ``und-u-ks-level2`` of ICU in PostgreSQL 15: neither takes for nothing, or for an ASCII letter, what is not here.
 """
 
 from __future__ import annotations
