@@ -49,8 +49,12 @@ def get_failover() -> FailoverStore:
 
 
 def note_databases() -> None:
-    """Note the names that the databases have outside of a test run; called once the apps are ready."""
-    _names.update({alias: _name(alias) for alias in connections.settings})
+    """Note the names that the databases have outside of a test run; called when the apps are ready.
+
+    The first names count: apps get ready again in a test run where a test changes ``INSTALLED_APPS``.
+    """
+    for alias in connections.settings:
+        _names.setdefault(alias, _name(alias))
 
 
 def is_test_run() -> bool:

@@ -98,6 +98,7 @@ def test_in_a_sites_tests_the_database_counts_by_default(monkeypatch: pytest.Mon
     assert isinstance(store, DatabaseStore)
     assert (store.standalone, store.nudge_always) == (True, True)
     monkeypatch.setattr(factory, "_tests_are_set_up", lambda: False)
+    factory.note_databases()  # As where a test changes INSTALLED_APPS.
     assert factory.is_eager(), "the database is not the one that the apps were made ready with"
     monkeypatch.setitem(connections.settings["default"], "NAME", factory._names["default"])
     assert not factory.is_eager()
