@@ -70,6 +70,15 @@ def test_attempts_are_on_the_page(admin_client: Client, alice: User, drain: Drai
     assert "address <b>1</b>" in page  # Lockouts by rule.
 
 
+@pytest.mark.django_db(transaction=True)
+def test_it_says_how_long_the_oldest_event_has_waited(admin_client: Client, drain: Drain) -> None:
+    failure()
+    assert re.search(r"[12] <small>events, 0\xa0minutes</small>", admin_client.get(URL).content.decode())
+    drain()
+    page = admin_client.get(URL).content.decode()
+    assert "0 <small>events</small>" in page, page[page.index("Waiting to be") :][:200]
+
+
 def test_without_attempts_there_is_nothing_to_draw(admin_client: Client) -> None:
     page = admin_client.get(URL).content.decode()
     assert "None in this time." in page
