@@ -123,6 +123,8 @@ class Columns:
 
     def _copy_over(self, rows: Sequence[tuple[Any, ...]], on_conflict: str) -> list[tuple[Any, ...]]:
         """Insert ``rows``; many by way of a temporary table, as COPY itself cannot update. Return what is returned."""
+        if not rows:
+            return []
         into = f"INSERT INTO {self.table} ({self.listed})"
         with self.connection.cursor() as cursor:
             if len(rows) <= FEW:

@@ -182,7 +182,7 @@ def state_in(state: CounterState) -> tuple[Any, ...]:
     return state.failures, state.expires_at, state.locked_until if state.locked_until > now_ms() else 0, state.ends
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 5))])
 def test_store_and_rows_agree_after_any_mix_of_attempts_resets_and_flushes(
     how: str, seed: int, settings: Any, drain: Drain, valkey: redis.Redis, clock: Any
 ) -> None:

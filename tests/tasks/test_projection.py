@@ -28,6 +28,7 @@ from axes_async.models import (
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.drain import drain_batch
+from axes_async.tasks.projection.bulk import Columns
 from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.projector import Projector
 from axes_async.tasks.sync import sync
@@ -345,3 +346,11 @@ def test_login_clears_the_row_unless_it_may_be_ahead_of_the_store(dirty: bool, l
     AttemptCounter.objects.update(dirty=dirty)
     project(event(Kind.LOGGED_IN, at=NOON + 1, cleared=True))
     assert sum(AttemptCounter.objects.values_list("failures", flat=True)) == left
+
+
+def test_no_rows_are_no_statement(django_assert_num_queries: Any) -> None:
+    columns = Columns(AttemptCounter, ["digest"], "default")
+    with django_assert_num_queries(0):
+        columns.upsert([], key=["digest"], fields=["failures"])
+        if columns.takes_copies:
+            assert columns.insert_or_lock([], "digest") == set()
