@@ -73,6 +73,17 @@ def test_a_link_cannot_ask_for_more_than_the_filters_offer(operator: Client, mod
     assert operator.get(url("changelist", model), query).status_code == 400
 
 
+@pytest.mark.parametrize("chosen", ["\0", "1\0", "one", ""], ids=ascii)
+@pytest.mark.parametrize(("model", "action"), [("accessattempt", "delete_selected"), ("lockout", "unlock")])
+def test_rows_that_are_chosen_by_no_key_are_no_server_error(
+    operator: Client, locked: None, model: str, action: str, chosen: str
+) -> None:
+    form = {"action": action, "_selected_action": chosen, "post": "yes", "reason": "x"}
+    assert operator.post(url("changelist", model), form).status_code in {200, 302, 400}
+    assert AccessAttempt.objects.count() == 3
+    assert all(locked_in(operator).values())
+
+
 def url(view: str, model: str = "accessattempt", *args: object) -> str:
     return reverse(f"admin:axes_async_{model}_{view}", args=args)
 

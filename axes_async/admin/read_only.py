@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.columns import SHORTER, text_column
@@ -39,6 +41,17 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         return super().get_object(request, object_id, from_field) if storable(object_id) else None
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Show the list, or do an action of it; rows that are chosen by what is no key get 400."""
+        for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                key = self.opts.pk.to_python(chosen)
+            except ValidationError as error:
+                raise BadRequest("A chosen row has no such key.") from error
+            if not storable(str(key)):
+                raise BadRequest("A chosen row has no such key.")
+        return super().changelist_view(request, extra_context)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Return whether a query may ask for ``lookup``: of the table's columns, for those alone that a filter offers.
