@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,15 @@ class Interrupts:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Have SIGINT interrupt this process, also if it was started in the background, where shells ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_interrupted_run_cleans_up(settings: Any, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Interrupts, "guesses", 0)
     settings.AUTHENTICATION_BACKENDS = [BACKEND, f"{__name__}.Interrupts"]
