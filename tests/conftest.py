@@ -21,7 +21,7 @@ from django.utils import translation
 from axes_async import clock
 from axes_async.client import exemptions
 from axes_async.delivery import publisher, silence
-from axes_async.login import rules_in_force, state
+from axes_async.login import rules_in_force, state, unsettled
 from axes_async.models import StoreState
 from axes_async.stores import factory
 from axes_async.stores.contract import OutboxStore, Store
@@ -76,6 +76,7 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     rules_in_force.tell_of_no_request.cache_clear()
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
+    unsettled.forget()
     CountingBackend.seconds = 0.0
     factory.forget()
 

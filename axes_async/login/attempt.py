@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -20,6 +22,7 @@ from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.login.rules_in_force import counters_of, longest_lockout
 from axes_async.login.state import Attempt, AxesState, state_of
+from axes_async.login.unsettled import try_later
 from axes_async.stores.results import PERMANENT, StepResult
 
 log = logging.getLogger(__name__)
@@ -81,21 +84,53 @@ def by_name(client: Client, counters: tuple[Counter, ...]) -> list[tuple[Client,
     return parts
 
 
-def in_store(
-    lost: str, step: Callable[..., StepResult], *args: Any, event: AttemptEvent | None = None, **options: Any
-) -> StepResult | None:
+def in_store(lost: str, step: Callable[..., StepResult], *args: Any, **options: Any) -> StepResult | None:
     """Do a step of the store, and what it leaves to do; return ``None`` where the store cannot be asked.
 
-    :param lost: what the log says then, with ``event`` where it would have told of one.
+    :param lost: what the log says then.
     """
     try:
         result = step(*args, **options)
     except StoreUnavailable as error:
-        log.error("%s, the store is unavailable (%s)%s", lost, error, f": {event.line()}" if event else ".")
+        log.error("%s, the store is unavailable (%s).", lost, error)
         publisher.nudge_for_sync()
         return None
     publisher.follow_up(result)
     return result
+
+
+def settle_in_store(
+    lost: str,
+    step: Callable[..., StepResult],
+    *args: Any,
+    event: AttemptEvent,
+    held: Attempt | None = None,
+    tell: Callable[[StepResult], object] = lambda result: None,
+    **options: Any,
+) -> StepResult | None:
+    """Do a step that tells of ``event``. Where no store answers, return ``None``; the step is tried again later.
+
+    :param lost: what the log says then, with the event.
+    :param held: the attempt that is settled, if it holds reservations.
+    :param tell: called with the result of a step that is done later, in another thread.
+    """
+    step = partial(step, *args, event=event, **options)
+    try:
+        result = step(held=True) if held else step()
+    except StoreUnavailable as error:
+        is_tried = try_later(partial(_settle_again, step, held) if held else step, tell, event.line())
+        plan = "It is tried again" if is_tried else "It is lost but for this line"
+        log.error("%s, the store is unavailable (%s). %s: %s", lost, error, plan, event.line())
+        publisher.nudge_for_sync()
+        return None
+    publisher.follow_up(result)
+    return result
+
+
+def _settle_again(step: Callable[..., StepResult], held: Attempt) -> StepResult:
+    """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
+    is_sure = time.monotonic() < held.reserved_at + get_settings().reserve_lease / 2
+    return step(held=True, again=True) if is_sure else step()
 
 
 def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:

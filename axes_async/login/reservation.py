@@ -26,7 +26,15 @@ from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import Kind, worth_a_row
 from axes_async.errors import StoreUnavailable
 from axes_async.login import audit
-from axes_async.login.attempt import client_and_counters, event_of, in_store, mark_locked, new_attempt, without
+from axes_async.login.attempt import (
+    client_and_counters,
+    event_of,
+    in_store,
+    mark_locked,
+    new_attempt,
+    settle_in_store,
+    without,
+)
 from axes_async.login.state import Attempt, AxesState, served, state_of
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, Verdict
@@ -225,7 +233,7 @@ def _turn_away(request: HttpRequest | None, state: AxesState, attempt: Attempt) 
         log.warning("Refused, by its address: %s.", client_str(attempt.client, request, attempt.counters))
         if get_settings().enable_access_failure_log:
             event = event_of(Kind.BLOCKED, attempt.id, attempt.client, request).applied((), at=0, repeats=repeats)
-            in_store("Refusal not recorded", get_failover().record, event, event=event)
+            settle_in_store("Refusal not recorded", get_failover().record, event=event)
 
 
 def _release(attempt: Attempt) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
@@ -28,10 +29,10 @@ from axes_async.login.attempt import (
     client_and_counters,
     client_behind,
     event_of,
-    in_store,
     locking_rule,
     mark_locked,
     new_attempt,
+    settle_in_store,
     without,
 )
 from axes_async.login.reservation import release
@@ -85,16 +86,16 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     settled: list[tuple[Client, tuple[Counter, ...], str, StepResult | None]] = []
     for named, own in by_name(client, counters):
         event = event_of(Kind.FAILED, new_id(now_ms()) if settled else attempt.id, named, request)
-        result = in_store(
+        result = settle_in_store(
             "Failure not counted",
             get_failover().fail,
             attempt.token,
             own,
             () if settled else elsewhere,
-            event,
             event=event,
             extend=settings.reset_cool_off_on_failure_during_lockout,
-            held=attempt.reserved,
+            held=attempt if attempt.reserved else None,
+            tell=partial(_tell_of_lock, request, named, own, event.id),
         )
         if result is not None and result.locked_until and exemption is not Exemption.LOCKOUT:
             mark_locked(state, own, result)
@@ -102,17 +103,8 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     # After the counts: AXES_CLIENT_STR_CALLABLE may raise.
     for named, own, event_id, result in settled:
         audit.write("authn_login_fail", event_id, named, request, own)
-        if result is not None and result.newly_locked:
-            audit.write("authn_login_lock", event_id, named, request, own, "maxretries")
-            signals.user_locked_out.send(
-                sender=__name__,
-                request=request,
-                username=named.username,
-                ip_address=named.ip_address,
-                rule=locking_rule(own, result),
-                limit=result.limit,
-                end=None if result.locked_until == PERMANENT else as_datetime(result.locked_until),
-            )
+        if result is not None:
+            _tell_of_lock(request, named, own, event_id, result)
 
 
 def succeed(request: HttpRequest | None, username: object, *, session_hash: str = "") -> str:
@@ -144,16 +136,15 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
     event = event_of(Kind.LOGGED_IN, attempt.id, client, request, session=session_hash)
     retries = 0
     if clear or held is not None or not settings.disable_access_log:
-        result = in_store(
+        result = settle_in_store(
             "Login not recorded",
             get_failover().succeed,
             attempt.token,
             every,
             clear,
-            event,
             event=event,
             always=not settings.disable_access_log,
-            held=attempt.reserved,
+            held=attempt if attempt.reserved else None,
         )
         if result is not None:
             retries = _retries(every, counters, result.failures)
@@ -174,7 +165,24 @@ def log_out(request: HttpRequest | None, username: object, *, session_hash: str 
     event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, request, session=session_hash, login=login)
     audit.write("session_expired", event.id, client, request, details="logout")
     if not settings.disable_access_log:
-        in_store("Logout not recorded", get_failover().record, event, event=event)
+        settle_in_store("Logout not recorded", get_failover().record, event=event)
+
+
+def _tell_of_lock(
+    request: HttpRequest | None, client: Client, counters: tuple[Counter, ...], event_id: str, result: StepResult
+) -> None:
+    """Tell whoever listens that a failure has set a lockout, if it has."""
+    if result.newly_locked:
+        audit.write("authn_login_lock", event_id, client, request, counters, "maxretries")
+        signals.user_locked_out.send(
+            sender=__name__,
+            request=request,
+            username=client.username,
+            ip_address=client.ip_address,
+            rule=locking_rule(counters, result),
+            limit=result.limit,
+            end=None if result.locked_until == PERMANENT else as_datetime(result.locked_until),
+        )
 
 
 def _open_attempt(state: AxesState) -> Attempt | None:

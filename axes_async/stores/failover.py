@@ -144,7 +144,7 @@ class FailoverStore(Store):
         if rounds == ROUNDS:
             telemetry.count("fallbacks", step.kind)
         try:
-            return self._watched(ask, self.fallback, replace(step, again=unanswered))
+            return self._watched(ask, self.fallback, replace(step, again=unanswered or step.again))
         except StoreReturned as returned:
             if not rounds:
                 raise StoreUnavailable("The store and the database name each other as the one that decides.") from None

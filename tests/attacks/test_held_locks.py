@@ -15,12 +15,14 @@ import pytest
 from django.db import OperationalError, connection, connections
 
 from axes_async.errors import StoreUnavailable
-from axes_async.models import AttemptCounter, StoreState
+from axes_async.login import reservation, settlement
+from axes_async.models import AttemptCounter, OutboxEvent, StoreState
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.step import Step, StepKind
 from axes_async.tasks.projection.writer_lock import QUEUE
 from axes_async.utils import reset
+from tests.actions import request_from
 from tests.attacks.sites import Site
 from tests.faults.conftest import database_of_test
 from tests.faults.machines import Valkey
@@ -140,6 +142,20 @@ def test_state_of_the_store_that_is_held_is_answered_as_deny(
     with held(STORE_STATE):
         assert statuses(site, ALICE, BOB) == [UNAVAILABLE] * 2
     assert statuses(site, ALICE, BOB) == [WRONG] * 2
+
+
+@every_outage
+def test_failure_that_no_store_could_take_counts_as_soon_as_one_can(
+    own_store: RedisStore, own_valkey: Valkey, outage: str
+) -> None:
+    request = request_from("192.0.2.1")
+    reservation.reserve(request, {"username": "alice"})
+    OUTAGES[outage](own_valkey)
+    with held(STORE_STATE):
+        settlement.fail(request, {"username": "alice"})
+        assert not OutboxEvent.objects.exists()
+    until(OutboxEvent.objects.exists, what="the event is there")
+    assert [row.failures for row in AttemptCounter.objects.all()] == [1]
 
 
 def test_process_that_is_frozen_in_the_middle_of_a_step_keeps_no_login_waiting(

@@ -1,0 +1,128 @@
+"""What no store could take is done later, and once: no try of a password is free, and no event is lost."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+
+from axes_async.login import reservation, settlement, state, unsettled
+from axes_async.signals import user_locked_out
+from axes_async.stores.contract import Position
+from axes_async.stores.redis.store import RedisStore
+from tests.actions import counter_keys, failures_stored, request_from, reservations_held
+from tests.faults.machines import Valkey
+from tests.waiting import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ALICE = {"username": "alice"}
+
+
+@pytest.fixture(autouse=True)
+def _deny(settings: Any) -> None:
+    """Let nothing decide instead of the store."""
+    settings.AXES_ON_STORE_FAILURE = "deny"
+
+
+@pytest.fixture
+def reserved(own_store: RedisStore) -> HttpRequest:
+    """Return a request that holds a reservation for alice."""
+    request = request_from("192.0.2.1")
+    attempt = reservation.reserve(request, ALICE)
+    assert attempt is not None
+    assert attempt.reserved
+    return request
+
+
+def kinds(store: RedisStore) -> list[str]:
+    """Return the kinds of the events in the outbox, in order."""
+    return [str(getattr(event, "kind", event)) for _, event in store.read(Position(), 100)]
+
+
+def wait_for_thread() -> None:
+    """Wait until nothing is left to settle."""
+    until(lambda: unsettled._queue(os.getpid()).thread is None, what="all is settled, or given up")
+
+
+def test_failure_that_a_full_store_refused_counts_when_there_is_room(
+    reserved: HttpRequest, own_store: RedisStore, own_valkey: Valkey
+) -> None:
+    own_valkey.fill()
+    settlement.fail(reserved, ALICE)
+    assert kinds(own_store) == []
+    own_valkey.make_room()
+    wait_for_thread()
+    assert kinds(own_store) == ["failed"]
+    assert (failures_stored(own_valkey.client), reservations_held(own_valkey.client)) == ([1], 0)
+
+
+def test_failure_that_a_frozen_store_did_late_counts_once(
+    reserved: HttpRequest, own_store: RedisStore, own_valkey: Valkey
+) -> None:
+    own_valkey.freeze()
+    settlement.fail(reserved, ALICE)
+    own_valkey.thaw()
+    wait_for_thread()
+    assert kinds(own_store) == ["failed"]
+    assert failures_stored(own_valkey.client) == [1]
+
+
+def test_failure_counts_also_when_its_reservation_has_ended(
+    reserved: HttpRequest, own_store: RedisStore, own_valkey: Valkey
+) -> None:
+    state.state_of(reserved).attempts[0].reserved_at = float("-inf")
+    own_valkey.fill()
+    settlement.fail(reserved, ALICE)
+    own_valkey.client.delete(*counter_keys(own_valkey.client))
+    own_valkey.make_room()
+    wait_for_thread()
+    assert (kinds(own_store), failures_stored(own_valkey.client)) == (["failed"], [1])
+
+
+def test_lockout_that_is_set_later_is_told_later(settings: Any, reserved: HttpRequest, own_valkey: Valkey) -> None:
+    settings.AXES_FAILURE_LIMIT = 1
+    told: list[Any] = []
+    user_locked_out.connect(lambda **named: told.append(named["username"]), weak=False, dispatch_uid="test")
+    try:
+        request = request_from("192.0.2.2")
+        reservation.reserve(request, ALICE)
+        own_valkey.fill()
+        settlement.fail(request, ALICE)
+        assert told == []
+        own_valkey.make_room()
+        wait_for_thread()
+    finally:
+        user_locked_out.disconnect(dispatch_uid="test")
+    assert told == ["alice"]
+
+
+def test_logins_and_logouts_are_recorded_later(alice: User, own_store: RedisStore, own_valkey: Valkey) -> None:
+    own_valkey.fill()
+    settlement.succeed(request_from("192.0.2.1"), "alice")
+    settlement.log_out(request_from("192.0.2.1"), "alice")
+    own_valkey.make_room()
+    wait_for_thread()
+    assert sorted(kinds(own_store)) == ["logged_in", "logged_out"]
+
+
+def test_what_no_store_takes_in_time_is_given_up_with_a_line_in_the_log(
+    reserved: HttpRequest, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(unsettled, "SECONDS", 0)
+    own_valkey.fill()
+    settlement.fail(reserved, ALICE)
+    wait_for_thread()
+    assert [text for text in caplog.messages if text.startswith("Given up") and '["failed"' in text]
+
+
+def test_what_is_too_much_to_wait_is_told_in_the_log(
+    reserved: HttpRequest, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(unsettled, "MOST", 0)
+    own_valkey.fill()
+    settlement.fail(reserved, ALICE)
+    assert [text for text in caplog.messages if 'lost but for this line: ["failed"' in text]
