@@ -23,6 +23,9 @@ export AXES_TESTED := $(CURDIR)/$(TESTED)
 # Three processes share the tests by their files, each with servers of its own: tests often wait. summary.py orders them.
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
+# The tests start many processes, which would each compile all of the code anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-mariadb test-faults test-protocol test-browser screenshots matrix check messages clean
 
