@@ -69,6 +69,7 @@ def test_guesser_is_let_in_after_the_cool_off(start_site: Callable[..., Site]) -
     assert ("axes_async.expire",) in site.query(results)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_simulated_attack_gets_the_limit_through_and_prints_the_rows(start_site: Callable[..., Site]) -> None:
     site = start_site("sqlite")

@@ -220,7 +220,7 @@ RUNS = {
     "pytest": [[*PYTEST_RUN, "--reuse-db"]] * 2,
     "xdist": [[*PYTEST_RUN, "-n", "2", "--create-db"]],
 }
-QUICK = {"manage.py test", "xdist"}
+QUICK = {"manage.py test"}
 
 
 @pytest.mark.timeout(300)

@@ -60,6 +60,7 @@ def test_850_logins_at_once_are_decided_by_a_slow_store(
     see_that_the_store_decided(own_store)
 
 
+@pytest.mark.long
 def test_850_logins_at_once_without_the_store_leave_connections_to_others(
     start_site: Callable[..., Site], own_valkey: Valkey
 ) -> None:
