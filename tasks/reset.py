@@ -65,7 +65,9 @@ def reset(
     :param counter: the ``AttemptCounter.digest`` of a lockout, in place of the others: those of its name, address and
         agent, as far as it counts by them.
     :raises ValueError: if ``ip`` is no address, or ``username`` is empty.
-    :raises StoreUnavailable: if the store cannot be reached, unless ``AXES_ON_STORE_FAILURE`` is ``"database"``.
+    :raises StoreUnavailable: if the store cannot be reached, unless ``AXES_ON_STORE_FAILURE`` is ``"database"``. And if
+        it falls silent when the rows are reset already: it turns logins away until the next sync, or the same reset
+        once more, has told it.
 
     With no argument at all, everything. A worker that cannot reach the store or the database tries again after seconds,
     then minutes, for up to forty of them: nobody looks at the result of a password that was set anew.
@@ -99,7 +101,7 @@ def mend(store: Store) -> None:
 def count(ip: str | None = None, username: str | None = None, ip_or_username: bool = False) -> int:
     """Return how many attempts ``reset`` would remove; writes what the outboxes hold first."""
     scope = check_arguments(ip=ip, username=username, ip_or_username=ip_or_username)
-    return _drained(get_store(), lambda outbox: attempts_in(scope, database()).count())
+    return _drained(get_store(), lambda outbox: attempts_in(scope, database()).count())[0]
 
 
 def check_arguments(
@@ -139,11 +141,11 @@ def _scope_of(digest: str) -> Scope | None:
     return Scope(kind="counter", username=row.username, ip_address=row.ip_address, counter=keys)
 
 
-def _drained(store: Store, work: Callable[[OutboxStore | None], int]) -> int:
+def _drained(store: Store, work: Callable[[OutboxStore | None], int]) -> tuple[int, bool]:
     """Write what the outboxes hold, then do ``work`` with the store if it has an outbox.
 
     Where the store does not answer, it is done without it, if the settings let the database decide then. Else this
-    raises ``StoreUnavailable``.
+    raises ``StoreUnavailable``. Returns the result, and whether the store has answered.
     """
     outbox = store if isinstance(store, OutboxStore) else None
     try:
@@ -152,13 +154,13 @@ def _drained(store: Store, work: Callable[[OutboxStore | None], int]) -> int:
         elif outbox is not None:
             outbox.key()  # Asked before the writer lock is taken: others would wait for it too.
         drain_to_end(outbox)
-        return work(outbox)
+        return work(outbox), True
     except StoreUnavailable as error:
         if get_settings().on_store_failure != "database":
             raise
         log.warning("The reset goes by the rows alone: the store does not answer (%s).", error)
     drain_to_end(None)
-    return work(None)
+    return work(None), False
 
 
 def _reset(scope: Scope, store: Store, record: AccessReset, *, again: bool = False) -> int:
@@ -200,13 +202,17 @@ def _reset(scope: Scope, store: Store, record: AccessReset, *, again: bool = Fal
             record.save(using=using, force_insert=True)
         return record.attempts
 
-    attempts = _drained(store, work)
+    attempts, has_answered = _drained(store, work)
     if everything and (attempts + record.counters <= AT_ONCE or not _has_worker_expire()):
         delete_void(using)
     try:
         sync_store(store)
     except StoreUnavailable as error:
-        log.warning("The rows are reset, and the store cannot be told (%s). The next sync does it.", error)
+        told = f"The rows are reset, and the store cannot be told ({error}). The next sync does it."
+        # It answered a moment ago. Who asks it next may find it well again, and the lockout as it was.
+        if has_answered and AttemptCounter.objects.using(using).filter(dirty=True).exists():
+            raise StoreUnavailable(told) from error
+        log.warning(told)
     return attempts
 
 

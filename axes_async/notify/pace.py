@@ -27,6 +27,12 @@ def is_taken(kind: str, subject: str) -> bool:
     return Notice.objects.using(database()).filter(key=key_of(kind, subject), until__gt=now).exists()
 
 
+def prolong(kind: str, subject: str, *, every: timedelta) -> None:
+    """Note that what was taken was done, and is not to be done again for ``every``."""
+    until = as_datetime(now_ms()) + every
+    Notice.objects.using(database()).filter(key=key_of(kind, subject)).update(until=until)
+
+
 def give_back(kind: str, subject: str) -> None:
     """Note that it was not done after all."""
     Notice.objects.using(database()).filter(key=key_of(kind, subject)).delete()

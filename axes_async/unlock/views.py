@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError, connections, transaction
+from django.db import Error, connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 from django.template.loader import render_to_string
@@ -30,8 +31,9 @@ from axes_async.conf import get_settings
 from axes_async.delivery import publisher
 from axes_async.errors import AxesError
 from axes_async.login.lockout_page import UNLOCK, assets, url_of
+from axes_async.models import database
 from axes_async.notify.links import names_in
-from axes_async.notify.pace import give_back, is_taken, take
+from axes_async.notify.pace import give_back, is_taken, prolong, take
 from axes_async.utils import reset
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,12 @@ MAIL = "axes_async.unlock_mail"
 
 ASKED, ASKED_IN = 5, timedelta(hours=1)
 """How many links one client may ask for, and in what time."""
+
+CLAIM = timedelta(minutes=1)
+"""How long a link is taken for used whose unlocking has begun, and has not ended: whoever does it may die."""
+
+SOON = 5
+"""Seconds after which unlocking may be possible that is not now."""
 
 ASSETS = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
 
@@ -125,15 +133,22 @@ def confirm(request: HttpRequest, token: str) -> HttpResponse:
         return _page(request, "dead", 410)
     if request.method != "POST":
         return _page(request, "confirm")
-    if not take("unlock link", token, every=timedelta(seconds=get_settings().unlock_link_age)):
+    if not take("unlock link", token, every=CLAIM):
         return _page(request, "dead", 410)
     try:
         for name in names:
             reset(username=name, reason="Unlocked by mail.", by=names[0])
-    except (AxesError, DatabaseError) as error:
+        prolong("unlock link", token, every=timedelta(seconds=get_settings().unlock_link_age))
+    except (AxesError, Error) as error:
         log.error("An account was not unlocked by mail (%s).", error)
-        give_back("unlock link", token)
-        return _page(request, "failed", 503)
+        with suppress(Error):  # Of a database that is away.
+            connection = connections[database()]
+            if not connection.in_atomic_block:  # As in a test.
+                connection.close_if_unusable_or_obsolete()
+            give_back("unlock link", token)
+        response = _page(request, "failed", 503)
+        response["Retry-After"] = str(SOON)
+        return response
     return _page(request, "done")
 
 

@@ -16,14 +16,16 @@ from django.contrib.auth.views import LoginView
 from django.core import mail
 from django.core.exceptions import ValidationError
 from django.core.mail.backends.locmem import EmailBackend
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.test import Client, override_settings
 from django.urls import include, path
 
 from axes_async.checks.settings import check_response
 from axes_async.conf import get_settings
+from axes_async.errors import StoreUnavailable
 from axes_async.models import AccessReset, Notice
 from axes_async.notify.links import make_token
+from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks import unlock_mail as unlock_mail_task
 from axes_async.tasks.purge import purge
 from axes_async.tasks.unlock_mail import unlock_mail
@@ -259,17 +261,53 @@ def test_the_mail_is_in_the_language_of_the_page(client: Client, owner: User, se
     assert "Konto entsperren" in str(mail.outbox[0].subject)
 
 
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
 def test_what_cannot_be_unlocked_now_can_be_with_the_same_link_later(
-    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch
+    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def fail(**kwargs: Any) -> int:
+        raise error("away")
+
+    ask(client)
+    with monkeypatch.context() as broken:
+        broken.setattr(views, "reset", fail)
+        refused = client.post(link())
+    assert (refused.status_code, refused["Retry-After"]) == (503, "5")
+    assert client.post(link()).status_code == 200
+
+
+def test_a_link_works_again_after_a_minute_if_nothing_could_be_noted(
+    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> int:
         raise OperationalError("away")
 
     ask(client)
     with monkeypatch.context() as broken:
         broken.setattr(views, "reset", fail)
+        broken.setattr(views, "give_back", fail)
         assert client.post(link()).status_code == 503
+    clock.shift(59)
+    assert client.post(link()).status_code == 410
+    clock.shift(1)
     assert client.post(link()).status_code == 200
+    clock.shift(60)
+    assert client.post(link()).status_code == 410
+
+
+def test_nobody_is_told_that_an_account_is_unlocked_whose_store_knows_nothing_of_it(
+    client: Client, owner: User, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch, post: Post
+) -> None:
+    def silent(*args: Any, **options: Any) -> str:
+        raise StoreUnavailable("silent")
+
+    ask(client)
+    with monkeypatch.context() as broken:
+        broken.setattr(RedisStore, "push", silent)
+        assert client.post(link()).status_code == 503
+    assert post(password=PASSWORD).status_code == 429
+    assert "Your account is unlocked" in Page(client.post(link())).text
+    assert post(password=PASSWORD).status_code == 204
 
 
 @pytest.mark.parametrize("off", [{"AXES_UNLOCK_BY_MAIL": False}, {"AXES_ENABLED": False}])

@@ -301,7 +301,8 @@ def test_reset_whose_store_falls_silent_before_the_sync_is_carried_out_by_the_ne
             raise StoreUnavailable("silent")
 
         broken.setattr(RedisStore, "push", silent)
-        assert reset(ip="192.0.2.1") == 1
+        with pytest.raises(StoreUnavailable, match="The next sync does it"):
+            reset(ip="192.0.2.1")
     assert AttemptCounter.objects.get().dirty
     drain()
     assert not AttemptCounter.objects.filter(dirty=True).exists()
