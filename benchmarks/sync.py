@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from statistics import median
 
 from benchmarks import load
@@ -28,6 +29,9 @@ LOGIN = 20.0
 
 THREADS, PAUSE = 2, 0.02
 """Logins at once, and the seconds between two of a thread."""
+
+NUMBERS = count()
+"""Of the guessers of all flushes."""
 
 WIDTHS = (12, 14, 18, 18, 18, 16, 18, 20)
 
@@ -60,18 +64,18 @@ def logins(site: Site) -> Iterator[list[tuple[float, float]]]:
     times: list[tuple[float, float]] = []
     stopped = False
 
-    def log_in(thread: int) -> None:
-        number = 0
+    def log_in() -> None:
         while not stopped:
-            number += 1
+            number = next(NUMBERS)
             started = time.monotonic()
-            status, seconds = site.log_in(f"t{thread}n{number}", f"10.{thread}.{number >> 8 & 255}.{number & 255}")
+            address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+            status, seconds = site.log_in(f"name{number}", address)
             assert status == 401, status
             times.append((started, seconds))
             time.sleep(PAUSE)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        threads = [pool.submit(log_in, thread) for thread in range(THREADS)]
+        threads = [pool.submit(log_in) for _ in range(THREADS)]
         try:
             yield times
         finally:

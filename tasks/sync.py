@@ -44,6 +44,9 @@ LEASE = 2000
 RETRY = 0.05
 """Seconds before a portion is sent again that the store has not answered."""
 
+REST = 0.1
+"""What part of the time that a portion of live counters took passes before the next: logins need the database, too."""
+
 CONFLICTS = 10
 """How often events may come between rows and store, until the rest is left to the next sync."""
 
@@ -211,12 +214,14 @@ class _Sync:
         void = state_and_clock(self.using)[0].void_generation
         live, last = counting(self.using, void=void).order_by("digest").values_list(*SAVED, named=True), ""
         while True:
+            began = time.monotonic()
             rows = list(live.filter(digest__gt=last)[:PORTION])
             saved = [saved for saved in _saved(rows, void, self.using) if saved.state.failures]
             self._patiently(partial(self._load, saved))
             if len(rows) < PORTION:
                 return
             last = rows[-1].digest
+            time.sleep((time.monotonic() - began) * REST)
 
     def _load_dirty(self, *, last: bool = False) -> bool:
         """Write the next dirty rows; return whether these were all. With the last ones, the store is complete.
