@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from celery import shared_task
 from django.utils.translation import override
 
-from axes_async.client.normalize import canonical_username, is_plain
 from axes_async.clock import as_datetime, now_ms
 from axes_async.delivery.silence import unless_silent
 from axes_async.errors import StoreUnavailable
 from axes_async.models import AttemptCounter, StoreState, database
 from axes_async.notify import mail
+from axes_async.notify.accounts import names_by_mail, reachable_account
 from axes_async.notify.links import make_token
 from axes_async.notify.pace import give_back, take
 from axes_async.tasks.projection.counters import counters_of
@@ -40,22 +40,19 @@ LOOKED_AT = 1000
     max_retries=5,
 )
 def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
-    """Mail a link to the owner of the account ``name``, if it is locked and has got none for a while.
+    """Mail a link to the owner of the account that ``name`` means, if it is locked and has got none for a while.
 
     :param url: of the page at which unlocking begins; the link leads below it.
     :param language: of whoever has asked.
     """
-    owner = mail.owner_of(name)
-    if owner is None:
-        return
-    # The name that was typed is the owner's too: it is the username, or the very address that the mail goes to.
-    theirs = [each for each in (owner.get_username(), name) if is_plain(each) and not mail.is_anothers(each, owner)]
-    names = {form: each for each in theirs if (form := canonical_username(each)) is not None}
-    if not names or not is_locked(name) or not take("unlock mail", str(owner.pk), every=PAUSE):
+    owner = reachable_account(name)
+    # An account has two names, and people try one and ask by the other.
+    names = [each for each in names_by_mail(owner) if is_locked(each)] if owner is not None else []
+    if owner is None or not names or not take("unlock mail", str(owner.pk), every=PAUSE):
         return
     try:
         with override(language), unless_silent("mail"):
-            context = {"url": f"{url}{make_token([*names.values()])}/", "site": urlsplit(url).netloc, "user": owner}
+            context = {"url": f"{url}{make_token(owner, names)}/", "site": urlsplit(url).netloc, "user": owner}
             mail.send("unlock", context, [mail.address_of(owner)])
     except mail.FAILURES:
         give_back("unlock mail", str(owner.pk))
@@ -64,7 +61,7 @@ def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
 
 def is_locked(name: str) -> bool:
     """Return whether a counter is locked that attempts under ``name`` count in; first writes what outboxes hold."""
-    if canonical_username(name) is None or not count(username=name):
+    if not count(username=name):
         return False
     using = database()
     scope, now = check_arguments(username=name), as_datetime(now_ms())

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from django.db.models.signals import post_save
 
-from axes_async.client.normalize import canonical_username, is_plain
+from axes_async.client.normalize import as_text
 from axes_async.conf import get_settings
 from axes_async.delivery import publisher
-from axes_async.notify.mail import is_anothers
+from axes_async.notify.accounts import may_unlock
+
+log = logging.getLogger(__name__)
 
 RESET = "axes_async.reset"
 REASON = "The password was set anew."
@@ -31,9 +35,16 @@ def on_saved(sender: Any, instance: Any, created: bool, using: str, **kwargs: An
     # A site may have a second model with passwords, whose names are not the accounts' names.
     if created or not isinstance(instance, get_user_model()) or getattr(instance, "_password", None) is None:
         return
-    settings, name = get_settings(), instance.get_username()
-    if not (settings.enabled and settings.unlock_on_password_reset):
-        return
-    if canonical_username(name) is not None and is_plain(name) and not is_anothers(name, instance):
-        unlock = partial(publisher.hand_over, RESET, username=name, reason=REASON, by=name)
-        transaction.on_commit(unlock, using=using, robust=True)
+    settings = get_settings()
+    if settings.enabled and settings.unlock_on_password_reset:
+        transaction.on_commit(partial(_unlock, instance), using=using)
+
+
+def _unlock(user: AbstractBaseUser) -> None:
+    """Unlock ``user``; nothing that goes wrong keeps the password from being saved, or the caller from going on."""
+    try:
+        name = as_text(user.get_username())
+        if name and may_unlock(user, name):
+            publisher.hand_over(RESET, username=name, reason=REASON, by=name)
+    except Exception:
+        log.exception("A user whose password was set is not unlocked.")

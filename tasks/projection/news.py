@@ -6,6 +6,7 @@ They are told later, by a task of their own: no mail server holds up a drain.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,10 +22,12 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.counters.events import AttemptEvent, CounterChange
 from axes_async.delivery import publisher
 from axes_async.models import Notice, database
-from axes_async.notify.mail import owners_of
+from axes_async.notify.accounts import accounts_of, is_reachable
 from axes_async.notify.pace import key_of
 from axes_async.tasks.projection.bulk import portions, upsert
 from axes_async.tasks.projection.writer_lock import writer_lock
+
+log = logging.getLogger(__name__)
 
 PORTION = 500
 
@@ -33,6 +36,10 @@ LISTED = 20
 
 OWNERS = 1000
 """Owners that are told at one time: in a flood, more mails would do more harm than good."""
+
+ANY_CASE = 5000
+"""Lockouts for whose owners all spellings are looked for: that may read the table of users. After so many, in a flood,
+an owner is found by the name as it is spelt."""
 
 Lockout = dict[str, Any]
 
@@ -78,16 +85,21 @@ def gather(due: QuerySet[Notice], *, owners: bool) -> News:
         lockouts = sorted(({**json.loads(row.waiting), "count": row.count} for row in rows), key=itemgetter("at"))
         told.latest = nlargest(LISTED, [*told.latest, *lockouts], key=itemgetter("at"))
         if owners:
-            _find_owners(told.owners, lockouts)
+            try:
+                _find_owners(told.owners, lockouts, any_case=len(told.counts) <= ANY_CASE)
+            except Exception:  # (a user model of the site's own may raise anything, and operators are to be told)
+                log.exception("Some owners are not told of lockouts.")
     return told
 
 
-def _find_owners(known: dict[Any, tuple[AbstractBaseUser, Lockout]], lockouts: Iterable[Lockout]) -> None:
+def _find_owners(
+    known: dict[Any, tuple[AbstractBaseUser, Lockout]], lockouts: Iterable[Lockout], *, any_case: bool
+) -> None:
     """Add those whose own account is locked; where an address is, whoever was tried last from there is not meant."""
     named = {lockout["username"]: lockout for lockout in lockouts if "username" in lockout["parameters"]}
-    for name, owner in owners_of([name for name in named if name]).items():
+    for name, owner in accounts_of([name for name in named if name], any_case=any_case).items():
         before = known.get(owner.pk)
-        if len(known) < OWNERS if before is None else before[1]["at"] < named[name]["at"]:
+        if is_reachable(owner) and (len(known) < OWNERS if before is None else before[1]["at"] < named[name]["at"]):
             known[owner.pk] = owner, named[name]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.contrib.auth.views import PasswordResetConfirmView, PasswordResetView
 from django.core import mail
+from django.db import transaction
 from django.db.models import CharField
 from django.db.models.signals import post_save
 from django.test import Client, override_settings
@@ -115,6 +117,25 @@ def test_a_password_of_another_model_unlocks_no_account_of_the_same_name(
     with django_capture_on_commit_callbacks(execute=True):
         post_save.send(Customer, instance=customer, created=False, using="default")
     assert not AccessReset.objects.exists()
+
+
+def refuse(name: str) -> str:
+    """Canonicalise no name, as a site's own function does that has an error."""
+    raise RuntimeError(name)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_atomic", [True, False])
+def test_whatever_goes_wrong_with_unlocking_the_password_is_saved(
+    alice: User, settings: Any, is_atomic: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.AXES_USERNAME_CANONICALIZER = refuse
+    alice.set_password(NEW)
+    with transaction.atomic() if is_atomic else nullcontext():
+        alice.save()
+    alice.refresh_from_db()
+    assert alice.check_password(NEW)
+    assert "RuntimeError" in caplog.text
 
 
 def test_a_change_that_is_rolled_back_unlocks_nobody(locked: User, django_capture_on_commit_callbacks: Any) -> None:

@@ -11,10 +11,9 @@ import pytest
 import time_machine
 from celery import current_app
 from django.contrib import admin
-from django.contrib.auth.models import User, UserManager
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.core import mail
-from django.core.exceptions import ValidationError
 from django.core.mail.backends.locmem import EmailBackend
 from django.db import InterfaceError, OperationalError
 from django.test import Client, override_settings
@@ -124,12 +123,14 @@ def test_a_link_works_for_a_while(client: Client, owner: User, clock: time_machi
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "a:b:c", make_token([]), "%00", "é" * 300], ids=["none", "parts", "empty", "nul", "long"]
+    "token",
+    ["x", "a:b:c", make_token(User(pk=10**6), ["alice"]), "%00", "é" * 300],
+    ids=["none", "parts", "gone", "nul", "long"],
 )
 def test_a_link_that_nobody_sent_unlocks_nothing(client: Client, owner: User, token: str) -> None:
     assert client.post(f"/axes/unlock/{token}/").status_code == 410
     with override_settings(SECRET_KEY="of somebody else"):
-        forged = make_token(["alice"])
+        forged = make_token(owner, ["alice"])
     assert client.post(f"/axes/unlock/{forged}/").status_code == 410
     assert not AccessReset.objects.exists()
 
@@ -226,17 +227,52 @@ def test_attempts_from_elsewhere_hide_no_lockout_of_the_name(
     assert len(mail.outbox) == 1
 
 
-def test_a_name_that_no_username_can_be_may_be_a_mail_address(
-    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("tried", ["Bob", "bob", "Bob@example.com", "bob@EXAMPLE.com"])
+@pytest.mark.parametrize("asked", ["Bob", "BOB", "bob@example.com"])
+def test_a_link_is_sent_by_whichever_name_of_the_account_it_is_asked_for(
+    client: Client, db: None, tried: str, asked: str
 ) -> None:
-    def refuse(self: Any, name: str) -> User:
-        raise ValidationError("A column of UUIDs says this of other text.")
-
-    monkeypatch.setattr(UserManager, "get_by_natural_key", refuse)
+    User.objects.create_user("Bob", email="bob@example.com")
     for _ in range(3):
-        failure("alice@example.com", "127.0.0.1")
-    ask(client, "alice@example.com")
-    assert len(mail.outbox) == 1
+        failure(tried, "127.0.0.1")
+    ask(client, asked)
+    client.post(link())
+    assert failure(tried, "127.0.0.1")
+
+
+@pytest.mark.parametrize("address", ["vic@example.com", "own@example.com"])
+def test_a_stranger_who_registers_with_the_username_of_another_as_address_keeps_no_link_from_its_owner(
+    client: Client, db: None, address: str
+) -> None:
+    User.objects.create_user("vic@example.com", email=address)
+    User.objects.create_user("mallory", email="vic@example.com")
+    for _ in range(3):
+        failure("vic@example.com", "127.0.0.1")
+    ask(client, "vic@example.com")
+    assert [sent.to for sent in mail.outbox] == ([["vic@example.com"]] if address == "vic@example.com" else [])
+
+
+def test_a_link_unlocks_no_name_that_the_account_was_given_since(client: Client, db: None) -> None:
+    User.objects.create_user("victim", email="victim@example.com")
+    mallory = User.objects.create_user("victim@example.com", email="mallory@example.com")
+    for name in ("victim@example.com", "mallory@example.com"):
+        for _ in range(3):
+            failure(name, "127.0.0.1")
+    ask(client, "mallory@example.com")
+    User.objects.filter(pk=mallory.pk).update(email="victim@example.com")
+    assert client.post(link()).status_code == 410
+    assert not failure("victim@example.com", "127.0.0.1")
+
+
+@pytest.mark.parametrize("change", [{"username": "alice2", "email": "new@example.com"}, {"is_active": False}])
+def test_a_link_is_dead_once_the_account_is_inactive_or_has_other_names(
+    client: Client, owner: User, change: dict[str, Any]
+) -> None:
+    ask(client)
+    User.objects.filter(pk=owner.pk).update(**change)
+    User.objects.create_user("alice3" if "is_active" in change else "alice", email="other@example.com")
+    assert [client.get(link()).status_code, client.post(link()).status_code] == [410, 410]
+    assert not AccessReset.objects.exists()
 
 
 def test_who_logs_in_by_mail_address_is_found_by_it_and_both_names_are_unlocked(client: Client, owner: User) -> None:
@@ -314,7 +350,7 @@ def test_nobody_is_told_that_an_account_is_unlocked_whose_store_knows_nothing_of
 def test_a_site_that_has_it_off_has_no_such_pages(
     client: Client, owner: User, off: dict[str, bool], post: Post
 ) -> None:
-    token = make_token(["alice"])
+    token = make_token(owner, ["alice"])
     with override_settings(**off):
         urls = ("/axes/unlock/", f"/axes/unlock/{token}/")
         assert [client.get(url).status_code for url in urls] + [client.post(url).status_code for url in urls] == [

@@ -1,0 +1,1 @@
+"""A site whose users are known by a number."""
