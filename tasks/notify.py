@@ -15,7 +15,6 @@ from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 from celery import shared_task
-from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings as django_settings
 from django.contrib.auth.base_user import AbstractBaseUser
 
@@ -51,29 +50,32 @@ TOP = 5
 SEEN = timedelta(minutes=10)
 """Trouble is told when it is seen twice in this time: a sync of a moment is none."""
 
-AGAIN: dict[str, Any] = {"retry_backoff": 5, "retry_backoff_max": 600, "max_retries": 10, "ignore_result": True}
-"""A server that is away is asked again after seconds, then minutes, for up to forty of them."""
-
 BOUND = 60
 """Seconds after which a task is taken for stuck, in a worker that can interrupt it."""
+
+AGAIN: dict[str, Any] = {
+    "autoretry_for": (Exception,),  # Mail backends of providers have exceptions of their own.
+    "soft_time_limit": BOUND,
+    "retry_backoff": 5,
+    "retry_backoff_max": 600,
+    "max_retries": 10,
+    "ignore_result": True,
+}
+"""A server that is away is asked again after seconds, then minutes, for up to forty of them."""
 
 
 class NotSent(AxesError):
     """The broker did not take a message: it is told next time."""
 
 
-@shared_task(
-    name="axes_async.mail", autoretry_for=(*mail.FAILURES, SoftTimeLimitExceeded), soft_time_limit=BOUND, **AGAIN
-)
+@shared_task(name="axes_async.mail", **AGAIN)
 def send_mail(template: str, context: dict[str, Any], to: list[str], sender: str | None = None) -> None:
     """Send one mail; see ``notify.mail.send``."""
     with unless_silent("mail"):
         mail.send(template, context, to, sender=sender)
 
 
-@shared_task(
-    name="axes_async.webhook", autoretry_for=(*webhook.FAILURES, SoftTimeLimitExceeded), soft_time_limit=BOUND, **AGAIN
-)
+@shared_task(name="axes_async.webhook", **AGAIN)
 def send_webhook(message_id: str, body: str) -> None:
     """Send one message to ``AXES_NOTIFY_WEBHOOK``."""
     settings = get_settings()
@@ -187,7 +189,7 @@ def _tell_owners(owners: Collection[tuple[AbstractBaseUser, Lockout]]) -> None:
         except Exception as error:  # noqa: BLE001  (what has no @ is in some databases, and breaks Django's mails)
             give_back("owner mail", str(owner.pk))
             log.warning("An owner is not told of a lockout (%s: %s).", type(error).__name__, error)
-            if isinstance(error, (NotSent, *mail.FAILURES)) and not isinstance(error, SMTPRecipientsRefused):
+            if isinstance(error, (NotSent, OSError)) and not isinstance(error, SMTPRecipientsRefused):
                 # To wait for a server as often as there are owners could take hours.
                 log.warning("Nor are %d others.", len(owners) - place - 1)
                 return

@@ -14,12 +14,12 @@ from django.utils.translation import override
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.delivery.silence import unless_silent
-from axes_async.errors import StoreUnavailable
 from axes_async.models import AttemptCounter, StoreState, database
 from axes_async.notify import mail
 from axes_async.notify.accounts import names_by_mail, reachable_account
 from axes_async.notify.links import make_token
 from axes_async.notify.pace import give_back, take
+from axes_async.tasks.notify import BOUND
 from axes_async.tasks.projection.counters import counters_of
 from axes_async.tasks.projection.resets import attempts_in, counters_in
 from axes_async.tasks.reset import check_arguments, count
@@ -35,7 +35,8 @@ LOOKED_AT = 1000
     name="axes_async.unlock_mail",
     bind=True,
     ignore_result=True,
-    autoretry_for=(*mail.FAILURES, StoreUnavailable),
+    autoretry_for=(Exception,),
+    soft_time_limit=BOUND,
     retry_backoff=5,
     max_retries=5,
 )
@@ -54,7 +55,7 @@ def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
         with override(language), unless_silent("mail"):
             context = {"url": f"{url}{make_token(owner, names)}/", "site": urlsplit(url).netloc, "user": owner}
             mail.send("unlock", context, [mail.address_of(owner)])
-    except mail.FAILURES:
+    except Exception:
         give_back("unlock mail", str(owner.pk))
         raise
 

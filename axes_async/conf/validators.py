@@ -12,6 +12,7 @@ from datetime import timedelta
 from inspect import iscoroutinefunction, signature
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, NoReturn
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
@@ -136,9 +137,20 @@ def mail_addresses(name: str, value: object) -> tuple[str, ...]:
 
 
 def web_address(name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and re.fullmatch(r"https?://[^/@?#\s]+([/?][!-~]*)?", value)):
+    if value is None or (isinstance(value, str) and _leads_somewhere(value)):
         return value
-    refuse(name, value, "None, or a URL in ASCII that begins with https:// or http:// and has no user and password")
+    takes = "a URL in ASCII that begins with https:// or http:// and has a host, and no user and password"
+    refuse(name, value, f"None, or {takes}; a port is a number from 1 to 65535")
+
+
+def _leads_somewhere(url: str) -> bool:
+    if not re.fullmatch(r"https?://[^/@?#\s]+([/?][!-~]*)?", url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname and parts.hostname.encode("idna") and parts.port != 0)
+    except ValueError:  # Of brackets, a port, or a host that no name server can be asked for.
+        return False
 
 
 def webhook_secrets(name: str, value: object) -> tuple[bytes, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from smtplib import SMTPException
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -10,9 +9,6 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
 from django.core.mail import EmailMessage, get_connection
 from django.template.loader import render_to_string
-
-FAILURES = (OSError, SMTPException)
-"""What a mail server that is away or in trouble makes Django raise; it may be well again later."""
 
 PATIENCE = 30.0
 """Seconds to wait for a mail server where ``EMAIL_TIMEOUT`` says nothing: Django would wait for ever."""
@@ -36,7 +32,7 @@ def address_of(user: AbstractBaseUser) -> str:
 def send(template: str, context: dict[str, Any], to: list[str], *, sender: str | None = None) -> None:
     """Send what ``axes_async/mail/TEMPLATE.txt`` makes of ``context``: its first line is the subject.
 
-    Raises one of ``FAILURES``.
+    Raises whatever the site's mail backend does: those of providers have exceptions of their own.
     """
     subject, _, body = render_to_string(f"axes_async/mail/{template}.txt", context).strip().partition("\n")
     connection: Any = get_connection()

@@ -7,20 +7,63 @@ import logging
 from base64 import b64encode
 from collections.abc import Iterable
 from hashlib import sha256
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
+from socket import socket
+from time import monotonic
+from typing import Any
 from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 log = logging.getLogger(__name__)
 
-FAILURES = (OSError, HTTPException)
-"""What a receiver that is away or in trouble makes ``post`` raise, an answer that is an error too."""
-
 PATIENCE = 10.0
-"""Seconds to wait for a receiver, which should answer before it does anything."""
+"""Seconds for a receiver, which should answer before it does anything: to connect, then for the whole answer."""
 
 GONE = 410
 """By this answer a receiver says that it wants no more."""
+
+
+class _Drops(RawIOBase):
+    """What a socket receives until a time: its own timeout is for each drop anew."""
+
+    def __init__(self, sock: socket, until: float) -> None:
+        self.sock, self.until = sock, until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.until - monotonic()
+        if left <= 0:
+            raise TimeoutError(f"no whole answer in {PATIENCE:g} seconds")
+        self.sock.settimeout(left)
+        return self.sock.recv_into(buffer)
+
+
+class _Answer(HTTPResponse):
+    def __init__(self, sock: socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = BufferedReader(_Drops(sock, monotonic() + PATIENCE))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Answer
+
+
+class _SafeConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _Bounded(HTTPHandler, HTTPSHandler):
+    """Opens connections whose answer has a time in which it is to be there as a whole."""
+
+    def http_open(self, request: Request) -> HTTPResponse:
+        return self.do_open(_Connection, request)
+
+    def https_open(self, request: Request) -> HTTPResponse:
+        return self.do_open(_SafeConnection, request)
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -30,11 +73,13 @@ class _NoRedirect(HTTPRedirectHandler):
         return None
 
 
-_opener = build_opener(_NoRedirect)
+_opener = build_opener(_NoRedirect, _Bounded)
 
 
 def post(url: str, secrets: Iterable[bytes], message_id: str, body: bytes, *, at: int) -> None:
-    """Send ``body``, which is JSON; raises one of ``FAILURES``.
+    """Send ``body``, which is JSON.
+
+    Raises ``OSError`` or ``HTTPException`` if the receiver does not take it.
 
     :param message_id: the same for each try, so that a receiver knows what it has already.
     :param at: the time of this try, in seconds since the epoch: receivers refuse what is old.

@@ -214,6 +214,8 @@ REFUSED: dict[str, list[object]] = {
     "AXES_NOTIFY_WEBHOOK": [
         "", 1, "ftp://a.example/", "a.example", "https://", "https://a.example/ b", "https://a.example/ü",
         "https://a:b@a.example/", ["https://a.example/"],
+        "http://[bad/", "https://[a.example]/", "https://a..b/", "http://.a/", f"http://{'a' * 64}.example/",
+        "http://a.example:abc/", "http://a.example:65536/", "http://a.example:0/", "http://:80/",
     ],
     "AXES_NOTIFY_WEBHOOK_SECRET": [],  # No error shows it: tests/notify/test_webhook.py.
     "AXES_NOTIFY_ON": ["health", ["everything"], [["health"]], 1],
@@ -334,7 +336,10 @@ TAKEN: dict[str, list[tuple[object, object]]] = {
     "AXES_LOCKOUT_TEMPLATE": [(None, None), ("locked.html", "locked.html")],
     "AXES_LOCKOUT_URL": [(None, None), ("/locked/", "/locked/"), ("locked", "locked"), (LATER, LATER)],
     "AXES_NOTIFY": [(None, ()), ([], ()), (["ops@example.com"], ("ops@example.com",))],
-    "AXES_NOTIFY_WEBHOOK": [(None, None), ("https://a.example/x?y=@", "https://a.example/x?y=@")],
+    "AXES_NOTIFY_WEBHOOK": [
+        (None, None),
+        *((url, url) for url in ("https://a.example/x?y=@", "http://localhost:8080", "http://[::1]:80/", "https://ü.de")),
+    ],
     "AXES_NOTIFY_WEBHOOK_SECRET": [(None, ())],
     "AXES_NOTIFY_ON": [([], ()), (["health", "lockouts"], ("health", "lockouts"))],
     "AXES_NOTIFY_PAUSE": [(1, 1.0), (86_400, 86_400.0)],

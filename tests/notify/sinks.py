@@ -9,7 +9,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -126,8 +126,33 @@ class _Silence(socketserver.StreamRequestHandler):
             pass
 
 
+class Endless(socketserver.ThreadingTCPServer):
+    """Answers, and comes to no end before the client hangs up."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self) -> None:
+        """Listen on a port of the system's choice."""
+        super().__init__(("127.0.0.1", 0), _Endless)
+        self.is_left = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/hook"
+
+
+class _Endless(socketserver.StreamRequestHandler):
+    server: Endless
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):
+            while True:
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.server.is_left.set()
+
+
 @contextmanager
-def running(server: MailServer | Receiver | Silent) -> Iterator[None]:
+def running(server: MailServer | Receiver | Silent | Endless) -> Iterator[None]:
     """Serve until the end of the block."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

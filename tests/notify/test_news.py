@@ -555,6 +555,21 @@ def test_an_attack_that_could_not_be_told_is_told_the_next_time(
     assert [subject[:25] for subject in subjects()] == ["[Django] Attack on the lo"]
 
 
+def test_a_mail_that_a_provider_did_not_take_is_tried_again_whatever_it_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Any] = []
+
+    class ProviderError(Exception):
+        pass
+
+    def refuse(self: EmailBackend, messages: Any) -> int:
+        tried.extend(messages)
+        raise ProviderError("no mail today")
+
+    monkeypatch.setattr(EmailBackend, "send_messages", refuse)
+    done = send_mail.apply(args=("health", {"problems": ["Events wait."]}, ["ops@example.com"]))
+    assert (done.state, len(tried)) == ("FAILURE", 11)
+
+
 def test_news_that_wait_are_not_forgotten_by_the_purge(drain: Drain, clock: time_machine.Coordinates) -> None:
     lock("alice")
     drain()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -12,7 +13,8 @@ from django.test import override_settings
 
 from axes_async.conf import get_settings
 from axes_async.notify import webhook
-from tests.notify.sinks import SECRET, WRITTEN, Receiver
+from tests.notify.sinks import SECRET, WRITTEN, Endless, Receiver, running
+from tests.waiting import until
 
 
 def test_a_signature_is_that_of_the_specifications_own_example() -> None:
@@ -32,14 +34,22 @@ def test_a_message_is_taken_by_a_receiver_that_verifies_it(receiver: Receiver) -
 @pytest.mark.parametrize("status", [302, 401, 429, 500, 503])
 def test_what_is_not_taken_is_a_failure_and_no_redirect_is_followed(receiver: Receiver, status: int) -> None:
     receiver.answers = [status]
-    with pytest.raises(webhook.FAILURES):
+    with pytest.raises(HTTPError):
         webhook.post(receiver.url, [SECRET], "msg_1", b"{}", at=1)
     assert len(receiver.seen) == 1
 
 
 def test_nobody_is_a_failure_too(closed_port: int) -> None:
-    with pytest.raises(webhook.FAILURES):
+    with pytest.raises(URLError, match="refused"):
         webhook.post(f"http://127.0.0.1:{closed_port}/", [SECRET], "msg_1", b"{}", at=1)
+
+
+def test_an_answer_without_end_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "PATIENCE", 0.1)
+    server = Endless()
+    with running(server), pytest.raises(TimeoutError):
+        webhook.post(server.url, [SECRET], "msg_1", b"{}", at=1)
+    until(server.is_left.is_set, what="the connection is closed")
 
 
 def test_a_receiver_that_wants_no_more_is_heard(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
