@@ -9,8 +9,10 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from random import shuffle
 from smtplib import SMTPRecipientsRefused
 from typing import Any
 
@@ -20,14 +22,14 @@ from django.contrib.auth.base_user import AbstractBaseUser
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import AxesSettings, get_settings
-from axes_async.counters.events import new_id
+from axes_async.counters.rules import digest_of
 from axes_async.delivery import publisher
 from axes_async.delivery.silence import unless_silent
 from axes_async.errors import AxesError
 from axes_async.models import AccessFailureLog, Notice, database
 from axes_async.notify import mail, webhook
-from axes_async.notify.pace import give_back, take
-from axes_async.tasks.projection.news import Lockout, forget, gather
+from axes_async.notify.pace import give_back, is_taken, take
+from axes_async.tasks.projection.news import News, forget, gather
 from axes_async.tasks.status import status
 from axes_async.text import printable
 
@@ -41,6 +43,9 @@ OWNER_PAUSE = timedelta(minutes=15)
 
 ATTACK_IN = timedelta(minutes=5)
 """In what time ``AXES_NOTIFY_ATTACK`` attempts that fail are an attack."""
+
+TOO_LATE = timedelta(days=1)
+"""After this, what cannot be sent to an owner is not tried again."""
 
 LOOKED_AT = 10_000
 """Rows that are read to say who attacks whom."""
@@ -87,46 +92,23 @@ def send_webhook(message_id: str, body: str) -> None:
 
 @shared_task(name=publisher.NOTIFY, ignore_result=True)
 def notify() -> None:
-    """Tell of the lockouts that wait to be told of, unless that was done a moment ago."""
-    settings, now = get_settings(), as_datetime(now_ms())
-    if not (settings.notify_owner or settings.tells_of("lockouts")):
-        return
-    pause = timedelta(seconds=settings.notify_pause)
-    due = Notice.objects.using(database()).exclude(waiting="").filter(until__lte=now)
-    if not due.exists() or not take("news", "lockouts", every=min(GATHERED, pause)):
-        return
-    try:
-        # No transaction is open while they are told: a server that is slow would hold up drains, on SQLite everybody.
-        told = gather(due, owners=settings.notify_owner)
-        if settings.tells_of("lockouts"):
-            listed = [_shown(lockout) for lockout in told.latest]
-            total = len(told.counts)
-            _tell("lockouts", {"lockouts": listed, "total": total, "more": total - len(listed)}, settings)
-    except NotSent as error:
-        give_back("news", "lockouts")
-        log.warning("Lockouts are told later (%s).", error)
-        return
-    except Exception:
-        give_back("news", "lockouts")
-        raise
-    forget(told, until=now + pause)
-    _tell_owners(told.owners.values())
+    """Tell of the lockouts that wait to be told of, over each channel that has not done so a moment ago."""
+    settings = get_settings()
+    for channel in settings.channels("lockouts"):
+        with _later("lockouts", channel):
+            _tell_of_lockouts(channel, settings)
 
 
 @shared_task(name=publisher.WATCH, ignore_result=True)
 def watch() -> None:
     """Tell of an attack, of trouble, and of lockouts that still wait."""
     settings = get_settings()
-    pause = timedelta(seconds=settings.notify_pause)
     for news, look in (("attacks", _attack), ("health", _trouble)):
-        context = look(settings, pause) if settings.tells_of(news) else None
-        if context:
-            try:
-                _tell(news, context, settings)
-            except Exception as error:  # noqa: BLE001  (a mail backend may raise anything; it is told next time)
-                log.error("News of %s were not told (%s: %s).", news, type(error).__name__, error)
-                for subject in context.get("problems", [""]):
-                    give_back(news, _numberless(subject))
+        channels = settings.channels(news)
+        seen = look(settings) if channels else {}
+        for channel in channels:
+            with _later(news, channel):
+                _tell_of(news, seen, channel, settings)
     notify()
 
 
@@ -143,13 +125,65 @@ def watch_soon() -> None:
         log.error("Not everything could be told (%s: %s).", type(error).__name__, error)
 
 
-def _tell(news: str, context: dict[str, Any], settings: AxesSettings) -> None:
-    """Send ``context`` to all that are to be told. Raises ``NotSent``."""
-    if settings.notify_webhook is not None and settings.notify_webhook_secret:
-        now = now_ms()
-        body = {"type": f"axes_async.{news}", "timestamp": _iso(now), "data": context}
-        _send(send_webhook, f"msg_{new_id(now)}", json.dumps(body))
-    if settings.notify:
+@contextmanager
+def _later(news: str, channel: str) -> Iterator[None]:
+    """Let nothing that goes wrong over one channel reach the others: it is told the next time."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (a mail backend may raise anything)
+        log.error("News of %s are told later, by %s (%s: %s).", news, channel, type(error).__name__, error)
+
+
+def _tell_of_lockouts(channel: str, settings: AxesSettings) -> None:
+    """Tell over ``channel`` what waits for it, and then forget that: who dies between them tells it twice."""
+    now, pause = as_datetime(now_ms()), timedelta(seconds=settings.notify_pause)
+    due = Notice.objects.using(database()).filter(channel=channel, until__lte=now).exclude(waiting="")
+    if not due.exists() or not take("news", channel, every=min(GATHERED, pause)):
+        return
+    try:
+        # No transaction is open while they are told: a server that is slow would hold up drains, on SQLite everybody.
+        told = gather(due, owners=channel == "owner")
+        if channel == "owner":
+            is_through = _tell_owners(told)
+        else:
+            listed, total, is_through = [_shown(lockout) for lockout in told.latest], len(told.counts), True
+            context = {"lockouts": listed, "total": total, "more": total - len(listed)}
+            _tell(channel, "lockouts", context, json.dumps(context), settings, at=told.latest[0]["at"])
+    except Exception:
+        give_back("news", channel)
+        raise
+    forget(told, until=now + pause)
+    if not is_through:
+        give_back("news", channel)
+
+
+def _tell_of(news: str, seen: dict[str, Any], channel: str, settings: AxesSettings) -> None:
+    """Tell over ``channel`` of those subjects in ``seen`` that it has not told of for a while."""
+    now, pause = now_ms(), timedelta(seconds=settings.notify_pause)
+    subjects = [subject for subject in seen if take(f"{news} {channel}", subject, every=pause)]
+    if not subjects:
+        return
+    context = {"problems": [seen[subject] for subject in subjects]} if news == "health" else seen[""]
+    # Until it is told it is the same message, though its numbers change; what is told after the pause is another one.
+    message = json.dumps([now // (pause // timedelta(milliseconds=1) or 1), *subjects])
+    try:
+        _tell(channel, news, context, message, settings, at=now)
+    except Exception:
+        for subject in subjects:
+            give_back(f"{news} {channel}", subject)
+        raise
+
+
+def _tell(channel: str, news: str, context: dict[str, Any], message: str, settings: AxesSettings, *, at: int) -> None:
+    """Send ``context`` to operators. Raises ``NotSent``, or what the sending does.
+
+    :param message: what the message is told apart by: a receiver knows one that comes again.
+    :param at: when what it tells happened, in epoch milliseconds.
+    """
+    if channel == "webhook":
+        body = {"type": f"axes_async.{news}", "timestamp": _iso(at), "data": context}
+        _send(send_webhook, f"msg_{digest_of([(news, message)])}", json.dumps(body))
+    else:
         prefix = str(django_settings.EMAIL_SUBJECT_PREFIX)
         _send(send_mail, news, {**context, "prefix": prefix}, list(settings.notify), django_settings.SERVER_EMAIL)
 
@@ -180,19 +214,28 @@ def _iso(ms: int) -> str:
     return datetime.fromtimestamp(ms // 1000, tz=UTC).isoformat().replace("+00:00", "Z")
 
 
-def _tell_owners(owners: Collection[tuple[AbstractBaseUser, Lockout]]) -> None:
-    for place, (owner, lockout) in enumerate(owners):
-        if not take("owner mail", str(owner.pk), every=OWNER_PAUSE):
+def _tell_owners(told: News) -> bool:
+    """Tell each owner; put off those who could not be told. Return False if that was left off, for want of a server."""
+    owners = list(told.owners.values())
+    shuffle(owners)  # So that no mail on which the server breaks off keeps the same others waiting each time.
+    for place, owner in enumerate(owners):
+        if is_taken("owner mail", str(owner.account.pk)):
             continue
         try:
-            _send(send_mail, "owner", _for_owner(lockout, owner), [mail.address_of(owner)])
+            _send(send_mail, "owner", _for_owner(owner.lockout, owner.account), [mail.address_of(owner.account)])
         except Exception as error:  # noqa: BLE001  (what has no @ is in some databases, and breaks Django's mails)
-            give_back("owner mail", str(owner.pk))
-            log.warning("An owner is not told of a lockout (%s: %s).", type(error).__name__, error)
-            if isinstance(error, (NotSent, OSError)) and not isinstance(error, SMTPRecipientsRefused):
-                # To wait for a server as often as there are owners could take hours.
-                log.warning("Nor are %d others.", len(owners) - place - 1)
-                return
+            # To wait for a server as often as there are owners could take hours.
+            is_away = isinstance(error, (NotSent, OSError)) and not isinstance(error, SMTPRecipientsRefused)
+            untold = owners[place:] if is_away else [owner]
+            log.warning("%d owners are not told of a lockout now (%s: %s).", len(untold), type(error).__name__, error)
+            for each in untold:
+                if each.lockout["at"] > now_ms() - TOO_LATE // timedelta(milliseconds=1):
+                    told.put_off(each)
+            if is_away:
+                return False
+        else:
+            take("owner mail", str(owner.account.pk), every=OWNER_PAUSE)
+    return True
 
 
 def _for_owner(lockout: dict[str, Any], owner: AbstractBaseUser) -> dict[str, Any]:
@@ -205,14 +248,14 @@ def _for_owner(lockout: dict[str, Any], owner: AbstractBaseUser) -> dict[str, An
     }
 
 
-def _attack(settings: AxesSettings, pause: timedelta) -> dict[str, Any] | None:
-    """Return what an attack looks like that is going on, unless it was told a while ago."""
+def _attack(settings: AxesSettings) -> dict[str, Any]:
+    """Return what an attack looks like that is going on, as the one subject ''."""
     recent = AccessFailureLog.objects.using(database()).filter(attempt_time__gt=as_datetime(now_ms()) - ATTACK_IN)
     rows = list(recent.order_by("-attempt_time").values_list("ip_address", "username")[:LOOKED_AT])
-    if len(rows) < settings.notify_attack or not take("attacks", "", every=pause):
-        return None
+    if len(rows) < settings.notify_attack:
+        return {}
     addresses, names = (Counter(values) for values in zip(*rows, strict=True))
-    return {
+    attack = {
         "attempts": len(rows),
         "minutes": ATTACK_IN // timedelta(minutes=1),
         "addresses": len(addresses),
@@ -220,17 +263,16 @@ def _attack(settings: AxesSettings, pause: timedelta) -> dict[str, Any] | None:
         "top_addresses": [[address or "-", times] for address, times in addresses.most_common(TOP)],
         "top_usernames": [[printable(name or "-"), times] for name, times in names.most_common(TOP)],
     }
+    return {"": attack}
 
 
-def _trouble(settings: AxesSettings, pause: timedelta) -> dict[str, Any] | None:
-    """Return what ``axes_status`` says that needs a person, and was not told a while ago."""
-    lasting = [
-        problem
+def _trouble(settings: AxesSettings) -> dict[str, Any]:
+    """Return what ``axes_status`` says that needs a person, and has said for a while, by subject."""
+    return {
+        subject: problem
         for problem in status().problems(as_datetime(now_ms()))
-        if not take("health seen", _numberless(problem), every=SEEN)
-    ]
-    news = [problem for problem in lasting if take("health", _numberless(problem), every=pause)]
-    return {"problems": news} if news else None
+        if not take("health seen", subject := _numberless(problem), every=SEEN)
+    }
 
 
 def _numberless(problem: str) -> str:

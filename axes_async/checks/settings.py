@@ -147,7 +147,7 @@ def check_notify(settings: AxesSettings) -> Warnings:
     if bool(settings.notify_webhook) is not bool(settings.notify_webhook_secret):
         told = "AXES_NOTIFY_WEBHOOK and AXES_NOTIFY_WEBHOOK_SECRET need each other: no webhook is sent."
         yield warning(31, told, "Set both, or none.")
-    if settings.tells_of("attacks") and not settings.enable_access_failure_log:
+    if settings.channels("attacks") and not settings.enable_access_failure_log:
         told = "No attack is told of, since AXES_ENABLE_ACCESS_FAILURE_LOG is off: they are seen by its rows."
         yield warning(31, told, 'Set it to True, or leave "attacks" out of AXES_NOTIFY_ON.')
     for name, is_on in (("AXES_NOTIFY_OWNER", settings.notify_owner), ("AXES_UNLOCK_BY_MAIL", settings.unlock_by_mail)):

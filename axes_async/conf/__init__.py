@@ -26,6 +26,9 @@ __all__ = ["AxesSettings", "LockoutTier", "get_settings"]
 NEWS = ("lockouts", "attacks", "health")
 """What operators can be told of."""
 
+CHANNELS = ("webhook", "mail", "owner")
+"""Over what people are told: operators by webhook and by mail, and owners by mail, of lockouts alone."""
+
 Flag = Annotated[bool, validators.boolean]
 Text = Annotated[str, validators.text]
 Name = Annotated[str | None, validators.optional_text]
@@ -141,9 +144,15 @@ class AxesSettings:
     metrics: Annotated[tuple[str, ...], partial(validators.subset, choices=("prometheus", "opentelemetry"))] = ()
     metrics_token: Name = None
 
-    def tells_of(self, news: str) -> bool:
-        """Return whether anybody but owners is told of ``news``, one of ``NEWS``."""
-        return news in self.notify_on and bool(self.notify or (self.notify_webhook and self.notify_webhook_secret))
+    def channels(self, news: str) -> list[str]:
+        """Return those of ``CHANNELS`` that tell of ``news``, one of ``NEWS``."""
+        is_told = news in self.notify_on
+        is_on = {
+            "webhook": is_told and self.notify_webhook and self.notify_webhook_secret,
+            "mail": is_told and self.notify,
+            "owner": news == "lockouts" and self.notify_owner,
+        }
+        return [channel for channel in CHANNELS if is_on[channel]]
 
     @property
     def has_notices(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from itertools import product
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -21,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
 
 from axes_async.clock import as_datetime, now_ms
-from axes_async.conf import AxesSettings, get_settings
+from axes_async.conf import CHANNELS, AxesSettings, get_settings
 from axes_async.counters.rules import Counter
 from axes_async.delivery import publisher
 from axes_async.errors import AxesError
@@ -225,9 +226,10 @@ class SelfTest:
     def mute(self, counters: Sequence[Counter]) -> None:
         """Have nobody told of the lockout; news of a counter that waits to be told by now is let be."""
         now = as_datetime(now_ms())
-        for counter in counters:
-            key = key_of("lockout", counter.digest)
-            if Notice.objects.using(database()).get_or_create(key=key, defaults={"until": now + SPAN})[1]:
+        for counter, channel in product(counters, CHANNELS):
+            key = key_of(f"lockout {channel}", counter.digest)
+            row = {"until": now + SPAN, "channel": channel}
+            if Notice.objects.using(database()).get_or_create(key=key, defaults=row)[1]:
                 self.muted.append(key)
 
     def _are_written(self) -> bool:

@@ -145,6 +145,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("count", models.PositiveIntegerField(default=0, help_text="How many there were.")),
+                (
+                    "channel",
+                    models.CharField(
+                        default="", help_text="Over what that is told: one of conf.CHANNELS.", max_length=8
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(

@@ -58,6 +58,7 @@ class Notice(models.Model):
     until = models.DateTimeField(db_index=True)
     waiting = models.TextField(default="", help_text="What is to be told then, as JSON; of several things, the last.")
     count = models.PositiveIntegerField(default=0, help_text="How many there were.")
+    channel = models.CharField(max_length=8, default="", help_text="Over what that is told: one of conf.CHANNELS.")
 
     def __str__(self) -> str:
         return f"{self.key}: {self.until}"

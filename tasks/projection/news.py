@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import nlargest
@@ -45,27 +45,54 @@ Lockout = dict[str, Any]
 
 
 @dataclass(slots=True)
+class Owner:
+    """An owner whose account is locked."""
+
+    account: AbstractBaseUser
+    lockout: Lockout
+    """The latest."""
+    keys: list[str] = field(default_factory=list)
+    """Of the notices of all of them."""
+
+
+@dataclass(slots=True)
 class News:
     """The lockouts that wait to be told of."""
 
     counts: dict[str, int] = field(default_factory=dict)
     """How often each happened, by the key of its notice."""
     latest: list[Lockout] = field(default_factory=list)
-    owners: dict[Any, tuple[AbstractBaseUser, Lockout]] = field(default_factory=dict)
-    """Owners whose own account is locked, with the latest of their lockouts, by primary key."""
+    owners: dict[Any, Owner] = field(default_factory=dict)
+    """Owners whose own account is locked, by primary key."""
+
+    def put_off(self, owner: Owner) -> None:
+        """Have ``owner`` told later."""
+        for key in owner.keys:
+            del self.counts[key]
 
 
-def note_lockouts(events: Iterable[AttemptEvent], using: str) -> None:
-    """Note the lockouts that ``events``, all of them failures, have set; whoever calls it holds the writer lock."""
+def note_lockouts(events: Iterable[AttemptEvent], channels: Iterable[str], using: str) -> None:
+    """Note the lockouts that ``events``, all of them failures, have set; whoever calls it holds the writer lock.
+
+    Each of ``channels`` has rows of its own: what one could not tell holds up no other, and is not told twice by it.
+    """
     told: dict[str, list[str]] = {}
+    over: dict[str, str] = {}
     for event in events:
         for change in event.changes:
-            if change.counted and change.locked:
-                told.setdefault(key_of("lockout", change.digest), []).append(json.dumps(_lockout(event, change)))
+            if not change.counted or not change.locked:
+                continue
+            text = json.dumps(_lockout(event, change))
+            for channel in channels:
+                # Where an address is locked, whoever was tried last from there is not meant.
+                if channel != "owner" or "username" in change.parameters:
+                    key = key_of(f"lockout {channel}", change.digest)
+                    told.setdefault(key, []).append(text)
+                    over[key] = channel
     now = as_datetime(now_ms())
     for keys in portions(told, PORTION):
         known = Notice.objects.using(using).in_bulk(keys)
-        rows = [known.get(key) or Notice(key=key, until=now) for key in keys]
+        rows = [known.get(key) or Notice(key=key, until=now, channel=over[key]) for key in keys]
         for row in rows:
             row.waiting, row.count = told[row.key][-1], row.count + len(told[row.key])
         upsert(Notice, rows, key=["key"], fields=["waiting", "count"], using=using)
@@ -82,25 +109,28 @@ def gather(due: QuerySet[Notice], *, owners: bool) -> News:
     while rows := list(due.filter(key__gt=after).order_by("key")[:PORTION]):
         after = rows[-1].key
         told.counts.update((row.key, row.count) for row in rows)
-        lockouts = sorted(({**json.loads(row.waiting), "count": row.count} for row in rows), key=itemgetter("at"))
-        told.latest = nlargest(LISTED, [*told.latest, *lockouts], key=itemgetter("at"))
+        lockouts = {row.key: {**json.loads(row.waiting), "count": row.count} for row in rows}
+        told.latest = nlargest(LISTED, [*told.latest, *lockouts.values()], key=itemgetter("at"))
         if owners:
             try:
                 _find_owners(told.owners, lockouts, any_case=len(told.counts) <= ANY_CASE)
-            except Exception:  # (a user model of the site's own may raise anything, and operators are to be told)
+            except Exception:  # (a user model of the site's own may raise anything)
                 log.exception("Some owners are not told of lockouts.")
     return told
 
 
-def _find_owners(
-    known: dict[Any, tuple[AbstractBaseUser, Lockout]], lockouts: Iterable[Lockout], *, any_case: bool
-) -> None:
-    """Add those whose own account is locked; where an address is, whoever was tried last from there is not meant."""
-    named = {lockout["username"]: lockout for lockout in lockouts if "username" in lockout["parameters"]}
-    for name, owner in accounts_of([name for name in named if name], any_case=any_case).items():
-        before = known.get(owner.pk)
-        if is_reachable(owner) and (len(known) < OWNERS if before is None else before[1]["at"] < named[name]["at"]):
-            known[owner.pk] = owner, named[name]
+def _find_owners(known: dict[Any, Owner], lockouts: Mapping[str, Lockout], *, any_case: bool) -> None:
+    """Add those whose own account is locked, by lockouts by the keys of their notices."""
+    named: dict[str, list[str]] = {}
+    for key in sorted(lockouts, key=lambda key: lockouts[key]["at"]):
+        named.setdefault(lockouts[key]["username"] or "", []).append(key)
+    for name, account in accounts_of([name for name in named if name], any_case=any_case).items():
+        if not is_reachable(account) or (account.pk not in known and len(known) >= OWNERS):
+            continue
+        latest = lockouts[named[name][-1]]
+        owner = known.setdefault(account.pk, Owner(account, latest))
+        owner.keys += named[name]
+        owner.lockout = max(owner.lockout, latest, key=itemgetter("at"))
 
 
 def forget(told: News, until: datetime) -> None:

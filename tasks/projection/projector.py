@@ -79,8 +79,8 @@ class Projector:
             replayed = counters.replay(told, self.using, void=self.void, moments=self.moments)
         counted = [entry for entry in entries if self._makes_attempt(entry, replayed.void)]
         self._attempts(counted)
-        if self.settings.notify_owner or self.settings.tells_of("lockouts"):
-            note_lockouts([entry.event for entry in counted], self.using)
+        if channels := self.settings.channels("lockouts"):
+            note_lockouts([entry.event for entry in counted], channels, self.using)
         self._keep_shown(replayed.locked)
         self._clear(cleared | replayed.cleared)
 
