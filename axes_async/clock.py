@@ -18,14 +18,21 @@ fixed_ms: Callable[[], int] | None = None
 """Returns the time that stores take in place of their server's, in epoch milliseconds; tests set it."""
 
 
+LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000)
+"""The last day that a ``datetime`` has begins, in epoch milliseconds: in every zone it is no later than that day."""
+
+
 def now_ms() -> int:
     """Return this host's time since the Unix epoch in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 def as_datetime(ms: int) -> datetime:
-    """Return ``ms`` (milliseconds since the Unix epoch) as rows have it: aware, or local where ``USE_TZ`` is off."""
-    moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
+    """Return ``ms`` (milliseconds since the Unix epoch) as rows have it: aware, or local where ``USE_TZ`` is off.
+
+    What is later than rows can say is ``LATEST``.
+    """
+    moment = datetime.fromtimestamp(min(ms, LATEST) / 1000, tz=UTC)
     return moment if settings.USE_TZ else make_naive(moment, get_default_timezone())
 
 

@@ -118,7 +118,7 @@ def settle_in_store(
     try:
         result = step(held=True) if held else step()
     except StoreUnavailable as error:
-        is_tried = try_later(partial(_settle_again, step, held) if held else step, tell, event.line())
+        is_tried = try_later(partial(_settle_again, step, held.reserved_at) if held else step, tell, event.line())
         plan = "It is tried again" if is_tried else "It is lost but for this line"
         log.error("%s, the store is unavailable (%s). %s: %s", lost, error, plan, event.line())
         publisher.nudge_for_sync()
@@ -127,9 +127,9 @@ def settle_in_store(
     return result
 
 
-def _settle_again(step: Callable[..., StepResult], held: Attempt) -> StepResult:
+def _settle_again(step: Callable[..., StepResult], reserved_at: float) -> StepResult:
     """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
-    is_sure = time.monotonic() < held.reserved_at + get_settings().reserve_lease / 2
+    is_sure = time.monotonic() < reserved_at + get_settings().reserve_lease / 2
     return step(held=True, again=True) if is_sure else step()
 
 

@@ -95,7 +95,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
             event=event,
             extend=settings.reset_cool_off_on_failure_during_lockout,
             held=attempt if attempt.reserved else None,
-            tell=partial(_tell_of_lock, request, named, own, event.id),
+            tell=partial(_tell_of_lock, None, named, own, event.id),  # A request that waits keeps its body in memory.
         )
         if result is not None and result.locked_until and exemption is not Exemption.LOCKOUT:
             mark_locked(state, own, result)

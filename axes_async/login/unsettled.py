@@ -65,10 +65,14 @@ class _Queue:
         with self.lock:
             if len(self.waiting) >= MOST:
                 return False
-            self.waiting.append(one)
             if self.thread is None:
-                self.thread = Thread(target=self._serve, name="axes-async-unsettled", daemon=True)
-                self.thread.start()
+                thread = Thread(target=self._serve, name="axes-async-unsettled", daemon=True)
+                try:
+                    thread.start()  # It waits for the lock.
+                except RuntimeError:  # The process has as many threads as it may.
+                    return False
+                self.thread = thread
+            self.waiting.append(one)
         return True
 
     def forget(self) -> None:

@@ -60,13 +60,18 @@ class Watch:
 
     def _lose(self, suspicion: StoreUnavailable) -> None:
         with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                thread = Thread(target=self._wait_for_it, name="axes-async-store", daemon=True)
+                try:
+                    thread.start()  # It waits before it asks.
+                except RuntimeError as error:  # The process has as many threads as it may: the next step asks again.
+                    log.error("The store is away (%s), and nothing can look after it (%s).", suspicion, error)
+                    return
+                self._thread = thread
             if not self.is_away:
                 telemetry.breaker("store", is_open=True)
                 log.error("The store is away (%s). AXES_ON_STORE_FAILURE says what happens to logins.", suspicion)
             self.is_away = True
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = Thread(target=self._wait_for_it, name="axes-async-store", daemon=True)
-                self._thread.start()
 
     def _is_there(self) -> bool:
         for _ in range(PROBES):

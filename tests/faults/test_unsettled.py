@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.http import HttpRequest
 from axes_async.login import reservation, settlement, state, unsettled
 from axes_async.signals import user_locked_out
 from axes_async.stores.contract import Position
+from axes_async.stores.factory import get_failover
 from axes_async.stores.redis.store import RedisStore
 from tests.actions import counter_keys, failures_stored, request_from, reservations_held
 from tests.faults.machines import Valkey
@@ -126,3 +128,35 @@ def test_what_is_too_much_to_wait_is_told_in_the_log(
     own_valkey.fill()
     settlement.fail(reserved, ALICE)
     assert [text for text in caplog.messages if 'lost but for this line: ["failed"' in text]
+
+
+def test_process_that_may_start_no_thread_loses_no_later_failure(
+    reserved: HttpRequest, own_store: RedisStore, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    later = request_from("192.0.2.2")
+    reservation.reserve(later, ALICE)
+    own_valkey.fill()
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", refuse)
+        settlement.fail(reserved, ALICE)
+    settlement.fail(later, ALICE)
+    own_valkey.make_room()
+    wait_for_thread()
+    assert kinds(own_store) == ["failed"]
+    until(lambda: not get_failover().is_away, what="the store is asked again")
+
+
+def test_what_waits_keeps_no_request_and_so_no_body(
+    own_store: RedisStore, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr("axes_async.login.attempt.try_later", lambda *args: kept.extend(args) or True)
+    request = request_from("192.0.2.1")
+    own_valkey.fill()
+    settlement.fail(request, ALICE)
+    settle, tell, line = kept
+    assert '"alice"' in line
+    assert all(each is not request for each in (*settle.args, *settle.keywords.values(), *tell.args))

@@ -131,6 +131,14 @@ def test_a_client_that_was_locked_is_locked_and_one_that_was_not_is_not(gets_in:
 
 
 @pytest.mark.usefixtures("_axes")
+def test_time_at_the_end_of_all_times_stops_no_import(gets_in: GetsIn) -> None:
+    attempts({"ip_address": B, "failures_since_start": 3}, at=datetime.max.replace(tzinfo=UTC))
+    attempts({"ip_address": A, "failures_since_start": 3})
+    move()
+    assert not gets_in(A)
+
+
+@pytest.mark.usefixtures("_axes")
 @pytest.mark.parametrize("command", [["axes_reset"], ["axes_reset_ip", A], ["axes_reset_username", "alice"]], ids=str)
 def test_a_lockout_that_was_imported_can_be_lifted(gets_in: GetsIn, command: list[str], drain: Drain) -> None:
     attempts({"ip_address": A, "failures_since_start": 30})
