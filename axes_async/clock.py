@@ -28,11 +28,8 @@ def now_ms() -> int:
 
 
 def as_datetime(ms: int) -> datetime:
-    """Return ``ms`` (milliseconds since the Unix epoch) as rows have it: aware, or local where ``USE_TZ`` is off.
-
-    What is later than rows can say is ``LATEST``.
-    """
-    moment = datetime.fromtimestamp(min(ms, LATEST) / 1000, tz=UTC)
+    """Return ``ms`` (milliseconds since the Unix epoch) as rows have it: aware, or local where ``USE_TZ`` is off."""
+    moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
     return moment if settings.USE_TZ else make_naive(moment, get_default_timezone())
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from axes_async.client.keys import attempt_key, keys_of
-from axes_async.clock import as_datetime, now_ms
+from axes_async.clock import LATEST, as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Counter, counters_for
@@ -63,7 +63,7 @@ class Counts:
             cooloff = longest_cooloff(self.settings)
             windows = [0 if cooloff is None else round(cooloff.total_seconds() * 1000)]
         # A failure expires by our cool-off or as the other package noted, whichever is later; 0: only by a reset.
-        ends = [max(at + window, record.expires_at, 1) if window else 0 for window in windows]
+        ends = [min(max(at + window, record.expires_at, 1), LATEST) if window else 0 for window in windows]
         last = 0 if 0 in ends else max(ends)
         if 0 < last <= self.now:
             return False

@@ -17,7 +17,7 @@ from django.db import connections, models
 from django.db.models import Max, QuerySet
 
 from axes_async.client.normalize import canonical_address, canonical_username, row_text
-from axes_async.clock import as_ms
+from axes_async.clock import LATEST, as_ms
 from axes_async.conf.networks import parse_address
 from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.counters.rules import Parameter, digest_of
@@ -112,7 +112,7 @@ class Source:
             http_accept=row_text(accept),
             path_info=row_text(path),
             extra={"address": row_text(address.strip())} if parsed is None else {},
-            at=as_ms(row["attempt_time"]) or 1,  # 0 would stand for "not known".
+            at=min(as_ms(row["attempt_time"]), LATEST) or 1,  # 0 would stand for "not known".
         )
         return Record(pk=row["id"], event=event, canonical=canonical, failures=failures, expires_at=end, logged=logged)
 
@@ -121,7 +121,7 @@ class Source:
         if not columns:
             return {}
         rows = _rows_of(EXPIRATIONS, columns, self.using).filter(pk__in=keys)
-        return {key: as_ms(end) for key, end in rows.values_list("pk", "expires_at")}
+        return {key: min(as_ms(end), LATEST) for key, end in rows.values_list("pk", "expires_at")}
 
     def _last_logins(self, rows: Iterable[dict[str, Any]]) -> dict[tuple[Any, Any], int]:
         """Return the last login of each name from each address: it cleared the failures before it."""
