@@ -46,8 +46,8 @@ def address_behind(meta: Mapping[str, Any], settings: AxesSettings) -> str:
 def _first_stranger(header: str, trusted: Networks) -> str:
     """Return the first address from the right that is not ``trusted``, or the last one that is; '' if there is none.
 
-    Each proxy appends whom it has heard from, so what a client has sent itself stands to the left of its address. What
-    is no address ends the search: behind it stands whatever the last one has believed.
+    Each proxy appends the address of its peer, so what a client has sent itself stands to the left of its own address.
+    What is no address ends the search: nobody whom we trust has written what stands left of it.
     """
     furthest = ""
     for part in reversed(header.rsplit(",", MOST_HOPS)):

@@ -61,6 +61,7 @@ class SelfTestHere(SelfTest):
         state = self._guess()
         if state.attempt is None or state.attempt.verdict is not Verdict.LOCKED:
             raise Ended(f"Guess {limit + 1} was not turned away, though the limit is {limit}.")
+        self.turned_away = 1
         return f"{self.name} from {self.address}: let in {limit} times, then locked"
 
     def _choose_address(self, settings: AxesSettings) -> tuple[Counter, ...]:

@@ -7,23 +7,20 @@ like the name is meant, else none is; nor is one of several accounts with a mail
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, transaction
+from django.db import DataError, transaction
 from django.db.models import CharField, TextField, Value
 from django.db.models.functions import Upper
 
 from axes_async.client.normalize import as_text, canonical_username, is_plain, storable
 from axes_async.notify.mail import address_of, email_field
 
-log = logging.getLogger(__name__)
-
-REFUSALS = (DatabaseError, ValidationError, ArithmeticError, TypeError, ValueError)
+REFUSALS = (DataError, ValidationError, ArithmeticError, TypeError, ValueError)
 """What a column raises that is asked for what it cannot hold, such as a number that is too large."""
 
 
@@ -113,10 +110,8 @@ def _ask(column: str, texts: list[str], any_case: bool) -> list[AbstractBaseUser
                 upper = [Upper(Value(text)) for text in texts]
                 return list(rows.alias(axes_upper=Upper(column)).filter(axes_upper__in=upper))
             return list(rows.filter(**{f"{column}__in": texts}))
-    except REFUSALS as error:
+    except REFUSALS:  # What is no fault of a text, such as a database that is away, goes to the caller.
         if len(texts) == 1:
-            if isinstance(error, DatabaseError):
-                log.warning("An account was not looked for (%s: %s).", type(error).__name__, error)
             return []
     half = len(texts) // 2
     return _ask(column, texts[:half], any_case) + _ask(column, texts[half:], any_case)

@@ -42,6 +42,8 @@ class _Drops(RawIOBase):
 
 
 class _Answer(HTTPResponse):
+    """Its status and headers. ``http.client`` closes the socket then, which no body is read from here."""
+
     def __init__(self, sock: socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp.close()

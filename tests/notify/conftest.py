@@ -1,12 +1,23 @@
-"""The servers that people are told by."""
+"""The servers that people are told by, and a clock that stands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
+import time_machine
 
 from tests.notify.sinks import MailServer, Receiver, Silent, running
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Coordinates]:
+    """Return the clock, standing at noon."""
+    with time_machine.travel(NOON, tick=False) as coordinates:
+        yield coordinates
 
 
 @pytest.fixture

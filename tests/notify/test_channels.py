@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from smtplib import SMTPRecipientsRefused
 from typing import Any
 
@@ -25,16 +25,8 @@ from tests.actions import failure
 from tests.notify.sinks import WRITTEN, Receiver
 
 Drain = Callable[[], int]
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    """Return the clock, standing at noon."""
-    with time_machine.travel(NOON, tick=False) as coordinates:
-        yield coordinates
 
 
 @pytest.fixture(autouse=True)

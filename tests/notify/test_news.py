@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -36,16 +36,8 @@ from tests.notify.sinks import WRITTEN, MailServer, Receiver, Silent
 from tests.waiting import PATIENCE, until
 
 Drain = Callable[[], int]
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    """Return the clock, standing at noon."""
-    with time_machine.travel(NOON, tick=False) as coordinates:
-        yield coordinates
 
 
 @pytest.fixture(autouse=True)
