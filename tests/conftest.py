@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,9 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     rules_in_force.tell_of_no_request.cache_clear()
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
-    unsettled.forget()
+    monkeypatch.setattr(unsettled, "SECONDS", 0)  # What waits is given up, and nothing of it reaches the next test.
+    if (thread := unsettled._queue(os.getpid()).thread) is not None:
+        thread.join()
     CountingBackend.seconds = 0.0
     factory.forget()
 

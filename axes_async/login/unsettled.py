@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from threading import Event, Lock, Thread
-from time import monotonic
+from threading import Lock, Thread
+from time import monotonic, sleep
 
 from django.db import connections
 
@@ -37,7 +37,7 @@ class Unsettled:
     settle: Callable[[], StepResult]
     tell: Callable[[StepResult], object]
     line: str
-    give_up: float
+    since: float
 
 
 def try_later(settle: Callable[[], StepResult], tell: Callable[[StepResult], object], line: str) -> bool:
@@ -45,12 +45,7 @@ def try_later(settle: Callable[[], StepResult], tell: Callable[[StepResult], obj
 
     A site's tests share one transaction with their store, so nothing is done behind it.
     """
-    return not is_eager() and _queue(os.getpid()).add(Unsettled(settle, tell, line, monotonic() + SECONDS))
-
-
-def forget() -> None:
-    """Drop what waits in this process; nothing of it is done after that."""
-    _queue(os.getpid()).forget()
+    return not is_eager() and _queue(os.getpid()).add(Unsettled(settle, tell, line, monotonic()))
 
 
 class _Queue:
@@ -58,7 +53,7 @@ class _Queue:
 
     def __init__(self) -> None:
         self.waiting: deque[Unsettled] = deque()
-        self.lock, self.forgotten = Lock(), Event()
+        self.lock = Lock()
         self.thread: Thread | None = None
 
     def add(self, one: Unsettled) -> bool:
@@ -75,23 +70,15 @@ class _Queue:
             self.waiting.append(one)
         return True
 
-    def forget(self) -> None:
-        self.forgotten.set()
-        if (thread := self.thread) is not None:
-            thread.join()
-        self.forgotten.clear()
-
     def _serve(self) -> None:
         while (one := self._next()) is not None:
             if not _is_done(one):
                 self.waiting.append(one)
-                self.forgotten.wait(PAUSE)
+                sleep(PAUSE)
         connections.close_all()
 
     def _next(self) -> Unsettled | None:
         with self.lock:
-            if self.forgotten.is_set():
-                self.waiting.clear()
             if self.waiting:
                 return self.waiting.popleft()
             self.thread = None
@@ -103,7 +90,7 @@ def _is_done(one: Unsettled) -> bool:
     try:
         result = one.settle()
     except StoreUnavailable as error:
-        if monotonic() < one.give_up:
+        if monotonic() < one.since + SECONDS:
             return False
         log.error("Given up, no store answered for %d s (%s): %s", SECONDS, error, one.line)
         return True
