@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 
 from axes_async.conf import get_settings
 from axes_async.login.attempt import mark_locked_by_site
+from axes_async.login.renewal import LEASES
 from axes_async.login.reservation import arelease, release
 from axes_async.login.responses import alockout_response, lockout_response
 from axes_async.login.state import AxesState, current, state_of
@@ -74,7 +75,7 @@ async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -
     """Await the view, and if the client hangs up while its password is being looked at, let the view end first.
 
     A check goes on in its thread when nobody waits for it any more, and only the view knows how to tell of its result.
-    It has the time of a lease for that: the reservations end with it.
+    It has the time that its reservations last.
     """
     context = copy_context()
     task = asyncio.create_task(serving, context=context)
@@ -83,7 +84,7 @@ async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -
     except asyncio.CancelledError:
         try:
             if any(attempt.open for attempt in state.attempts):
-                await asyncio.wait({task}, timeout=get_settings().reserve_lease)
+                await asyncio.wait({task}, timeout=get_settings().reserve_lease * LEASES)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -98,7 +98,7 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
     monkeypatch.setattr(unsettled, "SECONDS", 0)  # What waits is given up, and nothing of it reaches the next test.
-    if (thread := unsettled._queue(os.getpid()).thread) is not None:
+    if (thread := unsettled._backlog(os.getpid())._thread) is not None:
         thread.join()
     CountingBackend.seconds = 0.0
     factory.forget()

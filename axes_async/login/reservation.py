@@ -35,6 +35,7 @@ from axes_async.login.attempt import (
     settle_in_store,
     without,
 )
+from axes_async.login.renewal import keep
 from axes_async.login.state import Attempt, AxesState, served, state_of
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, Verdict
@@ -144,7 +145,10 @@ class _Asking:
         if self.has_waited or result.verdict is Verdict.BUSY:
             telemetry.count("busy_waits", "given_up" if result.verdict is Verdict.BUSY else "ended")
         attempt.verdict = result.verdict
-        attempt.reserved |= result.verdict is Verdict.ALLOWED
+        if result.verdict is Verdict.ALLOWED and not attempt.reserved:
+            attempt.reserved = True
+            if not state.detached:
+                keep(state, attempt)
         if attempt.settled or self.is_given_up or result.verdict is not Verdict.ALLOWED:
             _release(attempt)
         if state.detached and attempt.reserved:

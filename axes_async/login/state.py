@@ -10,6 +10,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -20,7 +21,7 @@ from axes_async.counters.rules import Counter
 from axes_async.stores.results import Verdict
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Attempt:
     """One try of a password, from before it is looked at until it is settled."""
 
@@ -85,7 +86,7 @@ Tasks that try passwords side by side for one request have one each.
 """
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class AxesState:
     """``request.axes``: how the login attempts of this request stand."""
 
@@ -109,7 +110,13 @@ class AxesState:
     """The lockout response, once it was made."""
     detached: bool = False
     """Whether there is no request at whose end a reservation could be released."""
-    request: HttpRequest | None = None
+    seen_request: ref[HttpRequest] | None = None
+    """The request, which is gone when it is served: a state that is kept for longer must not keep it, and its body."""
+
+    @property
+    def request(self) -> HttpRequest | None:
+        """The request, as long as it is there."""
+        return None if self.seen_request is None else self.seen_request()
 
     @property
     def own_attempt(self) -> Attempt | None:
@@ -193,7 +200,7 @@ def state_of(request: HttpRequest | None) -> AxesState:
     wrapped: Any = getattr(request, "_request", request)
     state = getattr(wrapped, "axes", None)
     if not isinstance(state, AxesState):
-        wrapped.axes = state = AxesState(request=wrapped)
+        wrapped.axes = state = AxesState(seen_request=ref(wrapped))
         _flag(wrapped, locked_out=False)
     return state
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from threading import Lock, Thread
 from time import monotonic, sleep
-
-from django.db import connections
 
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
+from axes_async.login.backlog import Backlog
 from axes_async.stores.factory import is_eager
 from axes_async.stores.results import StepResult
 
@@ -45,44 +42,7 @@ def try_later(settle: Callable[[], StepResult], tell: Callable[[StepResult], obj
 
     A site's tests share one transaction with their store, so nothing is done behind it.
     """
-    return not is_eager() and _queue(os.getpid()).add(Unsettled(settle, tell, line, monotonic()))
-
-
-class _Queue:
-    """Settlements that wait, and a thread as long as there are any."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[Unsettled] = deque()
-        self.lock = Lock()
-        self.thread: Thread | None = None
-
-    def add(self, one: Unsettled) -> bool:
-        with self.lock:
-            if len(self.waiting) >= MOST:
-                return False
-            if self.thread is None:
-                thread = Thread(target=self._serve, name="axes-async-unsettled", daemon=True)
-                try:
-                    thread.start()  # It waits for the lock.
-                except RuntimeError:  # The process has as many threads as it may.
-                    return False
-                self.thread = thread
-            self.waiting.append(one)
-        return True
-
-    def _serve(self) -> None:
-        while (one := self._next()) is not None:
-            if not _is_done(one):
-                self.waiting.append(one)
-                sleep(PAUSE)
-        connections.close_all()
-
-    def _next(self) -> Unsettled | None:
-        with self.lock:
-            if self.waiting:
-                return self.waiting.popleft()
-            self.thread = None
-            return None
+    return not is_eager() and _backlog(os.getpid()).add(Unsettled(settle, tell, line, monotonic()))
 
 
 def _is_done(one: Unsettled) -> bool:
@@ -91,6 +51,7 @@ def _is_done(one: Unsettled) -> bool:
         result = one.settle()
     except StoreUnavailable as error:
         if monotonic() < one.since + SECONDS:
+            sleep(PAUSE)
             return False
         log.error("Given up, no store answered for %d s (%s): %s", SECONDS, error, one.line)
         return True
@@ -107,6 +68,6 @@ def _is_done(one: Unsettled) -> bool:
 
 
 @cache
-def _queue(pid: int) -> _Queue:
+def _backlog(pid: int) -> Backlog[Unsettled]:
     """Return what waits in this process; a forked one has nothing to wait for."""
-    return _Queue()
+    return Backlog("axes-async-unsettled", _is_done, most=MOST)

@@ -1,0 +1,55 @@
+"""What a process does behind its logins: things wait in a line, and a thread serves them as long as there are any."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, Thread
+from typing import Generic, TypeVar
+
+from django.db import connections
+
+T = TypeVar("T")
+
+
+class Backlog(Generic[T]):
+    """A line, and its thread.
+
+    :param name: what the thread is called.
+    :param serve: does what one thing waits for, and returns whether that is done; else it waits anew, as the last.
+    :param most: how many wait at most.
+    """
+
+    def __init__(self, name: str, serve: Callable[[T], bool], *, most: int) -> None:
+        self.name, self.serve, self.most = name, serve, most
+        self._waiting: deque[T] = deque()
+        self._lock = Lock()
+        self._thread: Thread | None = None
+
+    def add(self, one: T) -> bool:
+        """Let ``one`` wait; return False if there is no room for it, or no thread to be had."""
+        with self._lock:
+            if len(self._waiting) >= self.most:
+                return False
+            if self._thread is None:
+                thread = Thread(target=self._serve_all, name=self.name, daemon=True)
+                try:
+                    thread.start()  # It waits for the lock.
+                except RuntimeError:  # The process has as many threads as it may.
+                    return False
+                self._thread = thread
+            self._waiting.append(one)
+        return True
+
+    def _serve_all(self) -> None:
+        while (one := self._next()) is not None:
+            if not self.serve(one):
+                self._waiting.append(one)
+        connections.close_all()
+
+    def _next(self) -> T | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._thread = None
+            return None

@@ -1,0 +1,103 @@
+"""Reservations of checks that take long: a thread renews them, so that no lease ends before its check does."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import cache
+from time import monotonic, sleep
+from weakref import ref
+
+from django.db import connections
+
+from axes_async.conf import get_settings
+from axes_async.errors import StoreUnavailable
+from axes_async.login.backlog import Backlog
+from axes_async.login.state import Attempt, AxesState
+from axes_async.stores.factory import get_failover, is_eager
+from axes_async.stores.results import Verdict
+
+log = logging.getLogger(__name__)
+
+LEASES = 10
+"""How many leases a check may take: one that hangs gives its place up at last."""
+
+PARTS = 3
+"""A reservation is renewed after this part of its lease, so that a store which is away for a moment ends none."""
+
+MOST = 100_000
+"""Attempts of this process that are looked after at most; each is about 0.3 kB."""
+
+
+@dataclass(slots=True)
+class Held:
+    """An attempt that holds reservations, as long as its request is there.
+
+    Where no middleware ends the request, what is reserved ends with its lease, and not ``LEASES`` later.
+    """
+
+    state: ref[AxesState]
+    attempt: ref[Attempt]
+    since: float
+    due: float
+    """When it is to be renewed; both are seconds of ``time.monotonic``."""
+
+    @property
+    def open(self) -> Attempt | None:
+        """The attempt, if its check may still be at work."""
+        attempt = self.attempt()
+        if attempt is None or self.state() is None or attempt.settled or not attempt.reserved:
+            return None
+        return attempt
+
+
+def keep(state: AxesState, attempt: Attempt) -> None:
+    """Renew what ``attempt`` holds until it is settled, or its request is gone, or ``LEASES`` are over.
+
+    A site's tests share one transaction with their store, so nothing is done behind it.
+    """
+    if not is_eager():
+        at = attempt.reserved_at
+        _backlog(os.getpid()).add(
+            Held(ref(state), ref(attempt), since=at, due=at + get_settings().reserve_lease / PARTS)
+        )
+
+
+def _is_done(held: Held) -> bool:
+    """Wait until the reservation is to be renewed, and renew it; return whether it needs no more of that."""
+    lease = get_settings().reserve_lease
+    if held.open is None or held.due > held.since + (LEASES - 1) * lease:
+        return True
+    sleep(max(0.0, held.due - monotonic()))
+    attempt = held.open
+    if attempt is None:
+        return True
+    try:
+        _renew(attempt)
+    except StoreUnavailable as error:
+        log.warning("A reservation is not renewed, the store is unavailable (%s).", error)
+    except Exception:
+        log.exception("A reservation is not renewed.")
+    finally:
+        connections.close_all()
+    held.due = monotonic() + lease / PARTS
+    return False
+
+
+def _renew(attempt: Attempt) -> None:
+    """Reserve again under the same token. On a counter that is locked, it would be taken for an attempt turned away."""
+    store, asked_at = get_failover(), monotonic()
+    if store.peek(attempt.counters).verdict is Verdict.LOCKED:
+        return
+    result = store.reserve(attempt.token, attempt.counters, None, lease=get_settings().lease_ms)
+    if result.verdict is Verdict.ALLOWED:
+        attempt.reserved_at = asked_at
+    if attempt.settled:  # Meanwhile.
+        store.release(attempt.token, attempt.counters)
+
+
+@cache
+def _backlog(pid: int) -> Backlog[Held]:
+    """Return what this process looks after; a forked one has nothing yet."""
+    return Backlog("axes-async-renewal", _is_done, most=MOST)
