@@ -20,6 +20,7 @@ from celery import shared_task
 from django.conf import settings as django_settings
 from django.contrib.auth.base_user import AbstractBaseUser
 
+from axes_async.client.normalize import as_text
 from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import AxesSettings, get_settings
 from axes_async.counters.rules import digest_of
@@ -241,7 +242,7 @@ def _tell_owners(told: News) -> bool:
 def _for_owner(lockout: dict[str, Any], owner: AbstractBaseUser) -> dict[str, Any]:
     shown = _shown(lockout)
     return {
-        "username": owner.get_username(),
+        "username": printable(as_text(owner.get_username())),
         "ip_address": shown["ip_address"],
         "at": shown["at"],
         "until": shown["until"],

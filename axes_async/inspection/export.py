@@ -15,6 +15,7 @@ from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
 from axes_async import __version__
 from axes_async.models import AccessFailureLog, AccessLog, AccessReset
+from axes_async.text import printable
 
 PORTION = 2000
 """Rows that are in memory at a time."""
@@ -27,7 +28,7 @@ COLUMNS = (
 )
 """Of a CSV file: those of all kinds, so that one file may hold them all."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """What a cell begins with that a spreadsheet takes for a formula (OWASP, CSV Injection); full width forms, too."""
 
 DATASET = "axes_async.audit"
@@ -102,7 +103,7 @@ def aware(moment: datetime) -> datetime:
 
 
 def as_csv(rows: Iterable[Record]) -> Iterator[str]:
-    """Return lines of CSV (RFC 4180), the names of the columns first. No cell begins a formula."""
+    """Return lines of CSV (RFC 4180), the names of the columns first. No cell begins a formula or drives a terminal."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(COLUMNS)
@@ -115,7 +116,10 @@ def as_csv(rows: Iterable[Record]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) else text
 
 
 def _lines(shape: Callable[[Record], Any]) -> Callable[[Iterable[Record]], Iterator[str]]:

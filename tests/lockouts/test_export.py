@@ -88,12 +88,23 @@ def test_csv_of_nothing_is_a_header_and_no_line_of_json() -> None:
     assert run("--format", "jsonl") == ""
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", '=cmd|" /C calc"!A0'])
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "＝1", '=cmd|" /C calc"!A0'])
 def test_no_cell_is_a_formula(name: str) -> None:
-    AccessFailureLog.objects.create(username=name, user_agent='a, "quoted"\nagent', attempt_time=NOON)
+    AccessFailureLog.objects.create(username=name, user_agent='a, "quoted" agent', attempt_time=NOON)
     (row,) = csv.DictReader(io.StringIO(run("--kind", "failures"), newline=""))
     assert row["username"] == f"'{name}"
-    assert row["user_agent"] == 'a, "quoted"\nagent'
+    assert row["user_agent"] == 'a, "quoted" agent'
+    assert lines("--format", "jsonl", "--kind", "failures")[0]["username"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("\t=1", "\\t=1"), ("\r=1", "\\r=1"), ("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("a\u202eb", "a\\u202eb")],
+)
+def test_no_cell_drives_a_terminal_or_turns_its_line(name: str, shown: str) -> None:
+    AccessFailureLog.objects.create(username=name, attempt_time=NOON)
+    (row,) = csv.DictReader(io.StringIO(run("--kind", "failures"), newline=""))
+    assert row["username"] == shown
     assert lines("--format", "jsonl", "--kind", "failures")[0]["username"] == name
 
 

@@ -55,6 +55,12 @@ def test_an_owner_is_told_however_the_name_was_spelt(told: Told, username: str, 
     assert told(tried) == ["owner@example.com"]
 
 
+def test_a_mail_shows_what_cannot_be_seen_in_a_name(told: Told) -> None:
+    User.objects.create_user("al\x1b[31mice\u202e", email="owner@example.com")
+    told("al\x1b[31mice\u202e")
+    assert "username: al\\x1b[31mice\\u202e\n" in mail.outbox[-1].body
+
+
 def test_an_owner_is_told_however_the_address_was_spelt(told: Told) -> None:
     User.objects.create_user("carl", email="Carl.Smith@example.com")
     assert told("carl.SMITH@example.com") == ["Carl.Smith@example.com"]
