@@ -23,7 +23,7 @@ class CounterState:
     expires_at: int = 0
     """When the counter starts over; 0: only by a reset."""
     locked_until: int = 0
-    """When the lockout of a tier ends; 0 without tiers."""
+    """When the lockout of a tier ends, or has ended; 0 before the first one, and without tiers."""
     ends: list[int] = field(default_factory=list)
     """When each failure expires, in order, under a rule with a rolling window."""
 
@@ -43,6 +43,10 @@ class CounterState:
             self.failures = len(self.ends)
             if not self.ends:
                 self.clear()
+        if rule is not None and rule.tiers and not self.locked_until and self.failures >= rule.limit:
+            # The rule got its tiers after these failures were counted: they lock as if it had had them.
+            reached = rule.limit_at(self.failures, locked=True)
+            self.locked_until = max(self.since, self.expires_at - rule.window_ms) + rule.lockout_ms(reached)
 
     def limit(self, rule: Rule, now: int) -> int:
         """Return the limit in force; 0: none."""
@@ -85,7 +89,7 @@ class CounterState:
             self.expires_at = now + rule.window_ms
             self.ends = [self.expires_at] * len(self.ends)
 
-    def forgive(self, failures: int, limit: int) -> int:
+    def forgive(self, failures: int, limit: int, now: int) -> int:
         """Take back the oldest ``failures``; return how many there were to take.
 
         The lockout of a tier ends if fewer than ``limit``, the limit that was in force, are left.
@@ -96,7 +100,7 @@ class CounterState:
         if not self.failures:
             self.clear()
         elif self.failures < limit:
-            self.locked_until = 0
+            self.locked_until = min(self.locked_until, now)
         return taken
 
     def replay(self, change: CounterChange, at: int, *, late: bool = False) -> None:

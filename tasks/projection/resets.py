@@ -164,7 +164,7 @@ class Reset:
             for row in rows:
                 state, was_locked = state_of(row), is_locked(row, self.at)
                 state.expire(self.at)
-                number += bool(state.forgive(shares[row.digest], row.limit))
+                number += bool(state.forgive(shares[row.digest], row.limit, self.at))
                 keep_state(row, state, at=self.at, limit=row.limit, generation=row.generation)
                 row.blocked = row.blocked if is_locked(row, self.at) else 0
                 for name, value in self.marks.items():

@@ -183,15 +183,15 @@ class TestForgiving:
         for _ in range(2):
             counted.guess(1)
             counted.now += MINUTE
-        assert counted.state.forgive(1, 3) == 1
+        assert counted.state.forgive(1, 3, counted.now) == 1
         assert counted.state.ends == [NOW + 11 * MINUTE]
-        assert counted.state.forgive(9, 3) == 1
+        assert counted.state.forgive(9, 3, counted.now) == 1
         assert counted.state == CounterState()
 
     def test_the_lockout_of_a_tier_ends_with_fewer_failures_than_set_it(self) -> None:
         counted = Counted(TIERED)
         counted.guess(3)
-        counted.state.forgive(1, 3)
+        counted.state.forgive(1, 3, counted.now)
         assert (counted.until(), counted.failures()) == (0, 2)
         assert counted.guess(2) == [True, False]
 

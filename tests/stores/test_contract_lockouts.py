@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from axes_async.counters.events import Kind
 from axes_async.counters.rules import Counter, LockoutTier, Rule
 from axes_async.stores.contract import Store
@@ -94,6 +96,25 @@ def test_tiers_lock_longer_each_time(contract_store: Store, time: Time) -> None:
     assert steps.failures(counter) == [3]
     steps.pass_(1)
     assert steps.failures(counter) == [0]
+
+
+@pytest.mark.parametrize("cooloff", [60, None])
+def test_a_limit_that_becomes_tiers_locks_as_if_it_had_had_them(
+    contract_store: Store, time: Time, cooloff: float | None
+) -> None:
+    steps = Steps(contract_store, time)
+    plain = Counter(Rule(parameters=("ip_address",), limit=3, cooloff=cooloff), steps.counter().digest)
+    tiers = (LockoutTier(2, timedelta(seconds=10)), LockoutTier(5, timedelta(seconds=60)))
+    tiered = Counter(Rule(parameters=("ip_address",), limit=2, cooloff=60, tiers=tiers), plain.digest)
+    for token in "abc":
+        steps.fail(token, plain)
+    ends = time.now + 10_000
+    assert [(r.verdict, r.locked_until, r.limit) for r in (steps.reserve("d", tiered),)] == [(Verdict.LOCKED, ends, 2)]
+    steps.pass_(10_000)
+    for token, locked_until in [("d", 0), ("e", time.now + 60_000)]:
+        assert steps.reserve(token, tiered).verdict is Verdict.ALLOWED
+        assert steps.fail(token, tiered).locked_until == locked_until
+    assert steps.reserve("f", tiered).verdict is Verdict.LOCKED
 
 
 def test_in_a_rolling_window_each_failure_expires_alone(contract_store: Store, time: Time) -> None:

@@ -58,6 +58,11 @@ local function read(name, rule, token, now, key)
     if (c.u > 0 and c.u <= now) or (c.n ~= key.text and tonumber(c.n) <= key.void) then clear(c)
     elseif c.w or rule.rolling then roll(c, now) end
   end
+  if rule.tiers and c.l == 0 and c.f >= rule.limit then
+    -- The rule got its tiers after these failures were counted: they lock as if it had had them.
+    c.l = math.max(tonumber(c.s), c.u - rule.window) + lockout(rule, limit_at(rule, c.f, true))
+    c.taken_over = true
+  end
   c.limit = rule.tiers and limit_at(rule, c.f, now < c.l) or rule.limit
   return c
 end
@@ -122,7 +127,7 @@ local function count(c, now, generation)
     call('HSET', name, 'f', c.f, 'u', c.u)
   end
   if not c.cleared and #c.gone > 0 then drop(name, c.gone) end  -- Last, or the key may go with its last field.
-  if locks and rule.tiers then call('HSET', name, 'l', c.l) end
+  if rule.tiers and (locks or c.taken_over) then call('HSET', name, 'l', c.l) end
   if c.w then call('HSET', name, 'w', table.concat(c.w, ',')) end
   if c.u > 0 or not persisted then keep(c, now) end
   return locks
