@@ -242,7 +242,7 @@ def _tell_owners(told: News) -> bool:
 def _for_owner(lockout: dict[str, Any], owner: AbstractBaseUser) -> dict[str, Any]:
     shown = _shown(lockout)
     return {
-        "username": printable(as_text(owner.get_username())),
+        "username": printable(as_text(owner.get_username()) or ""),
         "ip_address": shown["ip_address"],
         "at": shown["at"],
         "until": shown["until"],
