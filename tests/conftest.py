@@ -23,7 +23,7 @@ from django.utils import translation
 from axes_async import clock
 from axes_async.client import exemptions
 from axes_async.delivery import publisher, silence
-from axes_async.login import rules_in_force, state, unsettled
+from axes_async.login import renewal, rules_in_force, state, unsettled
 from axes_async.models import StoreState
 from axes_async.stores import factory
 from axes_async.stores.contract import OutboxStore, Store
@@ -100,6 +100,9 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(unsettled, "SECONDS", 0)  # What waits is given up, and nothing of it reaches the next test.
     if (thread := unsettled._backlog(os.getpid())._thread) is not None:
         thread.join()
+    for held in [*renewal._backlog(os.getpid())._waiting]:
+        if (attempt := held.attempt()) is not None:
+            attempt.settled = True  # What a test leaves open is not renewed in the next one's store.
     CountingBackend.seconds = 0.0
     factory.forget()
 

@@ -17,6 +17,7 @@ class Backlog(Generic[T]):
 
     :param name: what the thread is called.
     :param serve: does what one thing waits for, and returns whether that is done; else it waits anew, as the last.
+        It sleeps by ``time.sleep``, which gevent may replace after an import of ``sleep`` alone.
     :param most: how many wait at most.
     """
 
@@ -42,14 +43,16 @@ class Backlog(Generic[T]):
         return True
 
     def _serve_all(self) -> None:
-        while (one := self._next()) is not None:
-            if not self.serve(one):
+        while (one := self._first()) is not None:
+            is_done = self.serve(one)
+            self._waiting.popleft()
+            if not is_done:
                 self._waiting.append(one)
         connections.close_all()
 
-    def _next(self) -> T | None:
+    def _first(self) -> T | None:
         with self._lock:
             if self._waiting:
-                return self._waiting.popleft()
+                return self._waiting[0]
             self._thread = None
             return None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from functools import cache
-from time import monotonic, sleep
 from weakref import ref
 
 from django.db import connections
@@ -69,7 +69,7 @@ def _is_done(held: Held) -> bool:
     lease = get_settings().reserve_lease
     if held.open is None or held.due > held.since + (LEASES - 1) * lease:
         return True
-    sleep(max(0.0, held.due - monotonic()))
+    time.sleep(max(0.0, held.due - time.monotonic()))
     attempt = held.open
     if attempt is None:
         return True
@@ -81,13 +81,13 @@ def _is_done(held: Held) -> bool:
         log.exception("A reservation is not renewed.")
     finally:
         connections.close_all()
-    held.due = monotonic() + lease / PARTS
+    held.due = time.monotonic() + lease / PARTS
     return False
 
 
 def _renew(attempt: Attempt) -> None:
     """Reserve again under the same token. On a counter that is locked, it would be taken for an attempt turned away."""
-    store, asked_at = get_failover(), monotonic()
+    store, asked_at = get_failover(), time.monotonic()
     if store.peek(attempt.counters).verdict is Verdict.LOCKED:
         return
     result = store.reserve(attempt.token, attempt.counters, None, lease=get_settings().lease_ms)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from time import monotonic, sleep
 
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
@@ -42,7 +42,7 @@ def try_later(settle: Callable[[], StepResult], tell: Callable[[StepResult], obj
 
     A site's tests share one transaction with their store, so nothing is done behind it.
     """
-    return not is_eager() and _backlog(os.getpid()).add(Unsettled(settle, tell, line, monotonic()))
+    return not is_eager() and _backlog(os.getpid()).add(Unsettled(settle, tell, line, time.monotonic()))
 
 
 def _is_done(one: Unsettled) -> bool:
@@ -50,8 +50,8 @@ def _is_done(one: Unsettled) -> bool:
     try:
         result = one.settle()
     except StoreUnavailable as error:
-        if monotonic() < one.since + SECONDS:
-            sleep(PAUSE)
+        if time.monotonic() < one.since + SECONDS:
+            time.sleep(PAUSE)
             return False
         log.error("Given up, no store answered for %d s (%s): %s", SECONDS, error, one.line)
         return True

@@ -30,6 +30,7 @@ def _often(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let reservations be renewed long before their leases end."""
     settings.AXES_FAILURE_LIMIT, settings.AXES_RESERVE_WAIT = 1, 0
     monkeypatch.setattr(renewal, "PARTS", 1000)
+    renewal._backlog.cache_clear()  # Its thread may be asleep, over an attempt of another test.
 
 
 def reserve(request: HttpRequest) -> Attempt:
