@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +10,7 @@ from urllib.parse import urlencode
 
 from tests import servers
 from tests.faults.conftest import environment
+from tests.nursery import Process
 from tests.waiting import PATIENCE
 
 LIMIT = 5
@@ -58,14 +54,12 @@ class Site:
         self.socket.listen(4096)
         self.log = (folder / f"{kind}.log").open("wb")
         known = environment(folder, database, valkey, f"{valkey}/1", {**SETTINGS, **settings})
-        command = [part.format(fd=self.socket.fileno()) for part in COMMANDS[kind]]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env=known,
-            pass_fds=[self.socket.fileno()],
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        self.process = Process(
+            *COMMANDS[kind],
+            environment=known,
+            listener=self.socket,
+            log=self.log,
+            loaded=kind != "gevent",  # gevent replaces what modules would have imported by then.
         )
 
     def guess(
@@ -113,9 +107,7 @@ class Site:
         return [int(child) for child in children] or [self.process.pid]
 
     def stop(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(PATIENCE)
+        self.process.kill()
         self.socket.close()
         self.log.close()
 

@@ -6,8 +6,6 @@ So a test says what happens while a password is being looked at. The process is 
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import requests
 
 from tests import servers
 from tests.faults.conftest import database_of_test, environment
+from tests.nursery import Process
 from tests.waiting import PATIENCE
 
 LIMIT = 5
@@ -40,13 +39,8 @@ class Web:
             "AXES_STORE_TIMEOUT": 10,
             **settings,
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.attacks.standing_process", server],
-            env=environment(folder, database_of_test(), servers.valkey().url, servers.valkey_url(1), settings),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
+        known = environment(folder, database_of_test(), servers.valkey().url, servers.valkey_url(1), settings)
+        self.process = Process("tests.attacks.standing_process", server, environment=known)
         self.port = int(self.process.stdout.readline())
 
     def post(self, path: str, password: str, username: str = "alice") -> int:
@@ -78,9 +72,6 @@ class Web:
 
     def stop(self) -> None:
         self.process.kill()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process.wait(PATIENCE)
 
 
 @pytest.fixture

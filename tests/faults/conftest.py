@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +17,7 @@ from axes_async.stores.failover import FailoverStore
 from axes_async.stores.redis.store import RedisStore
 from tests.conftest import complete
 from tests.faults.machines import Postgres, Valkey
-from tests.waiting import PATIENCE
+from tests.nursery import Process
 
 RETRY = 0.05
 """Seconds between two probes of a store that is away, in these tests."""
@@ -37,13 +34,7 @@ class Actor:
 
     def __init__(self, environment: dict[str, str]) -> None:
         """Start it; ``ready`` waits until it listens."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.actor"],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process = Process("tests.faults.actor", environment=environment)
 
     def ready(self) -> Actor:
         assert self.answer() == "ready"
@@ -51,13 +42,11 @@ class Actor:
 
     def send(self, name: str, **arguments: Any) -> None:
         """Give it a command, and do not wait."""
-        assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([name, arguments]) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> Any:
         """Return its answer; ``None`` if it has ended."""
-        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.endswith("\n"):
             return None
@@ -72,12 +61,7 @@ class Actor:
 
     def kill(self) -> int:
         """End it, wherever it is; return how it ended."""
-        self.process.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        return self.process.wait(PATIENCE)
+        return self.process.kill()
 
 
 class Notes:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from axes_async.stores.redis.store import RedisStore
 from tests import servers
 from tests.actions import failure
 from tests.conftest import PASSWORD, REFUSED
+from tests.nursery import Process
 from tests.site import CountingBackend
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -105,27 +104,15 @@ def in_4_processes(*arguments: str, **variables: str) -> tuple[int, Counter[str]
     """Have four processes of guessers guess at once; return how many passwords were looked at, and the statuses."""
     environment = {**os.environ, "AXES_TEST_REDIS_URL": servers.valkey_url().removesuffix("/0")}
     environment |= {"AXES_TEST_DATABASE": "sqlite", "DJANGO_SETTINGS_MODULE": "tests.settings", **variables}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.guessers", *arguments],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(4)
-    ]
+    processes = [Process("tests.guessers", *arguments, environment=environment) for _ in range(4)]
     for process in processes:
-        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    results = []
     for process in processes:
-        assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
+    results = [json.loads(process.stdout.read()) for process in processes]
     for process in processes:
-        output, _ = process.communicate(timeout=60)
-        results.append(json.loads(output))
+        process.kill()
     statuses = sum((Counter(result["statuses"]) for result in results), Counter())
     return sum(result["checks"] for result in results), statuses
 
