@@ -128,16 +128,14 @@ def test_a_try_with_any_name_counts_for_its_address(
 
 
 @override_settings(AXES_LOCKOUT_PARAMETERS=["username", ["ip_address", "username"]])
-@by_name(NAMES)
-def test_an_odd_name_locks_itself_and_nobody_else(
-    alice: User, tries: Tries, drain: Drain, valkey: redis.Redis, value: Any
+def test_each_odd_name_locks_itself_and_nobody_else(
+    alice: User, tries: Tries, drain: Drain, valkey: redis.Redis
 ) -> None:
-    assert [tries(value, f"192.0.2.{number}") for number in range(4)] == [401, 401, 429, 429]
+    statuses = {name: [tries(value, f"192.0.2.{number}") for number in range(4)] for name, value in NAMES.items()}
+    assert statuses == {name: [401, 401, 429, 429] for name in NAMES}
     assert tries("alice", "192.0.2.1", PASSWORD) == 204
-    others = [other for name, other in NAMES.items() if other != value and name != "wide"]
-    assert {tries(other, "192.0.2.1") for other in others} == {401}
     drain()
-    rows_can_be_read(valkey, 4 + len(others))
+    rows_can_be_read(valkey, 4 * len(statuses))
 
 
 @override_settings(AXES_LOCKOUT_PARAMETERS=["username"])

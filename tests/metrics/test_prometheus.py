@@ -292,9 +292,9 @@ from axes_async.metrics.prometheus import exposed
 from axes_async.tasks.drain import drain
 from django.core.management import call_command
 from django.test import RequestFactory
-if sys.argv[2] == "migrate":
+if "migrate" in sys.argv[2]:
     call_command("migrate", verbosity=0)
-if sys.argv[2] == "guess":
+if "guess" in sys.argv[2]:
     guard.fail(RequestFactory().post("/", REMOTE_ADDR="203.0.113.7"), {"username": "alice"})
     drain()
 sys.stdout.write(exposed("")[0].decode())
@@ -314,9 +314,8 @@ def test_several_processes_tell_the_same_of_the_site_and_with_files_of_processes
         command = [sys.executable, "-c", PROCESS, str(tmp_path / "db.sqlite3"), what]
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    tell("migrate")
-    for _ in range(2):
-        tell("guess")
+    tell("migrate and guess")
+    tell("guess")
     seen = tell("look")
     assert 'axes_attempts_total{outcome="failed",scope="site"} 2.0' in seen
     steps = 'axes_steps_total{outcome="done",step="fail",store="primary"} 2.0'
