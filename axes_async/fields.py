@@ -29,6 +29,14 @@ class DigestField(CharField):
         collation = {"mysql": "ascii_bin", "postgresql": "C"}.get(connection.vendor)
         return {**super().db_parameters(connection), **({"collation": collation} if collation else {})}
 
+    def get_prep_value(self, value: Any) -> Any:
+        """Return ``value``; if it is not ASCII, and so no digest, escaped: it is found in no row.
+
+        MariaDB raises an error when an ASCII column is compared with anything else.
+        """
+        digest = super().get_prep_value(value)
+        return digest if digest is None or digest.isascii() else ascii(digest)
+
 
 class ComputedDigestField(DigestField):
     """A digest of other columns, which the model's ``compute(name)`` returns.

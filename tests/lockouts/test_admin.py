@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 import time_machine
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client, override_settings
@@ -416,3 +417,23 @@ def test_an_index_leads_to_the_few_lockouts_among_many_counters(
             cursor.execute("ANALYZE")
     rows = operator.get(url(), query).context["cl"].queryset
     assert "axes_async_near" in rows[:50].explain()
+
+
+UNKNOWN = ["ä", "\u0662", "\N{GRINNING FACE}", "x" * 22]
+
+
+@pytest.mark.parametrize("key", UNKNOWN, ids=ascii)
+@pytest.mark.parametrize("view", ["change", "delete", "unlock"])
+def test_a_key_that_nothing_has_leads_back(operator: Client, view: str, key: str) -> None:
+    lock()
+    response = operator.get(url(view, quote(key)))
+    assert response.status_code == (403 if view == "delete" else 302)
+    assert not AccessReset.objects.exists()
+
+
+@pytest.mark.parametrize("key", UNKNOWN, ids=ascii)
+def test_an_action_leaves_out_a_key_that_nothing_has(operator: Client, drain: Drain, key: str) -> None:
+    lock()
+    drain()
+    response = unlock(operator, key, Lockout.objects.get().pk, reason="phoned")
+    assert texts(response) == [f"Unlocked: address {A}"]
