@@ -81,11 +81,13 @@ def exposed(accept: str, names: Iterable[str] = ()) -> tuple[bytes, str]:
     :param names: those of the only series that are wanted, if any are named.
     """
     registry: Any = REGISTRY
+    names = [*names]
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
+        # The collector of files does not describe itself. To find names, the registry has to read them once more.
+        registry = CollectorRegistry(auto_describe=bool(names))
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call, unused-ignore]
         registry.register(SiteCollector())
-    if names := [*names]:
+    if names:
         registry = registry.restricted_registry(names)
     try:
         encode, content_type = choose_encoder(accept)

@@ -297,26 +297,46 @@ if "migrate" in sys.argv[2]:
 if "guess" in sys.argv[2]:
     guard.fail(RequestFactory().post("/", REMOTE_ADDR="203.0.113.7"), {"username": "alice"})
     drain()
-sys.stdout.write(exposed("")[0].decode())
+sys.stdout.write(exposed("", sys.argv[3:])[0].decode())
 """
+
+
+Tell = Callable[..., str]
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Tell:
+    """Return a function that has a process of its own do something and tell the figures, or those that are named."""
+
+    def tell(what: str, *names: str, files: Path | None = None) -> str:
+        environment = {name: text for name, text in os.environ.items() if not name.startswith(("DJANGO", "CELERY"))}
+        if files is not None:
+            files.mkdir(exist_ok=True)
+            environment["PROMETHEUS_MULTIPROC_DIR"] = str(files)
+        command = [sys.executable, "-c", PROCESS, str(tmp_path / "db.sqlite3"), what, *names]
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    return tell
 
 
 @pytest.mark.parametrize("with_files", [False, True])
 def test_several_processes_tell_the_same_of_the_site_and_with_files_of_processes(
-    tmp_path: Path, with_files: bool
+    tmp_path: Path, tell: Tell, with_files: bool
 ) -> None:
-    environment = {name: text for name, text in os.environ.items() if not name.startswith(("DJANGO", "CELERY"))}
-    if with_files:
-        (tmp_path / "prometheus").mkdir()
-        environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "prometheus")
-
-    def tell(what: str) -> str:
-        command = [sys.executable, "-c", PROCESS, str(tmp_path / "db.sqlite3"), what]
-        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-    tell("migrate and guess")
-    tell("guess")
-    seen = tell("look")
+    files = tmp_path / "prometheus" if with_files else None
+    tell("migrate", files=files)
+    for _ in range(2):
+        tell("guess", files=files)
+    seen = tell("look", files=files)
     assert 'axes_attempts_total{outcome="failed",scope="site"} 2.0' in seen
     steps = 'axes_steps_total{outcome="done",step="fail",store="primary"} 2.0'
     assert (steps in seen) is with_files
+
+
+def test_a_scraper_may_name_figures_of_several_processes(tmp_path: Path, tell: Tell) -> None:
+    files = tmp_path / "prometheus"
+    tell("migrate", files=files)
+    tell("guess", files=files)
+    seen = tell("look", "axes_steps_total", "axes_step_seconds_count", "axes_breaker_open", "axes_up", files=files)
+    names = {line.partition("{")[0] for line in seen.splitlines() if not line.startswith("#")}
+    assert names == {"axes_steps_total", "axes_step_seconds_count", "axes_breaker_open", "axes_up"}
