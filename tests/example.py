@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -103,22 +103,23 @@ def example_site(folder: Path, database: str, **variables: str) -> Iterator[Site
         "AXES_EXPIRE_EVERY": "1",
         **variables,
     }
-    query = on_sqlite(folder / "db.sqlite3")
+    asking: AbstractContextManager[Query] = nullcontext(on_sqlite(folder / "db.sqlite3"))
     if database == "postgres":
         name = f"site{port.number}"
         server = servers.postgres_server()
         server.create_database(name)
-        query = on_postgres(server.options, name)
+        asking = on_postgres(server.options, name)
         host = server.options["HOST"].replace("/", "%2F")
         environment["DATABASE_URL"] = f"postgresql://postgres@{host}/{name}"
     port.lend()
-    site = Site(environment, query)
-    try:
-        until(site.says_ready, what="the site is ready")
-        yield site
-    finally:
-        site.stop()
-        port.close()
+    with asking as query:
+        site = Site(environment, query)
+        try:
+            until(site.says_ready, what="the site is ready")
+            yield site
+        finally:
+            site.stop()
+            port.close()
 
 
 def on_sqlite(file: Path) -> Query:
@@ -132,9 +133,8 @@ def on_sqlite(file: Path) -> Query:
     return query
 
 
-def on_postgres(options: dict[str, Any], name: str) -> Query:
-    def query(text: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(host=options["HOST"], user=options["USER"], dbname=name) as connection:
-            return connection.execute(text.encode()).fetchall()
-
-    return query
+@contextmanager
+def on_postgres(options: dict[str, Any], name: str) -> Iterator[Query]:
+    host, user = options["HOST"], options["USER"]
+    with psycopg.connect(host=host, user=user, dbname=name, autocommit=True) as connection:
+        yield lambda text: connection.execute(text.encode()).fetchall()

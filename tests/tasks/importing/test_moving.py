@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -65,19 +66,32 @@ from django.urls import path
 urlpatterns = [path("login/", LoginView.as_view(template_name="login.html", next_page="/"))]
 """
 
-VISIT = """
+STEPS = """
+import json
 import sys
+from io import StringIO
 import django
 django.setup()
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client
-if not User.objects.exists():
-    User.objects.create_user("alice", password="right")
-for step in sys.argv[1:]:
-    password, address = step.split("@")
-    response = Client(REMOTE_ADDR=address).post("/login/", {"username": "alice", "password": password})
-    locked = response.status_code == 429 or b"locked" in response.content
-    print("locked" if locked else "in" if response.status_code == 302 else "wrong")
+
+def visit(tries):
+    if not User.objects.exists():
+        User.objects.create_user("alice", password="right")
+    for one in tries.split():
+        password, address = one.split("@")
+        response = Client(REMOTE_ADDR=address).post("/login/", {"username": "alice", "password": password})
+        locked = response.status_code == 429 or b"locked" in response.content
+        yield "locked" if locked else "in" if response.status_code == 302 else "wrong"
+
+def manage(*command):
+    told = StringIO()
+    call_command(*command, stdout=told)
+    return told.getvalue()
+
+steps = json.load(sys.stdin)
+print(json.dumps([manage(*step) if isinstance(step, list) else " ".join(visit(step)) for step in steps]))
 """
 
 
@@ -93,29 +107,26 @@ class Site:
             (folder / f"with_{name}.py").write_text(settings)
         (folder / "old_urls.py").write_text(URLS)
         (folder / "login.html").write_text("{{ form }}")
-        (folder / "visit.py").write_text(VISIT)
+        (folder / "steps.py").write_text(STEPS)
 
-    def run(self, package: str, *arguments: str) -> str:
-        """Run a Python program with the settings for ``package``; return what it printed."""
+    def run(self, package: str, *steps: list[str] | str) -> list[str]:
+        """Take steps, one after another, in a process with the settings for ``package``; return what each told.
+
+        :param steps: a list is a command of Django's; a string is passwords to try, each as ``password@address``.
+        """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO", "AXES"))}
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", *arguments],
+            [sys.executable, "-W", "ignore", "steps.py"],
             cwd=self.folder,
             env=inherited | {"DJANGO_SETTINGS_MODULE": f"with_{package}", "PYTHONPATH": str(self.folder)},
+            input=json.dumps(steps),
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def manage(self, package: str, *arguments: str) -> str:
-        """Run a command of Django's."""
-        return self.run(package, "-m", "django", *arguments)
-
-    def visit(self, package: str, *steps: str) -> list[str]:
-        """Try passwords, each given as ``password@address``; return how each was answered."""
-        return self.run(package, "visit.py", *steps).split()
+        told: list[str] = json.loads(done.stdout)
+        return told
 
 
 @pytest.fixture
@@ -131,31 +142,39 @@ A, B, C = "203.0.113.7", "198.51.100.8", "192.0.2.9"
 
 @pytest.mark.timeout(180)
 def test_a_site_of_django_axes_keeps_its_lockouts_its_history_and_its_commands(site: Site) -> None:
-    site.manage("axes", "migrate", "-v0")
-    assert site.visit("axes", *[f"wrong@{A}"] * 4, f"right@{A}") == ["wrong"] * 3 + ["locked"] * 2
-    assert site.visit("axes", f"wrong@{B}", f"wrong@{B}", f"right@{C}") == ["wrong", "wrong", "in"]
+    before = site.run("axes", ["migrate", "-v0"], f"{f'wrong@{A} ' * 4} right@{A}", f"wrong@{B} wrong@{B} right@{C}")
+    assert before[1:] == ["wrong wrong wrong locked locked", "wrong wrong in"]
 
-    site.manage("axes_async", "migrate", "-v0")
-    told = site.manage("axes_async", "axes_import")
+    _, told, again, *visits, listed, reset, after = site.run(
+        "axes_async",
+        ["migrate", "-v0"],
+        ["axes_import"],
+        ["axes_import"],
+        f"right@{A} right@{B}",
+        f"wrong@{B} " * 3,
+        ["axes_list_attempts"],
+        ["axes_reset_ip_username", A, "alice"],
+        f"right@{A} right@{B}",
+    )
     assert "1 lockouts in force." in told
     assert "axes_accesslog: 1 rows read: 1 logins." in told
-    assert site.manage("axes_async", "axes_import").count("nothing new") == 3
+    assert again.count("nothing new") == 3
+    assert visits == ["locked in", "wrong locked locked"]
+    assert f"{A}\talice\t" in listed
+    assert reset == "1 attempts removed.\n"
+    assert after == "in locked"
 
-    assert site.visit("axes_async", f"right@{A}", f"right@{B}") == ["locked", "in"]
-    assert site.visit("axes_async", *[f"wrong@{B}"] * 3) == ["wrong", "locked", "locked"]
-    assert f"{A}\talice\t" in site.manage("axes_async", "axes_list_attempts")
-    assert site.manage("axes_async", "axes_reset_ip_username", A, "alice") == "1 attempts removed.\n"
-    assert site.visit("axes_async", f"right@{A}", f"right@{B}") == ["in", "locked"]
-    site.manage("axes", "migrate", "axes", "zero", "-v0")
-    assert site.visit("axes_async", f"right@{B}", f"right@{C}") == ["locked", "in"]
+    site.run("axes", ["migrate", "axes", "zero", "-v0"])
+    assert site.run("axes_async", f"right@{B} right@{C}") == ["locked in"]
 
 
 @pytest.mark.timeout(180)
 def test_a_site_of_defender_keeps_its_failures_and_its_history(site: Site) -> None:
-    site.manage("defender", "migrate", "-v0")
-    assert site.visit("defender", *[f"wrong@{A}"] * 5, f"right@{A}") == ["wrong"] * 3 + ["locked"] * 3
+    before = site.run("defender", ["migrate", "-v0"], f"{f'wrong@{A} ' * 5} right@{A}")
+    assert before[1] == "wrong wrong wrong locked locked locked"
 
-    site.manage("axes_async", "migrate", "-v0")
-    told = site.manage("axes_async", "axes_import", "--from", "defender")
+    _, told, after = site.run(
+        "axes_async", ["migrate", "-v0"], ["axes_import", "--from", "defender"], f"right@{A} right@{B}"
+    )
     assert told == "defender_accessattempt: 4 rows read: 4 attempts, 4 failures.\n1 lockouts in force.\n"
-    assert site.visit("axes_async", f"right@{A}", f"right@{B}") == ["locked", "in"]
+    assert after == "locked in"
