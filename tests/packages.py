@@ -26,7 +26,7 @@ def run(*command: str | Path, folder: Path, **environment: str) -> str:
 
 
 def build(folder: Path) -> Path:
-    """Build wheel and sdist from a copy of what git would check out, into ``folder``; return the wheel."""
+    """Build an sdist from a copy of what git would check out, and a wheel from it, into ``folder``; return that."""
     source = folder / "source"
     source.mkdir()
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", folder=ROOT)

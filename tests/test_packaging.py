@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tarfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -27,6 +28,7 @@ CELERY_RESULT_BACKEND = "django-db"
 from axes_async.tasks.schedule import beat_schedule
 CELERY_BEAT_SCHEDULE = beat_schedule()
 ALLOWED_HOSTS = ["testserver"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DATABASES["default"]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE"}}
 """
 
@@ -39,22 +41,30 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 """
 
-VISIT = """
-import django
-django.setup()
+STORY = """
+import json
+from io import StringIO
+from site1.celery import app
+app.loader.import_default_modules()
+told = [sorted(name for name in app.tasks if name.startswith("axes_async."))]
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client
 User.objects.create_superuser("alice", password="right")
 client = Client()
 def enter(password):
     return client.post("/admin/login/", {"username": "alice", "password": password}).status_code
-print([enter("wrong"), enter("wrong"), enter("wrong"), enter("right")])
-"""
-
-TASKS = """
-from site1.celery import app
-app.loader.import_default_modules()
-print(sorted(name for name in app.tasks if name.startswith("axes_async.")))
+told.append([enter("wrong"), enter("wrong"), enter("wrong"), enter("right")])
+for command in (
+    ["check"],
+    ["makemigrations", "--check", "--dry-run"],
+    ["axes_reset", "--dry-run"],
+    ["axes_reset"],
+    ["axes_list_attempts"],
+):
+    call_command(*command, stdout=(out := StringIO()), stderr=out)
+    told.append(out.getvalue())
+print(json.dumps(told))
 """
 
 
@@ -80,15 +90,10 @@ def test_the_wheel_holds_every_file_of_the_package_and_claims_no_other_name(buil
     assert names == source_files()
 
 
-def test_the_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
+def test_the_sdist_from_which_the_wheel_is_built_holds_the_licence(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (source,) = tmp_path.iterdir()
-    assert (source / "LICENSE").is_file()
-    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, source, folder=tmp_path)
-    (again,), (wheel,) = tmp_path.glob("*.whl"), built.glob("*.whl")
-    assert sorted(zipfile.ZipFile(again).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
+        assert any(PurePath(name).parts[1:] == ("LICENSE",) for name in archive.getnames())
 
 
 @pytest.mark.timeout(240)
@@ -105,31 +110,24 @@ def test_a_new_project_with_the_wheel_alone_migrates_locks_and_resets(built: Pat
     (tmp_path / "site1" / "celery.py").write_text(CELERY)
     (tmp_path / "site1" / "__init__.py").write_text("from site1.celery import app\n")
 
-    def manage(*arguments: str) -> str:
-        return run(python, "manage.py", *arguments, folder=tmp_path)
-
-    manage("migrate")
-    assert "no issues" in manage("check")
-    assert "No changes detected" in manage("makemigrations", "--check", "--dry-run")
-    site = {"folder": tmp_path, "DJANGO_SETTINGS_MODULE": "site1.settings"}
-    assert run(python, "-c", VISIT, **site).strip() == "[200, 200, 429, 429]"
-    expected = [
-        f"axes_async.{name}"
-        for name in (
-            "drain",
-            "expire",
-            "mail",
-            "notify",
-            "purge",
-            "reset",
-            "sync",
-            "unlock_mail",
-            "watch",
-            "webhook",
-            "write",
-        )
-    ]
-    assert run(python, "-c", TASKS, **site).strip() == str(expected)
-    assert manage("axes_reset", "--dry-run").strip() == "1 attempts would be removed."
-    assert manage("axes_reset").strip() == "1 attempts removed."
-    assert manage("axes_list_attempts") == ""
+    run(python, "manage.py", "migrate", folder=tmp_path)
+    told = run(python, "-c", STORY, folder=tmp_path, DJANGO_SETTINGS_MODULE="site1.settings")
+    tasks, statuses, checked, migrations, dry, reset, left = json.loads(told)
+    expected = (
+        "drain",
+        "expire",
+        "mail",
+        "notify",
+        "purge",
+        "reset",
+        "sync",
+        "unlock_mail",
+        "watch",
+        "webhook",
+        "write",
+    )
+    assert tasks == [f"axes_async.{name}" for name in expected]
+    assert statuses == [200, 200, 429, 429]
+    assert "no issues" in checked
+    assert "No changes detected" in migrations
+    assert (dry, reset, left) == ("1 attempts would be removed.\n", "1 attempts removed.\n", "")

@@ -13,7 +13,7 @@ from axes_async.models import AccessAttempt
 from axes_async.tasks.drain import drain
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend
-from tests.ways_in.story import back_by, follow
+from tests.ways_in.story import follow
 
 pytestmark = [pytest.mark.django_db]
 
@@ -33,9 +33,8 @@ def alice(db: None) -> User:
         ({"username", "email"}, "alice@example.com"),
     ],
 )
-@pytest.mark.parametrize("rules", [["ip_address"], ["username"]])
-@back_by
-def test_the_login_page(alice: User, settings: Any, back: str, methods: set[str], name: str, rules: list[str]) -> None:
+@pytest.mark.parametrize(("rules", "back"), [(["ip_address"], "reset"), (["username"], "cool-off")])
+def test_the_login_page(alice: User, settings: Any, methods: set[str], name: str, rules: list[str], back: str) -> None:
     settings.ACCOUNT_LOGIN_METHODS = methods
     settings.AXES_LOCKOUT_PARAMETERS = rules
 
