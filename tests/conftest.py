@@ -32,7 +32,11 @@ from axes_async.stores.factory import get_store
 from axes_async.stores.redis.store import RedisStore
 from tests import servers, system
 from tests.site import CountingBackend
-from tests.summary import pytest_collection_modifyitems, pytest_terminal_summary  # noqa: F401  (hooks)
+from tests.summary import (  # noqa: F401  (hooks)
+    pytest_collection_modifyitems,
+    pytest_ignore_collect,
+    pytest_terminal_summary,
+)
 
 if TYPE_CHECKING:
     from tests.topologies import Cluster

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,23 @@ FIRST = ("test_site_tests.py", "test_end_to_end.py", "test_packaging.py", "test_
 """Files and folders whose tests take longest; begun last, one process would wait for the other."""
 
 
+MARKING = ("pytest.mark.database", "tests.stores.places")
+"""What a file says that has tests of every database, or the conftest.py beside it: the mark, or where it is from."""
+
+
+@cache
+def marks(file: Path) -> bool:
+    """Return whether a file of tests may have some that run on every database."""
+    texts = [path.read_text(encoding="utf-8") for path in (file, file.with_name("conftest.py")) if path.is_file()]
+    return any(word in text for word in MARKING for text in texts)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files that have nothing for ``-m database``: each process would import all of them."""
+    is_asked_for = config.option.markexpr != "database" or not collection_path.match("test_*.py")
+    return None if is_asked_for or marks(collection_path) else True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest; the order within a file stays.
 
@@ -35,6 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unstable:
         raise pytest.UsageError(f"Give the parameters of this test ids of their own: {unstable[0]}")
+    if hidden := [item.nodeid for item in items if item.get_closest_marker("database") and not marks(item.path)]:
+        raise pytest.UsageError(f"-m database would not find this test, for want of {MARKING}: {hidden[0]}")
     items.sort(key=lambda item: not any(part in FIRST for part in item.path.parts))
 
 
