@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,33 +13,29 @@ from axes_async.stores.redis.store import RedisStore
 from tests.faults.conftest import database_of_test, environment
 from tests.faults.machines import Valkey
 from tests.faults.test_worker_killed import check, send
-from tests.waiting import PATIENCE, until
+from tests.nursery import Process
+from tests.waiting import until
 
-WORKER = [sys.executable, "-m", "celery", "-A", "tests.celery", "worker", "-B", "-P", "prefork", "-c", "2"]
+WORKER = ["celery", "-A", "tests.celery", "worker", "-B", "-P", "prefork", "-c", "2"]
 WORKER += ["--loglevel", "ERROR", "--without-gossip", "--without-mingle"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def start_worker(own_valkey: Valkey, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def start_worker(own_valkey: Valkey, tmp_path: Path) -> Iterator[Callable[[], Process]]:
     """Return a function that starts a Celery worker in a session of its own, whose broker is the test's Valkey."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Process] = []
     before = sessions()
 
-    def start() -> subprocess.Popen[bytes]:
-        worker = subprocess.Popen(
-            [*WORKER, "-s", str(tmp_path / "beat")],
-            env=environment(tmp_path, database_of_test(), own_valkey.url, f"{own_valkey.url}/1", {}),
-            start_new_session=True,
-        )
-        started.append(worker)
-        return worker
+    def start() -> Process:
+        known = environment(tmp_path, database_of_test(), own_valkey.url, f"{own_valkey.url}/1", {})
+        started.append(Process(*WORKER, "-s", str(tmp_path / "beat"), environment=known))
+        return started[-1]
 
     yield start
     for worker in started:
-        if worker.poll() is None:
-            end(worker)
+        worker.kill()
     until(lambda: sessions() <= before, what="the database has noticed that they are gone")
 
 
@@ -56,23 +48,17 @@ def sessions() -> set[int]:
         return {pid for (pid,) in cursor.fetchall()}
 
 
-def end(worker: subprocess.Popen[bytes]) -> None:
-    """Kill a worker and its children, none of which can tidy anything up."""
-    os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait(PATIENCE)
-
-
 @pytest.mark.timeout(240)
 def test_a_celery_worker_killed_in_the_middle_loses_and_doubles_nothing(
-    own_store: RedisStore, start_worker: Callable[[], subprocess.Popen[bytes]]
+    own_store: RedisStore, start_worker: Callable[[], Process]
 ) -> None:
     send(own_store, 8000)
     first = start_worker()
     until(AccessFailureLog.objects.exists, what="beat or nudge has started a drain")
-    end(first)
+    first.kill()
     send(own_store, 2000, first=8000)
     second = start_worker()
     until(lambda: AccessFailureLog.objects.count() == 10_000, what="the second worker goes on")
     until(lambda: own_store.size().events == 0, what="the outbox is empty")
-    end(second)
+    second.kill()
     check(own_store, 10_000)

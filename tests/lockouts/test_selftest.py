@@ -28,6 +28,7 @@ from tests.conftest import REFUSED
 from tests.faults.conftest import database_of_test, environment, own_store, own_valkey  # noqa: F401  (fixtures)
 from tests.faults.machines import Valkey
 from tests.faults.test_celery_worker import WORKER, sessions
+from tests.nursery import Process
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -66,17 +67,17 @@ def _no_worker_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_is_well_on_a_site_with_a_worker(own_store: RedisStore, own_valkey: Valkey, tmp_path: Path) -> None:  # noqa: F811
     known = environment(tmp_path, database_of_test(), own_valkey.url, f"{own_valkey.url}/1", {})
     before = sessions()
-    with subprocess.Popen([*WORKER, "-s", str(tmp_path / "beat")], env=known, start_new_session=True) as worker:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "django", "axes_selftest", "--wait", str(PATIENCE)],
-                env=known,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        finally:
-            os.killpg(worker.pid, signal.SIGKILL)
+    worker = Process(*WORKER, "-s", str(tmp_path / "beat"), environment=known)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "django", "axes_selftest", "--wait", str(PATIENCE)],
+            env=known,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        worker.kill()
     until(lambda: sessions() <= before, what="the database has noticed that it is gone")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from tests.attacks.sites import Site
 from tests.faults.conftest import database_of_test, environment, own_store, own_valkey  # noqa: F401  (fixtures)
 from tests.faults.machines import Valkey
 from tests.faults.test_celery_worker import WORKER, sessions
+from tests.nursery import Process
 from tests.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
@@ -110,17 +110,17 @@ def test_all_is_well_on_a_site_with_a_worker(
 ) -> None:
     url = start_site()
     failure("mallory", HERE)
-    with subprocess.Popen([*WORKER, "-s", str(tmp_path / "beat")], env=known, start_new_session=True) as worker:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", RUN, "--url", f"{url}/login/", "--no-input", "--wait", str(PATIENCE)],
-                env=known,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        finally:
-            os.killpg(worker.pid, signal.SIGKILL)
+    worker = Process(*WORKER, "-s", str(tmp_path / "beat"), environment=known)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, "--url", f"{url}/login/", "--no-input", "--wait", str(PATIENCE)],
+            env=known,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        worker.kill()
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     assert [line[:2] for line in lines[:-1]] == [[name, "ok"] for name in LINKS]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,8 @@ from tests.faults.conftest import database_of_test, environment, own_store, own_
 from tests.faults.machines import Valkey
 from tests.faults.test_celery_worker import WORKER, sessions
 from tests.notify.sinks import WRITTEN, MailServer, Receiver
-from tests.waiting import PATIENCE, until
+from tests.nursery import Process
+from tests.waiting import until
 
 RULES = [{"parameters": ["username", "ip_address"], "limit": 3}]
 
@@ -43,14 +41,10 @@ def _worker(
         "EMAIL_PORT": mail_server.port,
     }
     before = sessions()
-    worker = subprocess.Popen(
-        [*WORKER, "-s", str(tmp_path / "beat")],
-        env=environment(tmp_path, database_of_test(), own_valkey.url, f"{own_valkey.url}/1", settings),
-        start_new_session=True,
-    )
+    known = environment(tmp_path, database_of_test(), own_valkey.url, f"{own_valkey.url}/1", settings)
+    worker = Process(*WORKER, "-s", str(tmp_path / "beat"), environment=known)
     yield
-    os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait(PATIENCE)
+    worker.kill()
     until(lambda: sessions() <= before, what="the database has noticed that it is gone")
 
 
