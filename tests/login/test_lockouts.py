@@ -34,8 +34,6 @@ def test_another_agent_with_every_guess_gains_nothing(any_store: str, settings: 
 @pytest.mark.parametrize(
     "rules",
     [
-        [["username", "ip_address"]],
-        ["username", ["username", "ip_address"]],
         ["ip_address", "username", ["username", "ip_address"]],
         [["username", "ip_address", "user_agent"]],
         [["username", "user_agent"], "ip_address"],

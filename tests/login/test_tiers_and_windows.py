@@ -103,8 +103,9 @@ def test_each_lockout_is_told_once(any_store: str, how: str, clock: time_machine
     assert told == ["alice", "alice"]
 
 
-@pytest.mark.parametrize("who", [{}, {"ip": "192.0.2.1"}, {"username": "alice"}], ids=str)
-@pytest.mark.parametrize("shift", [0, 330])
+@pytest.mark.parametrize(
+    ("who", "shift"), [({}, 0), ({}, 330), ({"ip": "192.0.2.1"}, 330), ({"username": "alice"}, 330)], ids=str
+)
 def test_a_reset_unlocks_and_forgets_the_level(
     any_store: str, how: str, who: dict[str, str], shift: int, clock: time_machine.Coordinates
 ) -> None:
