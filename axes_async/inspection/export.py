@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,8 +29,12 @@ COLUMNS = (
 )
 """Of a CSV file: those of all kinds, so that one file may hold them all."""
 
-FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""What a cell begins with that a spreadsheet takes for a formula (OWASP, CSV Injection); full width forms, too."""
+FORMULA = "=+-@＝＋－＠﹦﹢﹣﹫⁼⁺⁻₌₊₋−﬩⩵⩶"
+"""What a spreadsheet takes for the beginning of a formula, and what stands for it once a program has normalised it."""
+
+CELL_BEGINS = re.compile(rf'(^|[;,|"])(?=(?:[^\w!-~]|[\u115f\u1160\u3164\uffa0])*[{re.escape(FORMULA)}])')
+"""Matches where a formula begins: in a cell, or behind what another spreadsheet takes for a separator or a quote (see
+OWASP, CSV Injection). Its sign may stand behind what shows nothing. Python takes some of that for letters."""
 
 DATASET = "axes_async.audit"
 ECS_VERSION, OCSF_VERSION = "8.11.0", "1.3.0"
@@ -103,9 +108,12 @@ def aware(moment: datetime) -> datetime:
 
 
 def as_csv(rows: Iterable[Record]) -> Iterator[str]:
-    """Return lines of CSV (RFC 4180), the names of the columns first. No cell begins a formula or drives a terminal."""
+    """Return lines of CSV (RFC 4180), the names of the columns first. No cell begins a formula or drives a terminal.
+
+    That also holds for a spreadsheet that splits at semicolons, or does not heed quotes.
+    """
     buffer = io.StringIO()
-    writer = csv.writer(buffer)
+    writer = csv.writer(buffer, quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
     for row in rows:
         writer.writerow([_cell(row.get(name)) for name in COLUMNS])
@@ -116,10 +124,7 @@ def as_csv(rows: Iterable[Record]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) else text
+    return CELL_BEGINS.sub(r"\1'", printable(value)) if isinstance(value, str) else value
 
 
 def _lines(shape: Callable[[Record], Any]) -> Callable[[Iterable[Record]], Iterator[str]]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import re
+import sys
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 from uuid import uuid4
 
 import pytest
@@ -84,7 +88,7 @@ def test_csv_has_one_header_and_a_cell_for_each_column(record: None) -> None:
 
 
 def test_csv_of_nothing_is_a_header_and_no_line_of_json() -> None:
-    assert run() == ",".join(export.COLUMNS) + "\r\n"
+    assert run() == ",".join(f'"{name}"' for name in export.COLUMNS) + "\r\n"
     assert run("--format", "jsonl") == ""
 
 
@@ -95,6 +99,114 @@ def test_no_cell_is_a_formula(name: str) -> None:
     assert row["username"] == f"'{name}"
     assert row["user_agent"] == 'a, "quoted" agent'
     assert lines("--format", "jsonl", "--kind", "failures")[0]["username"] == name
+
+
+def names_in_csv(*names: str) -> list[str]:
+    lines = "".join(export.as_csv({"username": name} for name in names))
+    return [row["username"] for row in csv.DictReader(io.StringIO(lines, newline=""))]
+
+
+def cells_by_csv(line: str, separator: str) -> list[str]:
+    """Return cells as a program sees them that takes a quote at the beginning of a cell for one."""
+    (cells,) = csv.reader([line], delimiter=separator)
+    return cells
+
+
+def cells_between_quotes(line: str, separator: str) -> list[str]:
+    """Return cells as a program sees them to which any quote begins or ends a part in which nothing separates."""
+    parts = line.split('"')
+    parts[1::2] = [part.replace(separator, "\0") for part in parts[1::2]]
+    return [cell.replace("\0", separator) for cell in "".join(parts).split(separator)]
+
+
+def cells_without_quotes(line: str, separator: str) -> list[str]:
+    """Return cells as a program sees them to which a quote is a character, or is dropped at either end of a cell."""
+    cells = line.split(separator)
+    return [*cells, *(cell.strip('" ') for cell in cells)]
+
+
+def begins_a_formula(cell: str) -> bool:
+    """Return whether ``cell`` does, once what shows nothing is dropped in front, and what is like ASCII is ASCII."""
+    sign = re.sub(r"^[\s\u034f\u115f\u1160\u200b\u2800\u3164\ufe0f\ufeff\uffa0]+", "", cell)[:1]
+    return normalize("NFKC", sign)[:1] in {"=", "+", "-", "@", "\N{MINUS SIGN}"}
+
+
+BEFORE = [
+    "",
+    "ua;",
+    "ua,",
+    "ua|",
+    "ua\t",
+    'ua"',
+    'ua;"',
+    'ua";"',
+    'ua;""',
+    '";',
+    '",',
+    "ua; ",
+    "ua;;",
+    ";,",
+    "; \t",
+    '" "',
+]
+INVISIBLE = [
+    "",
+    " ",
+    "\u00a0",
+    "\u3000",
+    "\u200b",
+    "\ufeff",
+    "\u3164",
+    "\u115f",
+    "\uffa0",
+    "\u2800",
+    "\ufe0f",
+    "\u034f",
+]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("cells", [cells_by_csv, cells_between_quotes, cells_without_quotes])
+def test_no_spreadsheet_finds_a_formula(cells: Callable[[str, str], list[str]], separator: str) -> None:
+    for before, unseen, sign in itertools.product(BEFORE, INVISIBLE, "=+-@＝﹣"):
+        text = f"{before}{unseen}{sign}1+1;"
+        for row in ({"username": text}, {"username": "a;", "user_agent": text, "reason": f'{text}"'}):
+            line = "".join(export.as_csv([row])).splitlines()[1]
+            assert not [cell for cell in cells(line, separator) if begins_a_formula(cell)], line
+
+
+def test_whatever_is_normalised_to_a_formula_is_none() -> None:
+    signs = [sign for sign in map(chr, range(sys.maxunicode + 1)) if begins_a_formula(sign)]
+    assert {"=", "\N{FULLWIDTH EQUALS SIGN}", "\N{SMALL COMMERCIAL AT}"} <= set(signs)
+    assert names_in_csv(*signs) == [f"'{sign}" for sign in signs]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('alice;=HYPERLINK("x";"y")', 'alice;\'=HYPERLINK("x";"y")'),
+        ('a";"=1', 'a";"\'=1'),
+        ("a; -b, +c", "a;' -b,' +c"),
+    ],
+)
+def test_an_apostrophe_stands_where_a_formula_would_begin(text: str, shown: str) -> None:
+    assert names_in_csv(text) == [shown]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        "anne-marie+test@example.com",
+        "张三@example.com",
+        "/a/?b=c;d=e",
+        "'=1",
+        "O'Neill - 5",
+    ],
+)
+def test_what_begins_no_formula_stays_as_it_is(text: str) -> None:
+    assert names_in_csv(text) == [text]
 
 
 @pytest.mark.parametrize(
