@@ -194,7 +194,7 @@ class Site:
         return {key: value for key, value in found.items() if ":nudged" not in key}  # It ends by itself.
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=[pytest.param("sqlite", marks=pytest.mark.long), "postgres"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     asking: AbstractContextManager[Query]
