@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import re
+import resource
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -317,6 +318,43 @@ def test_a_file_is_written_and_none_overwritten(tmp_path: Path) -> None:
     with pytest.raises(CommandError) as error:
         run("--output", str(path))
     assert (error.value.returncode, path.read_text()) == (2, "mine")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_is_redirected_to_a_file_is_utf8_whatever_the_terminal_is(encoding: str) -> None:
+    for name in ("\u4f60", "ä"):
+        AccessFailureLog.objects.create(username=name, attempt_time=NOON)
+    out = io.TextIOWrapper(written := io.BytesIO(), encoding, newline="\r")
+    call_command("axes_export", stdout=out)
+    assert written.getvalue() == run().encode()
+    assert written.getvalue().count(b"\r\n") == 3
+
+
+class Trickle(io.BytesIO):
+    """Takes ten bytes at a time, as an unbuffered stream may."""
+
+    def write(self, data: Any) -> int:
+        return super().write(data[:10])
+
+
+def test_an_unbuffered_stream_gets_every_byte() -> None:
+    log_failures(2)
+    out = io.TextIOWrapper(written := Trickle(), write_through=True)
+    call_command("axes_export", stdout=out)
+    assert written.getvalue() == run().encode()
+
+
+def test_a_full_disk_leaves_no_part_of_a_record(tmp_path: Path) -> None:
+    log_failures(3)
+    path = tmp_path / "failures.csv"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        with pytest.raises(CommandError, match="File too large") as error:
+            run("--output", str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (error.value.returncode, path.exists()) == (1, False)
 
 
 def test_an_export_that_fails_leaves_no_part_of_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

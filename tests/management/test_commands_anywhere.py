@@ -1,11 +1,8 @@
-"""What is the same on every database: the store that is reset, arguments that are refused, the broker, the terminal."""
+"""What is the same on every database: the store that is reset, arguments that are refused, the broker."""
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from itertools import product
 from typing import Any
 
@@ -108,33 +105,3 @@ def test_a_broker_that_accepts_and_stays_silent_does_not_hold_a_queued_reset_for
         monkeypatch.setattr(app.conf, "broker_url", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         with pytest.raises(CommandError, match="Timeout"):
             run("axes_reset", "--queue")
-
-
-@pytest.mark.parametrize("lines", [1, 5000])
-def test_a_reader_that_has_seen_enough_is_no_error(lines: int) -> None:
-    program = (
-        "import django; from django.conf import settings; settings.configure(); django.setup()\n"
-        "from axes_async.management.base import AxesCommand\n"
-        "class Command(AxesCommand):\n"
-        "    requires_system_checks = []\n"
-        "    def handle(self, *args, **options):\n"
-        f"        for _ in range({lines}):\n"
-        "            self.stdout.write('x' * 100)\n"
-        "input()\n"
-        "Command().run_from_argv(['manage.py', 'command'])\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONUNBUFFERED": ""},  # What was held back is written once more at the end.
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    process.stdin.write(b"go\n")
-    process.stdin.close()
-    assert (process.stderr.read(), process.wait()) == (b"", 0)
-    process.stderr.close()

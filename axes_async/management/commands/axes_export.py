@@ -46,20 +46,23 @@ class Command(AxesCommand):
         lines = FORMATS[options["format"]](rows)
         if options["output"] is None:
             for line in lines:
-                self.stdout.write(line, ending="")
+                self.stdout.write_utf8(line)
             return
         self._write(Path(options["output"]), lines)
 
     def _write(self, path: Path, lines: Iterator[str]) -> None:
         try:
-            with path.open("x", encoding="utf-8", newline="") as out:
-                try:
-                    out.writelines(lines)
-                except BaseException:  # Half a record looks like a whole one.
-                    path.unlink()
-                    raise
+            out = path.open("x", encoding="utf-8", newline="")
         except OSError as error:
             raise CommandError(f"--output: {error}", returncode=2) from error
+        try:
+            with out:
+                out.writelines(lines)
+        except BaseException as error:
+            path.unlink()  # Half a record looks like a whole one.
+            if isinstance(error, OSError):
+                raise CommandError(f"--output: {error}") from error
+            raise
 
     def _shown(
         self, kind: str, rows: Iterator[Record], since: datetime | None, until: datetime | None
