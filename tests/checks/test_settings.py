@@ -131,6 +131,11 @@ def test_an_admin_that_is_alone_guarded_and_missing_is_reported() -> None:
     assert "nobody is ever turned away" in message
 
 
+def test_a_project_that_has_no_urls_is_checked(settings: Any) -> None:
+    del settings.ROOT_URLCONF
+    assert found() == []
+
+
 def test_a_setting_that_cannot_be_read_is_reported_once() -> None:
     kinds = [kind for kind, _, _ in found(AXES_IP_BLACKLIST=["nonsense"], AXES_ONLY_ADMIN_SITE=True)]
     assert kinds == ["axes_async.E001"]
