@@ -18,8 +18,15 @@ fixed_ms: Callable[[], int] | None = None
 """Returns the time that stores take in place of their server's, in epoch milliseconds; tests set it."""
 
 
-LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000)
-"""The last day that a ``datetime`` has begins, in epoch milliseconds: in every zone it is no later than that day."""
+EARLIEST = int(datetime(1970, 1, 2, tzinfo=UTC).timestamp() * 1000)
+"""The first time that a row of ours has, in epoch milliseconds: above 0, which stands for no time, in every zone."""
+
+LATEST = int(datetime(2286, 1, 1, tzinfo=UTC).timestamp() * 1000)
+"""The last time that a row or a counter gets from elsewhere, in epoch milliseconds; "for ever" ends here.
+
+It has 13 digits, as all times since 2001, so that ``AttemptCounter.ends`` compares as text. From 10^14 on, Lua would
+write 2.5e+14. And whatever is added to it, in whatever zone, is a ``datetime``.
+"""
 
 
 def now_ms() -> int:
@@ -44,3 +51,11 @@ def as_ms(moment: datetime) -> int:
     if is_naive(moment):
         moment = make_aware(moment, get_default_timezone())
     return round(moment.timestamp() * 1000)
+
+
+def as_bounded_ms(moment: datetime) -> int:
+    """Return ``as_ms(moment)``, from ``EARLIEST`` to ``LATEST``, of any ``datetime`` that there is."""
+    # At the ends of what a datetime holds, a change of the zone overflows.
+    if not 1970 <= moment.year < 2286:
+        return EARLIEST if moment.year < 1970 else LATEST
+    return min(max(as_ms(moment), EARLIEST), LATEST)

@@ -131,6 +131,13 @@ class Migration(migrations.Migration):
                         default=dict, help_text="What was counted since the beginning: tasks.projection.totals."
                     ),
                 ),
+                (
+                    "again",
+                    models.JSONField(
+                        default=dict,
+                        help_text="Ids of an imported table that the next import looks for: tasks.importing.position.",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(

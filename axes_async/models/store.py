@@ -46,6 +46,9 @@ class DrainCursor(models.Model):
     drained_at = models.DateTimeField(null=True)
     expired_at = models.DateTimeField(null=True)
     totals = models.JSONField(default=dict, help_text="What was counted since the beginning: tasks.projection.totals.")
+    again = models.JSONField(
+        default=dict, help_text="Ids of an imported table that the next import looks for: tasks.importing.position."
+    )
 
     def __str__(self) -> str:
         return f"{self.name}: {self.position}"

@@ -63,7 +63,7 @@ class Counts:
             cooloff = longest_cooloff(self.settings)
             windows = [0 if cooloff is None else round(cooloff.total_seconds() * 1000)]
         # A failure expires by our cool-off or as the other package noted, whichever is later; 0: only by a reset.
-        ends = [min(max(at + window, record.expires_at, 1), LATEST) if window else 0 for window in windows]
+        ends = [min(max(at + window, record.expires_at), LATEST) if window else 0 for window in windows]
         last = 0 if 0 in ends else max(ends)
         if 0 < last <= self.now:
             return False
@@ -138,8 +138,8 @@ def _count(state: CounterState, share: _Share, now: int) -> None:
     state.failures, state.ends = state.failures + added, []
     if rule.tiers and state.failures >= rule.limit:
         reached = rule.limit_at(state.failures, locked=True)
-        state.locked_until = max(state.locked_until, share.last + rule.lockout_ms(reached))
-        state.expires_at = max(state.expires_at, state.locked_until + rule.window_ms)
+        state.locked_until = min(max(state.locked_until, share.last + rule.lockout_ms(reached)), LATEST)
+        state.expires_at = min(max(state.expires_at, state.locked_until + rule.window_ms), LATEST)
 
 
 def _later(one: int, other: int) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter as Sums
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from math import inf
 from uuid import UUID
 
@@ -17,7 +19,10 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.counters.events import Kind
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor, database
+from axes_async.tasks.importing.columns import Unreadable
 from axes_async.tasks.importing.counts import Counts, columns
+from axes_async.tasks.importing.logins import LastLogins
+from axes_async.tasks.importing.position import Position
 from axes_async.tasks.importing.sources import Record, Source
 from axes_async.tasks.projection.bulk import insert
 from axes_async.tasks.projection.writer_lock import writer_lock
@@ -25,41 +30,71 @@ from axes_async.tasks.projection.writer_lock import writer_lock
 PORTION = 500
 """Rows per transaction; a drain waits for it."""
 
-OUTCOMES = ("attempts", "attempts whose cool-off is over", "logins", "failures", "log rows past their age")
+OUTCOMES = ("attempts", "attempts whose cool-off is over", "logins", "failures", "log rows past their age", "left out")
 """What may become of a row."""
 
-ATTEMPTS, COOLED_OFF, LOGINS, FAILURES, TOO_OLD = OUTCOMES
+ATTEMPTS, COOLED_OFF, LOGINS, FAILURES, TOO_OLD, LEFT_OUT = OUTCOMES
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What a transaction has done."""
+
+    rows: int
+    became: Sums[str]
+    left_out: list[Unreadable]
+    """Those of the rows that cannot be read; the next run looks for them again."""
 
 
 def rows_left(source: Source) -> int:
-    """Return how many rows of ``source`` were not imported yet."""
-    mark = DrainCursor.objects.using(database()).filter(name=source.mark).first()
-    return source.count(int(mark.position) if mark is not None else 0)
+    """Return how many rows of ``source`` are behind those that were read."""
+    return source.count(_position(source).last)
 
 
-def import_rows(source: Source, *, dry_run: bool = False) -> Iterator[tuple[int, Sums[str]]]:
-    """Import what is new in ``source``; yield the number of rows of each portion, and what became of them.
+def import_rows(source: Source, *, dry_run: bool = False) -> Iterator[Portion]:
+    """Import what is new in ``source``, in portions.
 
     With ``dry_run``, each portion is written and rolled back. Counters are dirty afterwards: call ``sync_store``.
     """
-    using, place = database(), 0
-    while True:
-        with writer_lock():
-            mark, _ = DrainCursor.objects.using(using).get_or_create(name=source.mark, defaults={"position": "0"})
-            records = source.read(max(place, int(mark.position)), PORTION)
-            if records:
-                place = records[-1].pk
-                became = _write(records, using)
-                mark.position, mark.moved_at = str(place), as_datetime(now_ms())
-                mark.save(using=using, update_fields=["position", "moved_at"])
-            if dry_run:
-                transaction.set_rollback(True, using=using)
-        if not records:
-            return
-        yield len(records), became
+    using, position = database(), _position(source)
+    late = source.present(sorted(position.again()))
+    with ExitStack() as files:
+        logins = None
+        if source.kind == "tries":
+            logins = LastLogins(source, late[0] if late else position.last)
+            files.callback(logins.close)
+        while True:
+            with writer_lock():
+                mark, _ = DrainCursor.objects.using(using).get_or_create(name=source.mark, defaults={"position": ""})
+                if not dry_run:
+                    position = Position.of(mark)
+                some, late = late[:PORTION], late[PORTION:]
+                if some:  # Another run may have read some of them meanwhile.
+                    found = source.read_again(sorted(position.again().intersection(some)))
+                else:
+                    found = source.read(position.last, PORTION)
+                records = [one for one in found if isinstance(one, Record)]
+                left_out = [one for one in found if isinstance(one, Unreadable)]
+                if found:
+                    became = _write(records, using, logins)
+                    became[LEFT_OUT] = len(left_out)
+                    position.read([one.pk for one in found], left_out=[one.pk for one in left_out])
+                    position.keep(mark)
+                    mark.moved_at = as_datetime(now_ms())
+                    mark.save(using=using, update_fields=["position", "again", "moved_at"])
+                if dry_run:
+                    transaction.set_rollback(True, using=using)
+            if found:
+                yield Portion(len(found), became, left_out)
+            elif not some:
+                return
 
 
-def _write(records: Sequence[Record], using: str) -> Sums[str]:
+def _position(source: Source) -> Position:
+    return Position.of(DrainCursor.objects.using(database()).filter(name=source.mark).first())
+
+
+def _write(records: Sequence[Record], using: str, logins: LastLogins | None) -> Sums[str]:
     settings, counts, became = get_settings(), Counts(using), Sums[str]()
     for model, kind, outcome, age in (
         (AccessLog, Kind.LOGGED_IN, LOGINS, settings.access_log_age),
@@ -76,7 +111,7 @@ def _write(records: Sequence[Record], using: str) -> Sums[str]:
         insert(model, rows, using=using)
         became[outcome] += len(rows)
     for record in records:
-        if record.failures:
+        if record.failures and not (logins is not None and logins.cleared(record)):
             became[ATTEMPTS if counts.add(record) else COOLED_OFF] += 1
     counts.write()
     return became

@@ -17,6 +17,7 @@ from axes_async.stores.cache import CacheStore
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
+from axes_async.tasks.importing.columns import Unreadable
 from axes_async.tasks.importing.importer import OUTCOMES, import_rows, rows_left
 from axes_async.tasks.importing.sources import Source, find_sources
 from axes_async.tasks.projection.resets import delete_void
@@ -57,19 +58,24 @@ class Command(AxesCommand):
             with suppress(StoreUnavailable):
                 drain_to_end(store if isinstance(store, OutboxStore) else None)
             delete_void(database())
+        left_out = 0
         try:
             for source in sources:
-                self._import(source, dry_run=options["dry_run"])
+                left_out += self._import(source, dry_run=options["dry_run"])
         finally:
             if not options["dry_run"]:
                 self._sync()
+        if left_out:
+            raise CommandError(f"{left_out} rows were left out. Repair them, and run this again: it looks for them.")
 
-    def _import(self, source: Source, *, dry_run: bool) -> None:
-        total, read, became = rows_left(source), 0, Sums[str]()
+    def _import(self, source: Source, *, dry_run: bool) -> int:
+        """Import a table; return how many of its rows were left out."""
+        total, read, became, left_out = rows_left(source), 0, Sums[str](), list[Unreadable]()
         shown = self.stderr.isatty()
         try:
-            for rows, portion in import_rows(source, dry_run=dry_run):
-                read, became = read + rows, became + portion
+            for portion in import_rows(source, dry_run=dry_run):
+                read, became = read + portion.rows, became + portion.became
+                left_out += portion.left_out
                 if shown:
                     bar = "#" * min(BAR, read * BAR // max(total, 1))
                     line = f"\r{source.table:26}[{bar:-<{BAR}}] {read:,} of {max(read, total):,}"
@@ -81,6 +87,9 @@ class Command(AxesCommand):
             copied = ", ".join(f"{became[name]} {name}" for name in OUTCOMES if became[name]) or "nothing to keep"
             told = f"{read} rows{' would be' if dry_run else ''} read: {copied}." if read else "nothing new."
             self.stdout.write(f"{source.table}: {told}")
+            for row in left_out:
+                self.stderr.write(f"{source.table}: row {row.pk} cannot be read: {row.why}")
+        return len(left_out)
 
     def _sync(self) -> None:
         """Have the store take the counters over, and say how many are locked."""

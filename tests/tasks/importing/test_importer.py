@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -32,15 +32,11 @@ from axes_async.tasks.reset import reset
 from axes_async.tasks.sync import sync_store
 from tests import old_tables
 from tests.actions import failure, request_from
-from tests.conftest import PASSWORD
 from tests.labels import label
-from tests.settings import DATABASE
+from tests.tasks.importing.old_site import COMMITS, NOON, attempts, move, tries
 
 Drain = Callable[[], int]
 Post = Callable[..., Any]
-
-COMMITS = DATABASE == "mysql"
-"""Whether making a table ends the transaction that it is made in."""
 
 pytestmark = [
     pytest.mark.django_db(transaction=COMMITS),
@@ -48,64 +44,12 @@ pytestmark = [
     pytest.mark.usefixtures("_tables_go", "_noon"),
 ]
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 A, B, C = "203.0.113.7", "198.51.100.8", "192.0.2.9"
 BOTH: list[Any] = [["ip_address", "username"]]
 NO_STORE = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
-TABLES = ("axes_accessattempt", "axes_accesslog", "axes_accessfailurelog")
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    """Return the clock, standing at noon."""
-    with time_machine.travel(NOON, tick=False) as coordinates:
-        yield coordinates
-
-
-@pytest.fixture
-def _noon(clock: time_machine.Coordinates) -> None:
-    """Have every test of this file start at noon."""
-
-
-@pytest.fixture
-def _tables_go(db: None) -> Iterator[None]:
-    """Have no table stay behind where no rolled back transaction takes it along."""
-    yield
-    if COMMITS:
-        old_tables.drop()
-
-
-@pytest.fixture
-def _axes() -> None:
-    """Make the tables of django-axes 8.3."""
-    old_tables.create(*TABLES, "axes_accessattemptexpiration")
-
-
-@pytest.fixture
-def gets_in(alice: User, post: Post) -> Callable[..., bool]:
-    """Return a function that tells whether alice's password opens the door."""
-
-    def gets_in(address: str, username: str = "alice") -> bool:
-        status = post(username, PASSWORD, REMOTE_ADDR=address).status_code
-        assert status in {204, 429}
-        return bool(status == 204)
-
-    return gets_in
 
 
 GetsIn = Callable[..., bool]
-
-
-def attempts(*rows: dict[str, Any], at: datetime = NOON - timedelta(minutes=1)) -> None:
-    """Have django-axes know of failures."""
-    old_tables.insert("axes_accessattempt", *rows, at=at)
-
-
-def move(*arguments: str) -> str:
-    """Run the import; return what it printed."""
-    out = io.StringIO()
-    call_command("axes_import", *arguments, stdout=out, stderr=io.StringIO())
-    return out.getvalue()
 
 
 def everything() -> list[Any]:
@@ -481,11 +425,6 @@ def test_only_the_package_that_is_asked_for_is_read() -> None:
     assert "axes" not in move("--from", "defender")
     assert "defender" not in move("--from", "axes")
     assert "defender" in move()
-
-
-def tries(*rows: dict[str, Any], ago: timedelta = timedelta(minutes=1)) -> None:
-    """Have defender know of tries of passwords."""
-    old_tables.insert("defender_accessattempt", *rows, at=NOON - ago)
 
 
 @override_settings(AXES_COOLOFF_TIME=timedelta(minutes=5))
