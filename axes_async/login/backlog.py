@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from threading import Lock, Thread
@@ -19,10 +20,14 @@ class Backlog(Generic[T]):
     :param serve: does what one thing waits for, and returns whether that is done; else it waits anew, as the last.
         It sleeps by ``time.sleep``, which gevent may replace after an import of ``sleep`` alone.
     :param most: how many wait at most.
+    :param rests: returns how many seconds a new thread rests, where nothing has to be served at once: if it did not, it
+        would be at its end, and another one started, with each thing that comes.
     """
 
-    def __init__(self, name: str, serve: Callable[[T], bool], *, most: int) -> None:
-        self.name, self.serve, self.most = name, serve, most
+    def __init__(
+        self, name: str, serve: Callable[[T], bool], *, most: int, rests: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self.name, self.serve, self.most, self.rests = name, serve, most, rests
         self._waiting: deque[T] = deque()
         self._lock = Lock()
         self._thread: Thread | None = None
@@ -43,6 +48,7 @@ class Backlog(Generic[T]):
         return True
 
     def _serve_all(self) -> None:
+        time.sleep(self.rests())
         while (one := self._first()) is not None:
             is_done = self.serve(one)
             self._waiting.popleft()

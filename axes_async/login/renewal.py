@@ -59,9 +59,7 @@ def keep(state: AxesState, attempt: Attempt) -> None:
     """
     if not is_eager():
         at = attempt.reserved_at
-        _backlog(os.getpid()).add(
-            Held(ref(state), ref(attempt), since=at, due=at + get_settings().reserve_lease / PARTS)
-        )
+        _backlog(os.getpid()).add(Held(ref(state), ref(attempt), since=at, due=at + _part()))
 
 
 def _is_done(held: Held) -> bool:
@@ -81,7 +79,7 @@ def _is_done(held: Held) -> bool:
         log.exception("A reservation is not renewed.")
     finally:
         connections.close_all()
-    held.due = time.monotonic() + lease / PARTS
+    held.due = time.monotonic() + _part()
     return False
 
 
@@ -97,7 +95,11 @@ def _renew(attempt: Attempt) -> None:
         store.release(attempt.token, attempt.counters)
 
 
+def _part() -> float:
+    return get_settings().reserve_lease / PARTS
+
+
 @cache
 def _backlog(pid: int) -> Backlog[Held]:
     """Return what this process looks after; a forked one has nothing yet."""
-    return Backlog("axes-async-renewal", _is_done, most=MOST)
+    return Backlog("axes-async-renewal", _is_done, most=MOST, rests=_part)
