@@ -36,7 +36,10 @@ ALICE, BOB = ("alice", "192.0.2.1"), ("bob", "192.0.2.2")
 
 WRITER_LOCK = (
     f"SELECT pg_advisory_xact_lock({QUEUE})",
-    "INSERT INTO axes_async_draincursor (name, position, totals) VALUES ('outbox', '0-0', '{}') ON CONFLICT DO NOTHING",
+    (
+        "INSERT INTO axes_async_draincursor (name, position, totals, again) VALUES ('outbox', '0-0', '{}', '{}')"
+        " ON CONFLICT DO NOTHING"
+    ),
     "UPDATE axes_async_draincursor SET position = position WHERE name = 'outbox'",
 )
 STORE_STATE = ("SELECT * FROM axes_async_storestate FOR UPDATE",)
