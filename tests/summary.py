@@ -24,7 +24,10 @@ It is taken out of the environment: the processes that share the tests among the
 DATABASES = {"postgres": "PostgreSQL", "sqlite": "SQLite", "mysql": "MariaDB"}
 
 
-FIRST = ("test_site_tests.py", "test_end_to_end.py", "test_packaging.py", "test_sites.py", "attacks", "faults")
+FIRST = (
+    *("test_state_machine.py", "test_site_tests.py", "test_end_to_end.py", "test_packaging.py", "test_sites.py"),
+    *("faults", "attacks"),
+)
 """Files and folders whose tests take longest; begun last, one process would wait for the other."""
 
 
@@ -55,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError(f"Give the parameters of this test ids of their own: {unstable[0]}")
     if hidden := [item.nodeid for item in items if item.get_closest_marker("database") and not marks(item.path)]:
         raise pytest.UsageError(f"-m database would not find this test, for want of {MARKING}: {hidden[0]}")
-    items.sort(key=lambda item: not any(part in FIRST for part in item.path.parts))
+    items.sort(key=lambda item: next((at for at, name in enumerate(FIRST) if name in item.path.parts), len(FIRST)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

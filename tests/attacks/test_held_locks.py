@@ -165,7 +165,7 @@ def test_process_that_is_frozen_in_the_middle_of_a_step_keeps_no_login_waiting(
     start_site: Callable[..., Site], own_valkey: Valkey
 ) -> None:
     """It holds the row of a counter and a share of the state, until the database ends its session."""
-    frozen, site = start_site("threads"), start_site("threads")
+    frozen, site = (start_site("threads", AXES_FAILURE_LIMIT=100) for _ in range(2))  # None of these locks.
     own_valkey.kill()
     assert statuses(frozen, ALICE, BOB) == [WRONG] * 2
     assert statuses(site, ALICE, BOB) == [WRONG] * 2
