@@ -20,8 +20,8 @@ class Backlog(Generic[T]):
     :param serve: does what one thing waits for, and returns whether that is done; else it waits anew, as the last.
         It sleeps by ``time.sleep``, which gevent may replace after an import of ``sleep`` alone.
     :param most: how many wait at most.
-    :param rests: returns how many seconds a new thread rests, where nothing has to be served at once: if it did not, it
-        would be at its end, and another one started, with each thing that comes.
+    :param rests: returns how many seconds a new thread rests before it serves. One that finds everything done ends, so
+        without a rest each thing that comes would start another.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Backlog(Generic[T]):
         with self._lock:
             if len(self._waiting) >= self.most:
                 return False
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 thread = Thread(target=self._serve_all, name=self.name, daemon=True)
                 try:
                     thread.start()  # It waits for the lock.
@@ -50,10 +50,15 @@ class Backlog(Generic[T]):
     def _serve_all(self) -> None:
         time.sleep(self.rests())
         while (one := self._first()) is not None:
-            is_done = self.serve(one)
-            self._waiting.popleft()
-            if not is_done:
-                self._waiting.append(one)
+            is_done = (
+                True  # Should it raise: the thread ends, the next thing starts another, and nothing is in its way.
+            )
+            try:
+                is_done = self.serve(one)
+            finally:
+                self._waiting.popleft()
+                if not is_done:
+                    self._waiting.append(one)
         connections.close_all()
 
     def _first(self) -> T | None:
