@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -42,6 +43,10 @@ def axes_dispatch(view: View) -> View:
                 if state.denied:
                     return await alockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
+            except CancelledError:
+                if attempt is not None:
+                    attempt.give_up()
+                raise
             finally:
                 await arelease(state.end_block(attempt))
 

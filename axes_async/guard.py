@@ -5,6 +5,7 @@ What they stand on is in ``login``: reservations before a password is looked at,
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Token
@@ -106,9 +107,13 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
             self._reserved = await areserve(self.request, self.credentials)
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        """Release what is still open."""
-        await arelease(self._ended())
+    async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        """Release what is still open; if the check is cancelled, leave that to its lease."""
+        ended = self._ended()
+        if exc_type is not None and issubclass(exc_type, CancelledError):
+            for each in ended:
+                each.give_up()
+        await arelease(ended)
         self._close_block()
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -71,6 +71,22 @@ class AxesMiddleware:
         return response if _stands(request, response, state) else await alockout_response(request, state, response)
 
 
+class _View(asyncio.Task[Response]):
+    """The task of a view. It may give up a check by itself, with ``asyncio.timeout``, say, which cancels the task."""
+
+    def __init__(self, serving: Coroutine[Any, Any, Response], state: AxesState, *, context: Context) -> None:
+        super().__init__(serving, context=context)
+        self.attempts = state.attempts
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the task. The thread of a check goes on, so nothing else gets its place."""
+        if not self.done():
+            for attempt in self.attempts:
+                if attempt.task is None or attempt.task is self:
+                    attempt.give_up()
+        return super().cancel(msg)
+
+
 async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -> Response:
     """Await the view, and if the client hangs up while its password is being looked at, let the view end first.
 
@@ -78,7 +94,7 @@ async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -
     It has the time that its reservations last.
     """
     context = copy_context()
-    task = asyncio.create_task(serving, context=context)
+    task = _View(serving, state, context=context)
     try:
         response = await asyncio.shield(task)
     except asyncio.CancelledError:

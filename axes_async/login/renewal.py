@@ -91,7 +91,7 @@ def _renew(attempt: Attempt) -> None:
     result = store.reserve(attempt.token, attempt.counters, None, lease=get_settings().lease_ms)
     if result.verdict is Verdict.ALLOWED:
         attempt.reserved_at = asked_at
-    if attempt.settled:  # Meanwhile.
+    if attempt.settled and not attempt.given_up:  # Meanwhile.
         store.release(attempt.token, attempt.counters)
 
 

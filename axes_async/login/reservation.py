@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from itertools import takewhile
 from random import uniform
@@ -76,8 +76,8 @@ async def areserve(request: HttpRequest | None, credentials: Credentials) -> Att
             pause = await sync_to_async(asking.ask)()
     except BaseException:  # Also a client that went away: the thread may be about to make the reservation.
         asking.is_given_up = True
-        if asking.attempt is not None:
-            await arelease([asking.attempt])
+        if asking.attempt is not None:  # Nobody looks at the password.
+            await sync_to_async(release)([asking.attempt])
         raise
     finally:
         asking.leave_line()
@@ -92,9 +92,15 @@ def release(attempts: Iterable[Attempt]) -> None:
             _release(attempt)
 
 
-async def arelease(attempts: Iterable[Attempt]) -> None:
-    """Do as ``release``, without holding up the event loop."""
-    attempts = [attempt for attempt in attempts if not attempt.settled]
+async def arelease(attempts: Collection[Attempt]) -> None:
+    """Do as ``release``, without holding up the event loop.
+
+    What another task is at work on is left to that task, and what a task was cancelled over to its lease.
+    """
+    for attempt in attempts:
+        if attempt.is_cut_off:
+            attempt.give_up()
+    attempts = [attempt for attempt in attempts if not attempt.settled and not attempt.is_at_work]
     if any(attempt.reserved for attempt in attempts):
         await sync_to_async(release)(attempts)
     else:

@@ -5,7 +5,7 @@ One typed object, the same for sync and async code. It decides nothing: the logi
 
 from __future__ import annotations
 
-from asyncio import Task
+from asyncio import Task, current_task
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -45,10 +45,30 @@ class Attempt:
     """Whether it was counted, recorded or released."""
     recorded: bool = False
     """Whether it was counted or recorded."""
+    given_up: bool = False
+    """Whether its check was given up before it ended: its reservations are left to their lease."""
     blocks: int = 0
     """Blocks of code, one within the other, that share its reservations, which are released with the outermost."""
     task: Task[Any] | None = None
     """The task that tries the password now, in async code."""
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether another task than this one is trying the password still."""
+        return self.task is not None and not self.task.done() and self.task is not current_task()
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the task that tried the password was told to stop."""
+        return self.task is not None and (self.task.cancelled() or self.task.cancelling() > 0)
+
+    def give_up(self) -> None:
+        """Leave the reservations to their lease, if nothing has settled them: a thread may go on with the check.
+
+        Nobody may ever hear of its result, so it is no failure; and no other check starts in its place meanwhile.
+        """
+        if self.open:
+            self.settled = self.given_up = True
 
     def share(self) -> None:
         """Let a block of code share the reservations, with whatever task in it tries a password first."""

@@ -20,6 +20,12 @@ def is_over(number: int = 0) -> bool:
     return (folder / "go").exists() or (folder / f"go-{number}").exists()
 
 
+def passwords_looked_at() -> int:
+    """Return how many passwords the hasher was given."""
+    notes = Path(os.environ["AXES_FAULTS_FOLDER"]) / "looked-at"
+    return len(notes.read_text()) if notes.exists() else 0
+
+
 def stand_still() -> None:
     """Note that a password is being looked at, and wait until the test lets that go on."""
     with (Path(os.environ["AXES_FAULTS_FOLDER"]) / "looked-at").open("a") as notes:

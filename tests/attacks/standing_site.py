@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -19,7 +20,7 @@ from django.urls import include, path
 
 from axes_async import guard
 from axes_async.decorators import axes_dispatch
-from tests.attacks.standing_process import is_over, stand_still
+from tests.attacks.standing_process import is_over, passwords_looked_at, stand_still
 
 
 class StandingHasher(MD5PasswordHasher):
@@ -85,11 +86,61 @@ async def own_check(request: HttpRequest) -> HttpResponse:
     given = credentials_in(request)
     async with guard.attempt(request, given) as attempt:
         user = await User.objects.aget(username=given["username"])
-        if await sync_to_async(check_password)(given["password"], user.password):
+        check = sync_to_async(check_password, thread_sensitive="thread" not in request.GET)
+        if await check(given["password"], user.password):
             await attempt.alogged_in(given["username"])
             return HttpResponse(status=204)
         await attempt.afailed()
     return HttpResponse(status=401)
+
+
+class GiveUp:
+    """``async with`` it, a block of code ends in a ``TimeoutError`` as soon as the hasher stands over a password."""
+
+    async def __aenter__(self) -> None:
+        self.limit, self.before = asyncio.timeout(None), passwords_looked_at()
+        self.alarm = asyncio.create_task(self.watch())
+        await self.limit.__aenter__()
+
+    async def watch(self) -> None:
+        while passwords_looked_at() == self.before:  # noqa: ASYNC110  (a thread looks)
+            await asyncio.sleep(0.01)
+        if not self.limit.expired():
+            self.limit.reschedule(0)
+
+    async def __aexit__(self, *exc_info: Any) -> bool | None:
+        self.alarm.cancel()
+        return await self.limit.__aexit__(*exc_info)
+
+
+async def giving_up(request: HttpRequest) -> HttpResponse:
+    """Give up a check, in the way that the query names, as soon as the hasher stands over the password."""
+    given, way = credentials_in(request), request.GET["way"]
+    for _ in range(int(request.GET.get("times", 1))):
+        if way == "in its block":
+            async with guard.attempt(request, given):
+                await until_given_up(sync_to_async(stand_still, thread_sensitive=False)())
+        elif way == "own check":
+            await until_given_up(own_check(request))
+        elif way == "sync check":
+            await until_given_up(sync_to_async(authenticate, thread_sensitive=False)(request, **given))
+        elif way == "in view":
+            await until_given_up(aauthenticate(request, **given))
+        else:
+            running.add(check := asyncio.create_task(aauthenticate(request, **given)))
+            await until_given_up(asyncio.shield(check))
+            if way == "cancelled task":
+                check.cancel()
+    return HttpResponse(status=202)  # What is worse is logged in a thread of the pool in which passwords are looked at.
+
+
+async def until_given_up(check: Awaitable[Any]) -> None:
+    with suppress(TimeoutError):
+        async with GiveUp():
+            await check
+
+
+running: set[asyncio.Task[Any]] = set()
 
 
 def bare_view(request: HttpRequest) -> HttpResponse:
@@ -142,4 +193,5 @@ urlpatterns = [
     path("sync/", sync_view),
     path("async/", async_view),
     path("own/", own_check),
+    path("giving-up/", giving_up),
 ]
