@@ -11,7 +11,7 @@ import gc
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from axes_async.stores.contract import OutboxStore, Position
 from axes_async.stores.factory import get_store
 from axes_async.tasks.projection import totals
 from axes_async.tasks.projection.counters import Entry
+from axes_async.tasks.projection.halving import write_halving
 from axes_async.tasks.projection.projector import Projector
 from axes_async.tasks.projection.writer_lock import OUTBOX, writer_lock
 
@@ -48,9 +49,6 @@ TRIES = 4
 
 LOCKED = {"55P03", 1205}
 """What PostgreSQL and MySQL say of a lock that could not be had in time: whoever holds it is not done in a moment."""
-
-MYSQL_DATA_ERRORS = {(1264,), (1366,), (1406,)}
-"""What MySQL's driver calls an operational error, and is a value that a column does not take."""
 
 SHOWN = 10_000
 """Bytes of an entry that cannot be written which the log shows: more than any event of ours has."""
@@ -199,29 +197,19 @@ def _trim(store: OutboxStore, position: Position) -> None:
 
 
 def write(entries: list[Entry], store: OutboxStore | None, using: str) -> Counter[str]:
-    """Write ``entries``; return what they add to the totals.
+    """Write ``entries``; return what they add to the totals. Those that cannot be written are set aside."""
 
-    If one of them cannot be written, write the halves, down to that one, and set it aside.
-    """
-    if not entries:
-        return Counter()
-    try:
-        with transaction.atomic(using=using):
-            written = Projector(using).write(entries)
-    except Exception as error:
-        faults = OperationalError, InterfaceError, MemoryError
-        if isinstance(error, faults) and error.args[:1] not in MYSQL_DATA_ERRORS:
-            raise  # The database or this host is at fault, and not the event.
-        if len(entries) == 1:
-            # Half a character cannot be encoded; its escape is what JSON has for it.
-            wire = entries[0].event.wire().encode(errors="backslashreplace")
-            _set_aside(store, wire, f"{type(error).__name__}: {error}")
-            return Counter()
-        middle = len(entries) // 2
-        return write(entries[:middle], store, using) + write(entries[middle:], store, using)
-    from_table = sum(entry.generation is None for entry in written)
-    drained = Counter({"drained store": len(written) - from_table, "drained table": from_table})
-    return totals.totals_of(entry.event for entry in written) + drained
+    def write_some(some: Sequence[Entry]) -> Counter[str]:
+        written = Projector(using).write(some)
+        from_table = sum(entry.generation is None for entry in written)
+        drained = Counter({"drained store": len(written) - from_table, "drained table": from_table})
+        return totals.totals_of(entry.event for entry in written) + drained
+
+    total, refused = write_halving(entries, write_some, using=using)
+    for entry, error in refused:
+        # Half a character cannot be encoded; its escape is what JSON has for it.
+        _set_aside(store, entry.event.wire().encode(errors="backslashreplace"), error)
+    return total
 
 
 def _set_aside(store: OutboxStore | None, wire: bytes, error: str) -> None:

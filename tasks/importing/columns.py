@@ -25,16 +25,21 @@ if TYPE_CHECKING:
 else:
     Field = models.Field  # Generic only in its type stubs.
 
-SHOWN = 100
+SHOWN = 200
 """Characters of an odd value, or of an error, that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A row that cannot be read, and why."""
+class LeftOut:
+    """A row that is left out, and why."""
 
     pk: int
     why: str
+
+    @classmethod
+    def of(cls, pk: int, what: str, error: str) -> LeftOut:
+        """Return the row for which ``what`` (read or written) failed with ``error``."""
+        return cls(pk, f"cannot be {what}: {printable(' '.join(error.split())[:SHOWN])}")
 
 
 class Text(Field):
@@ -117,7 +122,7 @@ def rows_of(table: str, columns: Iterable[str], using: str) -> QuerySet[Any]:
     return model._default_manager.using(using)
 
 
-def fetch(rows: QuerySet[Any], count: int) -> list[dict[str, Any] | Unreadable]:
+def fetch(rows: QuerySet[Any], count: int) -> list[dict[str, Any] | LeftOut]:
     """Return the first ``count`` of ``rows``, which have their values and an order.
 
     Raises ``django.db.Error`` if the connection is lost.
@@ -133,7 +138,7 @@ def fetch(rows: QuerySet[Any], count: int) -> list[dict[str, Any] | Unreadable]:
     return list(_one_by_one(rows, list(first.values_list("pk", flat=True))))
 
 
-def _one_by_one(rows: QuerySet[Any], keys: Iterable[int]) -> Iterator[dict[str, Any] | Unreadable]:
+def _one_by_one(rows: QuerySet[Any], keys: Iterable[int]) -> Iterator[dict[str, Any] | LeftOut]:
     for pk in keys:
         try:
             with transaction.atomic(using=rows.db):
@@ -141,7 +146,7 @@ def _one_by_one(rows: QuerySet[Any], keys: Iterable[int]) -> Iterator[dict[str, 
         except (Error, ValueError) as error:
             if _lost(rows.db):
                 raise
-            yield Unreadable(pk, printable(" ".join(str(error).split())[:SHOWN]))
+            yield LeftOut.of(pk, "read", str(error))
 
 
 def _lost(using: str) -> bool:

@@ -10,6 +10,7 @@ from collections import Counter as Sums
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from uuid import UUID
 
@@ -19,12 +20,13 @@ from axes_async.clock import as_datetime, now_ms
 from axes_async.conf import get_settings
 from axes_async.counters.events import Kind
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor, database
-from axes_async.tasks.importing.columns import Unreadable
+from axes_async.tasks.importing.columns import LeftOut
 from axes_async.tasks.importing.counts import Counts, columns
 from axes_async.tasks.importing.logins import LastLogins
 from axes_async.tasks.importing.position import Position
 from axes_async.tasks.importing.sources import Record, Source
 from axes_async.tasks.projection.bulk import insert
+from axes_async.tasks.projection.halving import write_halving
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 PORTION = 500
@@ -42,8 +44,8 @@ class Portion:
 
     rows: int
     became: Sums[str]
-    left_out: list[Unreadable]
-    """Those of the rows that cannot be read; the next run looks for them again."""
+    left_out: list[LeftOut]
+    """Those of the rows that cannot be read, or that the database refuses; the next run looks for them again."""
 
 
 def rows_left(source: Source) -> int:
@@ -74,9 +76,10 @@ def import_rows(source: Source, *, dry_run: bool = False) -> Iterator[Portion]:
                 else:
                     found = source.read(position.last, PORTION)
                 records = [one for one in found if isinstance(one, Record)]
-                left_out = [one for one in found if isinstance(one, Unreadable)]
+                left_out = [one for one in found if isinstance(one, LeftOut)]
                 if found:
-                    became = _write(records, using, logins)
+                    became, refused = write_halving(records, partial(_write, using=using, logins=logins), using=using)
+                    left_out += [LeftOut.of(record.pk, "written", error) for record, error in refused]
                     became[LEFT_OUT] = len(left_out)
                     position.read([one.pk for one in found], left_out=[one.pk for one in left_out])
                     position.keep(mark)

@@ -1,7 +1,7 @@
 """How far a table was imported, and which of its rows are still to come: kept in a ``DrainCursor``.
 
-Ids are handed out before their rows are there. A row of a long transaction, or one that could not be read, is behind
-the position when it can be imported, so its id is looked for again.
+Ids are handed out before their rows are there. A row of a long transaction, or one that was left out, is behind the
+position when it can be imported, so its id is looked for again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Position:
     missing: set[int] = field(default_factory=set)
     """Ids below it that had no row."""
     left_out: set[int] = field(default_factory=set)
-    """Those of rows that could not be read."""
+    """Those of rows that could not be read, or written."""
 
     @classmethod
     def of(cls, mark: DrainCursor | None) -> Position:
@@ -41,7 +41,7 @@ class Position:
         mark.again = {"missing": _ranges(self.missing), "left_out": _ranges(self.left_out)}
 
     def read(self, keys: Collection[int], *, left_out: Collection[int]) -> None:
-        """Note the ids of a portion, and of those that could not be read.
+        """Note the ids of a portion, and of its rows that are left out.
 
         Raises ``AxesError`` if these have become too many.
         """
@@ -49,7 +49,7 @@ class Position:
         self.left_out.difference_update(keys)
         self.left_out.update(left_out)
         if len(self.left_out) > LOOKED_BACK:
-            raise AxesError(f"More than {LOOKED_BACK} rows cannot be read. Repair what was named, and run this again.")
+            raise AxesError(f"More than {LOOKED_BACK} rows are left out. Repair what was named, and run this again.")
         newest, before = max(keys), min(0, min(keys) - 1) if self.last is None else self.last
         if newest > before:
             lowest = newest - LOOKED_BACK

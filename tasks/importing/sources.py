@@ -20,7 +20,7 @@ from axes_async.conf.networks import parse_address
 from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.counters.rules import Parameter, digest_of
 from axes_async.errors import AxesError
-from axes_async.tasks.importing.columns import Unreadable, columns_of, fetch, rows_of
+from axes_async.tasks.importing.columns import LeftOut, columns_of, fetch, rows_of
 from axes_async.tasks.projection.bulk import portions
 
 Content = Literal["attempts", "logins", "failures", "tries"]
@@ -86,11 +86,11 @@ class Source:
             for pk in self._rows.filter(pk__in=some).order_by("pk").values_list("pk", flat=True)
         ]
 
-    def read(self, after: int | None, count: int) -> list[Record | Unreadable]:
+    def read(self, after: int | None, count: int) -> list[Record | LeftOut]:
         """Return up to ``count`` rows behind the row ``after``, in the order of their keys."""
         return self._records(self._behind(after), count)
 
-    def read_again(self, keys: Sequence[int]) -> list[Record | Unreadable]:
+    def read_again(self, keys: Sequence[int]) -> list[Record | LeftOut]:
         """Return the rows with these keys, in their order."""
         return self._records(self._rows.filter(pk__in=keys), len(keys))
 
@@ -107,13 +107,13 @@ class Source:
             yield [(row["id"], row["username"], row["ip_address"]) for row in found if isinstance(row, dict)]
             after = found[-1]["id"] if isinstance(found[-1], dict) else found[-1].pk
 
-    def _records(self, rows: QuerySet[Any], count: int) -> list[Record | Unreadable]:
+    def _records(self, rows: QuerySet[Any], count: int) -> list[Record | LeftOut]:
         also = {}
         if self.kind == "attempts" and (columns := columns_of(EXPIRATIONS, self.using)):
             ends = rows_of(EXPIRATIONS, columns, self.using).filter(pk=OuterRef("pk"))
             also["expires_at"] = Subquery(ends.values("expires_at"))
         found = fetch(rows.order_by("pk").values(*self.columns, **also), count)
-        return [row if isinstance(row, Unreadable) else self._record(row) for row in found]
+        return [row if isinstance(row, LeftOut) else self._record(row) for row in found]
 
     def _record(self, row: dict[str, Any]) -> Record:
         username, address = row["username"], row["ip_address"] or ""

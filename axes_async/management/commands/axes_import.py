@@ -17,7 +17,7 @@ from axes_async.stores.cache import CacheStore
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
-from axes_async.tasks.importing.columns import Unreadable
+from axes_async.tasks.importing.columns import LeftOut
 from axes_async.tasks.importing.importer import OUTCOMES, import_rows, rows_left
 from axes_async.tasks.importing.sources import Source, find_sources
 from axes_async.tasks.projection.resets import delete_void
@@ -70,7 +70,7 @@ class Command(AxesCommand):
 
     def _import(self, source: Source, *, dry_run: bool) -> int:
         """Import a table; return how many of its rows were left out."""
-        total, read, became, left_out = rows_left(source), 0, Sums[str](), list[Unreadable]()
+        total, read, became, left_out = rows_left(source), 0, Sums[str](), list[LeftOut]()
         shown = self.stderr.isatty()
         try:
             for portion in import_rows(source, dry_run=dry_run):
@@ -88,7 +88,7 @@ class Command(AxesCommand):
             told = f"{read} rows{' would be' if dry_run else ''} read: {copied}." if read else "nothing new."
             self.stdout.write(f"{source.table}: {told}")
             for row in left_out:
-                self.stderr.write(f"{source.table}: row {row.pk} cannot be read: {row.why}")
+                self.stderr.write(f"{source.table}: row {row.pk} {row.why}")
         return len(left_out)
 
     def _sync(self) -> None:

@@ -42,4 +42,4 @@ def move_some(*arguments: str) -> tuple[list[str], str]:
     with pytest.raises(CommandError) as raised:
         call_command("axes_import", *arguments, stdout=io.StringIO(), stderr=err)
     assert raised.value.returncode == 1
-    return [line for line in err.getvalue().splitlines() if "cannot be read" in line], str(raised.value)
+    return [line for line in err.getvalue().splitlines() if "cannot be" in line], str(raised.value)

@@ -159,7 +159,7 @@ def break_rows(count: int) -> None:
 def test_rows_that_cannot_be_read_are_not_left_out_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(position, "LOOKED_BACK", 3)
     break_rows(4)
-    with pytest.raises(CommandError, match="More than 3 rows cannot be read"):
+    with pytest.raises(CommandError, match="More than 3 rows are left out"):
         move()
 
 
