@@ -1,7 +1,7 @@
 # make run     the example site, its worker, beat and Valkey; Ctrl-C stops all of them
 # make test    the tests, on PostgreSQL, and those of the rows on SQLite too
 # make test-mariadb  those of the rows on MariaDB, where one is installed
-# make test-faults   the fault tests that take minutes
+# make test-faults   the tests that take minutes, or repeat others with larger numbers
 # make test-protocol  the failure protocol, over many more random faults: hours
 # make test-browser  those of the pages in Chromium, where one is installed
 # make screenshots   takes the pictures of the documentation anew
@@ -48,7 +48,7 @@ test-faults: $(VENV)/installed-dev
 	$(PYTEST) -m long $(ARGS)
 
 test-protocol: $(VENV)/installed-dev
-	AXES_PROTOCOL_EXAMPLES=1000 AXES_PROTOCOL_WALKS=10000 $(BIN)/python -m pytest tests/protocol --timeout 36000 $(ARGS)
+	AXES_PROTOCOL_EXAMPLES=1000 AXES_PROTOCOL_WALKS=10000 $(BIN)/python -m pytest tests/protocol -m "not long" --timeout 36000 $(ARGS)
 
 test-browser: $(VENV)/installed-browser
 	AXES_TEST_DATABASE=sqlite $(BIN)/python -m pytest tests/browser $(ARGS)

@@ -72,7 +72,7 @@ def see_bursts(site: Site, valkey: Valkey, notes: Notes, bursts: int) -> None:
 def test_limit_is_exact_while_connections_are_cut(
     start_site: Callable[..., Site], own_valkey: Valkey, notes: Notes, kind: str
 ) -> None:
-    see_bursts(start_site(kind), own_valkey, notes, 6)
+    see_bursts(start_site(kind), own_valkey, notes, 3)
 
 
 @pytest.mark.long

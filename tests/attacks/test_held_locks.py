@@ -161,6 +161,7 @@ def test_failure_that_no_store_could_take_counts_as_soon_as_one_can(
     assert [row.failures for row in AttemptCounter.objects.all()] == [1]
 
 
+@pytest.mark.long
 def test_process_that_is_frozen_in_the_middle_of_a_step_keeps_no_login_waiting(
     start_site: Callable[..., Site], own_valkey: Valkey
 ) -> None:

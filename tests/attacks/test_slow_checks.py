@@ -19,7 +19,9 @@ from tests.waiting import until
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
 
-@pytest.mark.parametrize(("server", "path"), [("threads", "/sync/"), ("uvicorn", "/async/")])
+@pytest.mark.parametrize(
+    ("server", "path"), [pytest.param("threads", "/sync/", marks=pytest.mark.long), ("uvicorn", "/async/")]
+)
 def test_no_more_passwords_are_looked_at_than_the_limit_if_a_check_outlasts_its_lease(
     alice: User, start_web: Callable[..., Web], valkey: redis.Redis, server: str, path: str
 ) -> None:

@@ -64,7 +64,7 @@ FAULTS = {
     "store killed, empty afterwards": Fault(restart, losses=1),
     "store killed, back from an old snapshot": Fault(lambda scene: scene.valkey.client.save(), restart, losses=1),
     "store killed, back from its log": Fault(log_every_write, restart_with_log, losses=2),
-    "store frozen": Fault(lambda s: s.valkey.freeze(), lambda s: s.valkey.thaw(), losses=1, quick=True),
+    "store frozen": Fault(lambda s: s.valkey.freeze(), lambda s: s.valkey.thaw(), losses=1),
     "store silent": Fault(lambda s: (s.note_outbox(), s.valkey.silence()), lambda s: s.valkey.start(), losses=1),
     "store full": Fault(lambda s: s.valkey.fill(), lambda s: s.valkey.make_room(), losses=1),
     "store read-only": Fault(lambda s: s.valkey.follow(), lambda s: s.valkey.lead(), losses=1),

@@ -426,7 +426,6 @@ EXAMPLES = int(os.environ.get("AXES_PROTOCOL_EXAMPLES", "0"))
 """How many random examples to run (``make test-protocol``); 0: the same few each time."""
 
 OPTIONS = settings(
-    max_examples=25,
     stateful_step_count=30,
     deadline=None,
     database=None,
@@ -434,8 +433,9 @@ OPTIONS = settings(
 )
 
 
-def test_promises_hold_over_any_faults(machine: type[FailureProtocol]) -> None:
+@pytest.mark.parametrize("examples", [15, pytest.param(25, marks=pytest.mark.long)])
+def test_promises_hold_over_any_faults(machine: type[FailureProtocol], examples: int) -> None:
     if EXAMPLES:
         run_state_machine_as_test(machine, settings=settings(OPTIONS, max_examples=EXAMPLES))
     else:
-        run_state_machine_as_test(machine, settings=settings(OPTIONS, derandomize=True))
+        run_state_machine_as_test(machine, settings=settings(OPTIONS, max_examples=examples, derandomize=True))
