@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from django.db import connection, connections
 from django.test import Client
 
 from axes_async.client.normalize import fold_username
-from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter, DrainCursor
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter, DrainCursor
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.projection.writer_lock import writer_lock
 from axes_async.tasks.sync import sync
@@ -266,3 +266,42 @@ def test_four_drains_at_once_write_each_event_once_at_every_isolation(
 
 POSTGRES = {"read committed": 2, "repeatable read": 3, "serializable": 4}
 """``psycopg.IsolationLevel``, which is there only where PostgreSQL is."""
+
+
+@pytest.fixture(params=["a column", "a table"])
+def missing(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
+    """Take something of the access log away, as it is before a migration; return what brings it back."""
+    table = AccessLog._meta.db_table
+    there, back = {
+        "a column": (
+            f"ALTER TABLE {table} RENAME COLUMN path_info TO gone",
+            f"ALTER TABLE {table} RENAME COLUMN gone TO path_info",
+        ),
+        "a table": (f"ALTER TABLE {table} RENAME TO axes_gone", f"ALTER TABLE axes_gone RENAME TO {table}"),
+    }[request.param]
+    statements = [back]
+
+    def run(statement: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    def migrate() -> None:
+        while statements:
+            run(statements.pop())
+
+    run(there)
+    yield migrate
+    migrate()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_whose_migrations_are_yet_to_come_takes_no_event_for_a_dead_letter(
+    alice: User, redis_store: RedisStore, drain: Drain, missing: Callable[[], None]
+) -> None:
+    success("alice", "192.0.2.1")
+    failure("bob", "192.0.2.2")
+    assert drain() == 0
+    assert redis_store.dead_letters("0-0", 10) == []
+    missing()
+    until(drain, what="the events are written")
+    assert AccessLog.objects.count() == AccessFailureLog.objects.count() == 1
