@@ -3,7 +3,8 @@
 Failed logins with two plain counters each (the address; the address with the username): a ``reserve`` and a ``fail``.
 Microseconds per call are the server's own (``INFO commandstats``), by the clock: whatever else runs on the machine only
 adds to them, so the least of all batches is shown first, then the median. Logins a second are those for which one core
-has the time (``INFO cpu``, network and parsing included). Both with few counters in the store, and with very many.
+has the time (``INFO cpu``, network and parsing included). All with few counters in the store, and with very many: a
+bare ``HGET`` on a counter shows what memory outside the caches of the processor costs by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import redis
 from django.conf import settings
 
 from axes_async.counters.events import Kind
+from axes_async.counters.rules import Counter
+from axes_async.stores.redis.connection import packed
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
 from benchmarks import load, servers
@@ -33,7 +36,11 @@ LEASE, LIMIT = 30_000, 1_000_000
 BATCH = 200
 """Logins that are sent before their replies are read."""
 
-WIDTHS = (12, 18, 18, 36)
+WIDTHS = (12, 18, 18, 18, 36)
+
+
+SHOWN = {"reserve": 1, "fail": 1, "hget": 2}
+"""The columns of microseconds, with the digits behind their points."""
 
 
 class Recorder(RedisStore):
@@ -48,12 +55,23 @@ class Recorder(RedisStore):
         return b"0|0|0|0|0|0"
 
 
+def counters_of(number: int) -> tuple[Counter, ...]:
+    """Return the two counters of a client."""
+    return load.counters(load.address(number), load.username(number), rules=load.BY_ADDRESS_AND_PAIR, limit=LIMIT)
+
+
+def bare(store: RedisStore, numbers: Sequence[int]) -> list[bytes]:
+    """Return an ``HGET`` for each counter of the clients ``numbers``."""
+    keys = [store.counter_prefix + counter.digest for number in numbers for counter in counters_of(number)]
+    return [packed(("HGET", key, "f")) for key in keys]
+
+
 def commands(recorder: Recorder, numbers: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
     """Return the commands of a failed login of each of the clients ``numbers``: reserving, and failing."""
     recorder.commands = []
     for number in numbers:
         address, username = load.address(number), load.username(number)
-        counters = load.counters(address, username, rules=load.BY_ADDRESS_AND_PAIR, limit=LIMIT)
+        counters = counters_of(number)
         event = load.event(Kind.FAILED, address, username)
         recorder.reserve(event.id[:16], counters, event, lease=LEASE, extend=False)
         recorder.fail(event.id[:16], counters, (), event, extend=False)
@@ -67,11 +85,11 @@ def play(connection: Any, sent: Sequence[bytes]) -> None:
         connection.read_response()
 
 
-def microseconds(client: redis.Redis, connection: Any, sent: Sequence[bytes]) -> float:
+def microseconds(client: redis.Redis, connection: Any, sent: Sequence[bytes], command: str = "fcall") -> float:
     """Return how long the server worked at each of ``sent``, by its own count."""
     client.config_resetstat()
     play(connection, sent)
-    return float(client.info("commandstats")["cmdstat_fcall"]["usec_per_call"])
+    return float(client.info("commandstats")[f"cmdstat_{command}"]["usec_per_call"])
 
 
 def cpu(client: redis.Redis) -> float:
@@ -82,13 +100,14 @@ def cpu(client: redis.Redis) -> float:
 
 def measure(store: RedisStore, recorder: Recorder, connection: Any, known: int, rounds: int) -> dict[str, list[float]]:
     """Measure logins of clients that have counters already, spread over all of them."""
-    figures: dict[str, list[float]] = {"reserve": [], "fail": [], "logins": []}
+    figures: dict[str, list[float]] = {"reserve": [], "fail": [], "hget": [], "logins": []}
     for turn in range(rounds):
-        numbers = [(turn * 7919 + place * 104729) % known for place in range(BATCH * 2)]
+        numbers = [(turn * 7919 + place * 104729) % known for place in range(BATCH * 3)]
         reserves, fails = commands(recorder, numbers[:BATCH])
+        figures["hget"].append(microseconds(store.client, connection, bare(store, numbers[BATCH * 2 :]), "hget"))
         figures["reserve"].append(microseconds(store.client, connection, reserves))
         figures["fail"].append(microseconds(store.client, connection, fails))
-        reserves, fails = commands(recorder, numbers[BATCH:])
+        reserves, fails = commands(recorder, numbers[BATCH : BATCH * 2])
         pairs = [part for pair in zip(reserves, fails, strict=True) for part in pair]
         before = cpu(store.client)
         play(connection, pairs)
@@ -116,7 +135,7 @@ def main() -> None:
     connection = client.connection_pool.make_connection()
     connection.connect()
     store.reserve("first", load.counters("192.0.2.1", "first"), None, lease=0, extend=False)  # Loads the functions.
-    row("counters", "reserve, µs", "fail, µs", "logins/s of one core", widths=WIDTHS)
+    row("counters", "reserve, µs", "fail, µs", "bare HGET, µs", "logins/s of one core", widths=WIDTHS)
     made = 0
     for wanted in options.counters:
         while made < wanted // 2:
@@ -126,9 +145,9 @@ def main() -> None:
             store.trim(store.key().last)
         found = measure(store, recorder, connection, made, options.rounds)
         logins = re.sub(r"\.\d+", "", spread(found["logins"]))
-        reserve, fail = ((min(found[name]), median(found[name])) for name in ("reserve", "fail"))
-        cells = (f"{least:.1f} ({middle:.1f})" for least, middle in (reserve, fail))
-        row(f"{wanted:,}", *cells, logins, verdict(max(reserve[0], fail[0]), at_most=TARGET), widths=WIDTHS)
+        cells = [f"{min(found[name]):.{places}f} ({median(found[name]):.{places}f})" for name, places in SHOWN.items()]
+        longest = max(min(found["reserve"]), min(found["fail"]))
+        row(f"{wanted:,}", *cells, logins, verdict(longest, at_most=TARGET), widths=WIDTHS)
     connection.disconnect()
     client.close()
 
