@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -45,7 +46,7 @@ def axes_dispatch(view: View) -> View:
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
             except CancelledError:
                 if attempt is not None:
-                    attempt.give_up()
+                    attempt.given_up = True
                 raise
             finally:
                 await arelease(state.end_block(attempt))
@@ -58,7 +59,7 @@ def axes_dispatch(view: View) -> View:
         try:
             if request.method in SAFE_METHODS:
                 look(request)
-            elif attempt := reserve(request, None):
+            elif attempt := reserve(request, None, sys._getframe()):
                 attempt.share()
             return lockout_response(request, state) if state.denied else view(request, *args, **kwargs)
         finally:

@@ -5,6 +5,7 @@ What they stand on is in ``login``: reservations before a password is looked at,
 
 from __future__ import annotations
 
+import sys
 from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
     def __enter__(self) -> Self:
         """Reserve, or raise ``AttemptDenied``."""
         with self._entering():
-            self._reserved = reserve(self.request, self.credentials)
+            self._reserved = reserve(self.request, self.credentials, sys._getframe())
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -108,11 +109,11 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
-        """Release what is still open; if the check is cancelled, leave that to its lease."""
+        """Release what is still open; leave it to its lease if the check is given up."""
         ended = self._ended()
-        if exc_type is not None and issubclass(exc_type, CancelledError):
+        if exc_type is not None and issubclass(exc_type, (CancelledError, TimeoutError)):
             for each in ended:
-                each.give_up()
+                each.given_up = True
         await arelease(ended)
         self._close_block()
 

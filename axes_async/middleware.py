@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 
 from axes_async.conf import get_settings
 from axes_async.login.attempt import mark_locked_by_site
+from axes_async.login.frames import ViewTask
 from axes_async.login.renewal import LEASES
 from axes_async.login.reservation import arelease, release
 from axes_async.login.responses import alockout_response, lockout_response
@@ -71,22 +72,6 @@ class AxesMiddleware:
         return response if _stands(request, response, state) else await alockout_response(request, state, response)
 
 
-class _View(asyncio.Task[Response]):
-    """The task of a view. It may give up a check by itself, with ``asyncio.timeout``, say, which cancels the task."""
-
-    def __init__(self, serving: Coroutine[Any, Any, Response], state: AxesState, *, context: Context) -> None:
-        super().__init__(serving, context=context)
-        self.attempts = state.attempts
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task. The thread of a check goes on, so nothing else gets its place."""
-        if not self.done():
-            for attempt in self.attempts:
-                if attempt.task is None or attempt.task is self:
-                    attempt.give_up()
-        return super().cancel(msg)
-
-
 async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -> Response:
     """Await the view, and if the client hangs up while its password is being looked at, let the view end first.
 
@@ -94,11 +79,13 @@ async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -
     It has the time that its reservations last.
     """
     context = copy_context()
-    task = _View(serving, state, context=context)
+    task = ViewTask(serving, state.give_up, context)
     try:
         response = await asyncio.shield(task)
     except asyncio.CancelledError:
         try:
+            for attempt in state.attempts:
+                attempt.abandon()
             if any(attempt.open for attempt in state.attempts):
                 await asyncio.wait({task}, timeout=get_settings().reserve_lease * LEASES)
         finally:
@@ -109,7 +96,7 @@ async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -
     for variable, value in context.items():
         if variable.get(None) is not value:
             variable.set(value)
-    return response
+    return cast("Response", response)
 
 
 def _release_at_close(response: Response, state: AxesState) -> None:

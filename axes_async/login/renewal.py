@@ -49,6 +49,8 @@ class Held:
         attempt = self.attempt()
         if attempt is None or self.state() is None or attempt.settled or not attempt.reserved:
             return None
+        if attempt.is_looked_at:
+            return None
         return attempt
 
 

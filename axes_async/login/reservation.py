@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import takewhile
 from random import uniform
+from types import FrameType
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
@@ -52,12 +53,14 @@ NO_LEASE = 0
 """Where no request ends, nothing could release a reservation, so the attempt is only checked."""
 
 
-def reserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
+def reserve(request: HttpRequest | None, credentials: Credentials, caller: FrameType | None = None) -> Attempt | None:
     """Reserve one try of a password, waiting up to ``AXES_RESERVE_WAIT`` while other attempts leave no room.
 
     Return the attempt, which is ``denied`` if there is no reservation; ``None`` while ``AXES_ENABLED`` is off.
+
+    :param caller: the code that goes on with the attempt, if it is one piece: it has others look at the password, say.
     """
-    asking = _Asking(request, credentials)
+    asking = _Asking(request, credentials, caller)
     try:
         while pause := asking.ask():
             time.sleep(pause)
@@ -66,9 +69,11 @@ def reserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | 
     return asking.attempt
 
 
-async def areserve(request: HttpRequest | None, credentials: Credentials) -> Attempt | None:
+async def areserve(
+    request: HttpRequest | None, credentials: Credentials, caller: FrameType | None = None
+) -> Attempt | None:
     """Do as ``reserve``, without holding up the event loop."""
-    asking = _Asking(request, credentials, asyncio.current_task())
+    asking = _Asking(request, credentials, caller, asyncio.current_task())
     try:
         pause = await sync_to_async(asking.ask)()
         while pause:
@@ -76,30 +81,35 @@ async def areserve(request: HttpRequest | None, credentials: Credentials) -> Att
             pause = await sync_to_async(asking.ask)()
     except BaseException:  # Also a client that went away: the thread may be about to make the reservation.
         asking.is_given_up = True
-        if asking.attempt is not None:  # Nobody looks at the password.
-            await sync_to_async(release)([asking.attempt])
+        if asking.attempt is not None:
+            await sync_to_async(give_back)(asking.attempt)
         raise
     finally:
         asking.leave_line()
     return asking.attempt
 
 
+def give_back(attempt: Attempt) -> None:
+    """Release what an attempt holds. It ends first: a reservation that is made only now finds that it has."""
+    if not attempt.settled:
+        attempt.settle(recorded=False)
+        _release(attempt)
+
+
 def release(attempts: Iterable[Attempt]) -> None:
-    """Release what ``attempts`` still hold: they were neither a failure nor a login."""
-    for attempt in attempts:
-        if not attempt.settled:
-            attempt.settled = True  # First: a reservation that is made only now finds that its attempt has ended.
-            _release(attempt)
+    """Release what ``attempts`` still hold: they were neither a failure nor a login.
 
-
-async def arelease(attempts: Collection[Attempt]) -> None:
-    """Do as ``release``, without holding up the event loop.
-
-    What another task is at work on is left to that task, and what a task was cancelled over to its lease.
+    What a check holds that was given up is left to its lease: no other check starts in its place meanwhile.
     """
     for attempt in attempts:
-        if attempt.is_cut_off:
-            attempt.give_up()
+        if attempt.is_cut_off and not attempt.settled:
+            attempt.given_up = True
+            attempt.settle(recorded=False)
+        give_back(attempt)
+
+
+async def arelease(attempts: Iterable[Attempt]) -> None:
+    """Do as ``release``, without holding up the event loop. Who is at work on an attempt settles it later."""
     attempts = [attempt for attempt in attempts if not attempt.settled and not attempt.is_at_work]
     if any(attempt.reserved for attempt in attempts):
         await sync_to_async(release)(attempts)
@@ -115,9 +125,13 @@ class _Asking:
     """Asks the store for the reservation of one try, until the answer is clear or the wait is over."""
 
     def __init__(
-        self, request: HttpRequest | None, credentials: Credentials, task: asyncio.Task[object] | None = None
+        self,
+        request: HttpRequest | None,
+        credentials: Credentials,
+        caller: FrameType | None = None,
+        task: asyncio.Task[object] | None = None,
     ) -> None:
-        self.request, self.credentials, self.task = served(request), credentials, task
+        self.request, self.credentials, self.caller, self.task = served(request), credentials, caller, task
         self.settings, self.state = get_settings(), state_of(request)
         self.give_up, self.has_waited = 0.0, False
         self.attempt: Attempt | None = None
@@ -129,7 +143,7 @@ class _Asking:
         if self.attempt is None and settings.enabled:
             self._begin()
         attempt = self.attempt
-        if attempt is None or attempt.verdict is not None:
+        if attempt is None or attempt.is_decided:
             return 0.0
         attempt.reserved_at = time.monotonic()
         extend = settings.reset_cool_off_on_failure_during_lockout
@@ -150,7 +164,7 @@ class _Asking:
             return wait
         if self.has_waited or result.verdict is Verdict.BUSY:
             telemetry.count("busy_waits", "given_up" if result.verdict is Verdict.BUSY else "ended")
-        attempt.verdict = result.verdict
+        attempt.decide(result.verdict)
         if result.verdict is Verdict.ALLOWED and not attempt.reserved:
             attempt.reserved = True
             if not state.detached:
@@ -223,7 +237,8 @@ class _Asking:
                 state.drop(attempt)
             attempt = new_attempt(client, counters)
             state.add(attempt)
-        self.attempt, attempt.task = attempt, self.task
+        self.attempt, attempt.task, attempt.given_up = attempt, self.task, False
+        attempt.caller = None if state.detached else self.caller
         attempt.exemption, attempt.informed = exemption, credentials is not None
         if exemption is Exemption.REFUSED:
             _turn_away(request, state, attempt)

@@ -35,7 +35,7 @@ from axes_async.login.attempt import (
     settle_in_store,
     without,
 )
-from axes_async.login.reservation import release
+from axes_async.login.reservation import give_back
 from axes_async.login.rules_in_force import counters_of
 from axes_async.login.state import Attempt, AxesState, served, state_of
 from axes_async.stores.factory import get_failover
@@ -73,7 +73,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     state.client = client
     if exemption in {Exemption.ALL, Exemption.REFUSED}:
         if attempt is not None:
-            release([attempt])
+            give_back(attempt)
         if log.isEnabledFor(logging.INFO):
             log.info("The failure of an exempt client is not counted: %s.", client_str(client, request, counters))
         return
@@ -81,7 +81,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     if attempt is None:
         attempt = new_attempt(client, counters)
         state.add(attempt)
-    attempt.settled = attempt.recorded = True
+    attempt.settle(recorded=True)
     elsewhere = () if counters is attempt.counters else without(attempt.counters, counters)
     settled: list[tuple[Client, tuple[Counter, ...], str, StepResult | None]] = []
     for named, own in by_name(client, counters):
@@ -129,7 +129,7 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
     else:
         counters = counters_of(settings, request, credentials, client)
     attempt = held or new_attempt(client, counters)
-    attempt.settled = attempt.recorded = True
+    attempt.settle(recorded=True)
     state.client = client
     every = (*attempt.counters, *without(counters, attempt.counters))
     clear = _cleared(settings, attempt, client, counters, every)

@@ -9,6 +9,8 @@ from asyncio import Task, current_task
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import Lock
+from types import FrameType
 from typing import Any
 from weakref import ref
 
@@ -18,6 +20,7 @@ from django.http.response import HttpResponseBase
 from axes_async.client.exemptions import Exemption
 from axes_async.client.identity import Client
 from axes_async.counters.rules import Counter
+from axes_async.login.frames import ViewTask, has_returned, is_running
 from axes_async.stores.results import Verdict
 
 
@@ -46,42 +49,71 @@ class Attempt:
     recorded: bool = False
     """Whether it was counted or recorded."""
     given_up: bool = False
-    """Whether its check was given up before it ended: its reservations are left to their lease."""
+    """Whether its task was told to stop, maybe in the middle of the check."""
     blocks: int = 0
     """Blocks of code, one within the other, that share its reservations, which are released with the outermost."""
     task: Task[Any] | None = None
     """The task that tries the password now, in async code."""
+    caller: FrameType | None = None
+    """The code that has the password looked at; ``None`` in a block, where that is any code."""
+    lock: Lock = field(default_factory=Lock)
+    """Held for a moment: an answer of the store comes in a thread, while a task may end the attempt."""
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether the check is known to have ended, and not by an exception."""
+        caller = self.caller  # Another thread may settle the attempt.
+        return caller is not None and has_returned(caller)
 
     @property
     def is_at_work(self) -> bool:
-        """Whether another task than this one is trying the password still."""
-        return self.task is not None and not self.task.done() and self.task is not current_task()
+        """Whether a block, another task than this one or a thread is not done with it."""
+        if self.blocks:
+            return True
+        if self.task is not None:
+            return not self.task.done() and self.task is not current_task()
+        caller = self.caller
+        return caller is not None and not has_returned(caller) and is_running(caller)
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the task that tried the password was told to stop."""
-        return self.task is not None and (self.task.cancelled() or self.task.cancelling() > 0)
-
-    def give_up(self) -> None:
-        """Leave the reservations to their lease, if nothing has settled them: a thread may go on with the check.
-
-        Nobody may ever hear of its result, so it is no failure; and no other check starts in its place meanwhile.
-        """
-        if self.open:
-            self.settled = self.given_up = True
+        """Whether the check was given up before it had ended: a thread may go on with it, and nobody hears of it."""
+        task = self.task
+        if self.is_looked_at:
+            return False
+        if self.given_up or task is None:
+            return self.given_up
+        return task.cancelled() or task.cancelling() > 0 or (self.caller is not None and type(task) is not ViewTask)
 
     def share(self) -> None:
         """Let a block of code share the reservations, with whatever task in it tries a password first."""
-        self.blocks, self.task = self.blocks + 1, None
+        self.blocks, self.task, self.caller = self.blocks + 1, None, None
         latest.set((self, self.blocks))
+
+    def decide(self, verdict: Verdict) -> None:
+        """Note what the reservation was answered; if nobody waits for that any more, the password is not looked at."""
+        with self.lock:
+            self.verdict = Verdict.BUSY if self.settled and verdict is Verdict.ALLOWED else verdict
+
+    def abandon(self) -> None:
+        """Let nobody wait for the answer any more, if it has not come yet."""
+        with self.lock:
+            self.settled = self.settled or self.verdict is None
+
+    def settle(self, *, recorded: bool) -> None:
+        """Note that nothing is open any more; the code of the caller, and what it knows, may go."""
+        with self.lock:
+            self.settled, self.recorded, self.caller = True, recorded, None
 
     def is_shared_with(self, task: Task[Any] | None) -> bool:
         """Return whether ``task`` may try a password on the reservations.
 
-        No other task is trying one on them, nor has another task of the block around it a block of its own.
+        No other task is trying one on them, nor has another task of the block around it a block of its own. What a
+        check that was given up has reserved is its own.
         """
         is_idle = self.task is None or self.task is task or self.task.done()
-        return self.open and is_idle and latest.get() == (self, self.blocks)
+        is_free = self.caller is None or not self.is_cut_off
+        return self.open and is_idle and is_free and latest.get() == (self, self.blocks)
 
     @property
     def token(self) -> str:
@@ -89,9 +121,14 @@ class Attempt:
         return self.id[-16:]
 
     @property
+    def is_decided(self) -> bool:
+        """Whether the store has answered, or need not."""
+        return self.verdict is not None or self.settled
+
+    @property
     def denied(self) -> bool:
         """Whether the password must not be looked at."""
-        return self.verdict is not Verdict.ALLOWED and not self.settled
+        return self.verdict is not Verdict.ALLOWED and not self.recorded
 
     @property
     def open(self) -> bool:
@@ -166,6 +203,12 @@ class AxesState:
                 self.drop(each)
         self.attempts.append(attempt)
         latest.set((attempt, 0))
+
+    def give_up(self, task: Task[Any]) -> None:
+        """Note that the task of the view is told to stop; what other tasks do is asked of these."""
+        for attempt in self.attempts:
+            if attempt.task is None or attempt.task is task:
+                attempt.given_up = not attempt.is_looked_at
 
     def drop(self, attempt: Attempt) -> None:
         """Forget ``attempt``: it holds nothing, and nothing will settle it."""

@@ -14,11 +14,13 @@ from django.contrib.auth import aauthenticate, alogin, authenticate, login
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.hashers import MD5PasswordHasher, check_password
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_login_failed
 from django.core.mail.backends.base import BaseEmailBackend
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import include, path
 
 from axes_async import guard
+from axes_async.backends import AxesStandaloneBackend
 from axes_async.decorators import axes_dispatch
 from tests.attacks.standing_process import is_over, passwords_looked_at, stand_still
 
@@ -39,6 +41,14 @@ class StandingMail(BaseEmailBackend):
         """Wait, and send nothing."""
         stand_still()
         return len(email_messages)
+
+
+class OwnAxesBackend(AxesStandaloneBackend):
+    """Has a method of its own in between."""
+
+    async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
+        """Do as ever."""
+        await super().aauthenticate(request, **credentials)
 
 
 class SyncBackend(BaseBackend):
@@ -74,10 +84,30 @@ def sync_view(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=401 if user is None else 204)
 
 
+async def in_time_in_block(request: HttpRequest) -> HttpResponse:
+    """Give up something else in a block, and log somebody in."""
+    given = credentials_in(request)
+    async with guard.attempt(request, given) as attempt:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        await attempt.alogged_in(given["username"])
+    return HttpResponse(status=204)
+
+
 async def async_view(request: HttpRequest) -> HttpResponse:
     user = await aauthenticate(request, **credentials_in(request))
     if user is not None:
         await alogin(request, user)
+    return HttpResponse(status=401 if user is None else 204)
+
+
+async def in_time(request: HttpRequest) -> HttpResponse:
+    """Check a password, as an API does that logs nobody in, and give up what comes next."""
+    user = await aauthenticate(request, **credentials_in(request))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
     return HttpResponse(status=401 if user is None else 204)
 
 
@@ -126,12 +156,27 @@ async def giving_up(request: HttpRequest) -> HttpResponse:
             await until_given_up(sync_to_async(authenticate, thread_sensitive=False)(request, **given))
         elif way == "in view":
             await until_given_up(aauthenticate(request, **given))
+        elif way == "dispatched":
+            await axes_dispatch(dispatched)(request)
+        elif way == "child task":
+            await asyncio.gather(until_given_up(aauthenticate(request, **given)))
+        elif way == "cancelled thread":
+            check = asyncio.create_task(asyncio.to_thread(authenticate, request, **given))
+            await until_given_up(asyncio.shield(check))
+            check.cancel()
         else:
             running.add(check := asyncio.create_task(aauthenticate(request, **given)))
             await until_given_up(asyncio.shield(check))
             if way == "cancelled task":
                 check.cancel()
+        if "counts" in request.GET:
+            await user_login_failed.asend(sender=__name__, credentials={"username": given["username"]}, request=request)
     return HttpResponse(status=202)  # What is worse is logged in a thread of the pool in which passwords are looked at.
+
+
+async def dispatched(request: HttpRequest) -> HttpResponse:
+    await until_given_up(aauthenticate(request, **credentials_in(request)))
+    return HttpResponse()
 
 
 async def until_given_up(check: Awaitable[Any]) -> None:
@@ -194,4 +239,6 @@ urlpatterns = [
     path("async/", async_view),
     path("own/", own_check),
     path("giving-up/", giving_up),
+    path("in-time/", in_time),
+    path("in-time/block/", in_time_in_block),
 ]

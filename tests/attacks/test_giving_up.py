@@ -30,7 +30,10 @@ GIVEN_UP, TURNED_AWAY = 202, 429
         ("own check&thread", "AsyncBackend"),
         ("in its block", "AsyncBackend"),
         ("sync check", "SyncBackend"),
+        ("dispatched", "AsyncBackend"),
+        ("child task", "AsyncBackend"),
         ("cancelled task", "AsyncBackend"),
+        ("cancelled thread", "SyncBackend"),
     ],
 )
 def test_a_check_that_its_view_gives_up_keeps_its_place(
@@ -43,6 +46,23 @@ def test_a_check_that_its_view_gives_up_keeps_its_place(
     assert failures_stored(valkey) in ([], [0]), "nobody knows whether they were wrong"
 
 
+def test_a_backend_of_ours_that_a_site_has_extended_is_no_code_that_asks_backends(
+    alice: User, start_web: Callable[..., Web], valkey: redis.Redis
+) -> None:
+    backends = [f"tests.attacks.standing_site.{name}" for name in ("OwnAxesBackend", "AsyncBackend")]
+    web = start_web(AXES_RESERVE_WAIT=0, AUTHENTICATION_BACKENDS=backends)
+    for number in range(LIMIT + 1):
+        web.post("/giving-up/?way=in view", f"guess-{number}")
+    assert web.looked_at() == reservations_held(valkey) == LIMIT
+
+
+def test_a_view_may_count_what_it_gives_up(alice: User, start_web: Callable[..., Web], valkey: redis.Redis) -> None:
+    web = start_web(AXES_RESERVE_WAIT=0, **by("AsyncBackend"))
+    answers = [web.post("/giving-up/?way=in view&counts", f"guess-{number}") for number in range(LIMIT + 1)]
+    assert answers == [GIVEN_UP] * (LIMIT - 1) + [TURNED_AWAY] * 2, "the last guess locks"
+    assert (failures_stored(valkey), reservations_held(valkey)) == ([LIMIT], 0)
+
+
 def test_it_keeps_its_place_for_a_lease(alice: User, start_web: Callable[..., Web], valkey: redis.Redis) -> None:
     web = start_web(AXES_RESERVE_LEASE=1, AXES_FAILURE_LIMIT=1, **by("AsyncBackend"))
     assert web.post("/giving-up/?way=in view", "guess") == GIVEN_UP
@@ -51,17 +71,27 @@ def test_it_keeps_its_place_for_a_lease(alice: User, start_web: Callable[..., We
     assert web.post("/giving-up/?way=in view", "another") == GIVEN_UP
 
 
-def test_under_wsgi_its_request_lasts_as_long_as_the_check(
-    alice: User, start_web: Callable[..., Web], valkey: redis.Redis
+@pytest.mark.parametrize("way", ["in%20view", "dispatched"])
+def test_under_wsgi_too_where_its_request_lasts_as_long_as_the_check(
+    alice: User, start_web: Callable[..., Web], valkey: redis.Redis, way: str
 ) -> None:
     web = start_web("threads", AXES_RESERVE_WAIT=0, **by("AsyncBackend"))
     with ExitStack() as stack:
         for number in range(LIMIT):
-            stack.enter_context(web.send("/giving-up/?way=in%20view", f"guess-{number}"))
+            stack.enter_context(web.send(f"/giving-up/?way={way}", f"guess-{number}"))
             until(lambda: web.looked_at() == number + 1, what="it is looked at")  # noqa: B023  (asked here)
-        assert [web.post("/giving-up/?way=in view", f"late-{number}") for number in range(3)] == [TURNED_AWAY] * 3
+        assert [web.post(f"/giving-up/?way={way}", f"late-{number}") for number in range(3)] == [TURNED_AWAY] * 3
         web.let_go()
-        until(lambda: reservations_held(valkey) == 0)
+
+
+@pytest.mark.parametrize("path", ["/in-time/", "/in-time/block/"])
+def test_a_check_that_has_ended_in_time_holds_nothing_whatever_else_is_given_up(
+    alice: User, start_web: Callable[..., Web], valkey: redis.Redis, path: str
+) -> None:
+    web = start_web(AXES_RESERVE_LEASE=600, AXES_RESERVE_WAIT=0, **by("AsyncBackend"))
+    web.let_go()
+    assert [web.post(path, PASSWORD) for _ in range(LIMIT + 1)] == [204] * (LIMIT + 1)
+    assert reservations_held(valkey) == 0
 
 
 def test_a_view_that_gives_up_one_check_after_the_other_needs_a_place_for_each(

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import redis
+from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from celery import current_app
 from django.contrib.auth.models import User
@@ -26,12 +27,12 @@ from axes_async.errors import AttemptDenied
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from axes_async.stores.contract import Store
 from axes_async.stores.redis.store import RedisStore
-from axes_async.stores.results import StepResult
+from axes_async.stores.results import StepResult, Verdict
 from axes_async.stores.step import Step, StepKind
-from tests.actions import address_counters, in_a_loop, reservations_held
+from tests.actions import address_counters, failure, in_a_loop, reservations_held
 from tests.conftest import PASSWORD
 from tests.login.test_blocks import states_left
-from tests.site import async_sign_in
+from tests.site import CountingBackend, async_sign_in, sign_in
 
 pytestmark = [pytest.mark.django_db]
 
@@ -93,6 +94,7 @@ def note_context(get_response: Callable[[HttpRequest], Awaitable[HttpResponse]])
 urlpatterns = [
     path("in-context/", in_context),
     path("async-sign-in/", async_sign_in),
+    path("sign-in/", sign_in),
     path("dispatched/", dispatched),
     path("in-block/", in_block),
     path("in-bare-block/", in_bare_block),
@@ -201,6 +203,43 @@ async def test_a_client_that_leaves_while_its_reservation_is_made_leaves_none_be
     async with asyncio.timeout(PATIENCE):
         while reservations_held(valkey):  # noqa: ASYNC110  (the answer comes in a thread that nobody waits for)
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ALLOWED, Verdict.BUSY, Verdict.LOCKED])
+@in_a_loop
+async def test_of_a_client_that_leaves_a_sync_view_without_a_reservation_no_password_is_looked_at(
+    alice: User, async_client: AsyncClient, redis_store: RedisStore, valkey: redis.Redis, settings: Any,
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict,
+) -> None:  # fmt: skip
+    """Its thread goes on: nothing can stop it but the answer."""
+    settings.AXES_RESERVE_WAIT = 30
+    loop, asked, left, do = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), RedisStore.do
+    for place in range(3):
+        if verdict is Verdict.BUSY:
+            redis_store.reserve(f"{place:016}", address_counters(), None, lease=30_000, extend=False)
+        elif verdict is Verdict.LOCKED:
+            failure("alice", "127.0.0.1")
+
+    def slow(store: RedisStore, step: Step) -> StepResult:
+        outcome = do(store, step)
+        if step.kind is StepKind.RESERVE:
+            verdicts.append(outcome.verdict)
+            loop.call_soon_threadsafe(asked.set)
+            left.wait(PATIENCE)
+        return outcome
+
+    verdicts: list[Verdict] = []
+    checks = CountingBackend.checks
+    monkeypatch.setattr(RedisStore, "do", slow)
+    task = asyncio.ensure_future(through("/sign-in/")(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await asked.wait()
+    await cancelled(task)
+    left.set()
+    await sync_to_async(lambda: None)()  # In the same thread.
+    assert verdicts == [verdict]
+    assert CountingBackend.checks == checks
+    assert reservations_held(valkey) == (3 if verdict is Verdict.BUSY else 0)
 
 
 @pytest.mark.parametrize("way", BARE)

@@ -151,7 +151,8 @@ def test_without_a_thread_to_be_had_a_lease_is_all_there_is(
 
 def test_a_check_that_is_given_up_keeps_its_place_for_a_lease_and_no_longer(valkey: redis.Redis) -> None:
     attempt = reserve(request_from("192.0.2.1"))
-    attempt.give_up()
+    attempt.given_up = True
+    reservation.release([attempt])
     renewal._renew(attempt)  # The thread had begun to.
     assert reservations_held(valkey) == 1
     until(is_over, what="nothing is looked after")

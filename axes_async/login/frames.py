@@ -1,0 +1,55 @@
+"""How the code that has a password looked at goes on: it is still at it, it has returned, or it was stopped.
+
+Nobody says so: Django tells of failures, and of logins, but not of a check that a task gave up, nor of one that was
+right and logs nobody in. Python keeps it: a frame knows the instruction at which it has stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import sys
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from types import FrameType
+from typing import Any
+
+RETURNS = {dis.opmap[name] for name in ("RETURN_VALUE", "RETURN_CONST") if name in dis.opmap}
+
+
+def has_returned(frame: FrameType) -> bool:
+    """Return whether the code has come to its end; not if it is at work, or an exception has ended it."""
+    return frame.f_code.co_code[frame.f_lasti] in RETURNS
+
+
+def is_running(frame: FrameType) -> bool:
+    """Return whether a thread is in the code."""
+    for at in sys._current_frames().values():
+        place: FrameType | None = at
+        while place is not None and place is not frame:
+            place = place.f_back
+        if place is not None:
+            return True
+    return False
+
+
+def asking(backend: object) -> FrameType:
+    """Return the code that asks ``backend``, whose method calls this; methods of a subclass of its ask nobody."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_varnames[:1] == ("self",) and frame.f_locals["self"] is backend and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+class ViewTask(asyncio.Task[Any]):
+    """The task of a view. It tells if it is cancelled, as the view itself does with ``asyncio.timeout``."""
+
+    def __init__(self, serving: Coroutine[Any, Any, Any], on_cancel: Callable[[ViewTask], None], context: Context):
+        super().__init__(serving, context=context)
+        self._on_cancel = on_cancel
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Tell of it, and cancel the task."""
+        if not self.done():
+            self._on_cancel(self)
+        return super().cancel(msg)
