@@ -49,8 +49,6 @@ class Held:
         attempt = self.attempt()
         if attempt is None or self.state() is None or attempt.settled or not attempt.reserved:
             return None
-        if attempt.is_looked_at:
-            return None
         return attempt
 
 
@@ -74,7 +72,8 @@ def _is_done(held: Held) -> bool:
     if attempt is None:
         return True
     try:
-        _renew(attempt)
+        if not attempt.is_looked_at:  # Another check in the same block may follow.
+            _renew(attempt)
     except StoreUnavailable as error:
         log.warning("A reservation is not renewed, the store is unavailable (%s).", error)
     except Exception:

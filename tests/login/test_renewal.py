@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from threading import Thread
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -43,6 +45,11 @@ def lease_ends(valkey: redis.Redis) -> int:
     """Return when the one reservation on the Valkey ends, in epoch milliseconds; 0 if there is none."""
     fields = [field for key in counter_keys(valkey) for field in valkey.hgetall(key).items()]  # type: ignore[union-attr]
     return max((int(end) for name, end in fields if name[0] == "r"), default=0)
+
+
+def ended() -> FrameType:
+    """Return the frame of code that has returned."""
+    return sys._getframe()
 
 
 def is_over() -> bool:
@@ -156,3 +163,19 @@ def test_a_check_that_is_given_up_keeps_its_place_for_a_lease_and_no_longer(valk
     renewal._renew(attempt)  # The thread had begun to.
     assert reservations_held(valkey) == 1
     until(is_over, what="nothing is looked after")
+
+
+def test_a_check_that_has_ended_is_not_renewed_whatever_its_view_does_next(
+    valkey: redis.Redis, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.AXES_RESERVE_LEASE = 0.05
+    renewed: list[Attempt] = []
+    monkeypatch.setattr(renewal, "_renew", renewed.append)
+    request = request_from("192.0.2.1")
+    attempt = reservation.reserve(request, ALICE, sys._getframe())
+    assert attempt is not None
+    until(lambda: renewed, what="the reservation is renewed")
+    attempt.caller = ended()
+    renewed.clear()
+    until(is_over, what="nothing is looked after")
+    assert len(renewed) <= 1, "one may have been under way"
