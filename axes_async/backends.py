@@ -25,11 +25,11 @@ class AxesStandaloneBackend:
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Return ``None``, so that the next backend is asked, or raise ``AttemptDenied``, so that none is."""
-        _refuse(reserve(request, credentials, asking(self)), credentials)
+        _refuse(reserve(request, credentials, asking()), credentials)
 
     async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Do as ``authenticate``."""
-        _refuse(await areserve(request, credentials, asking(self)), credentials)
+        _refuse(await areserve(request, credentials, asking()), credentials)
 
 
 # Django asks for the signature of each backend with each login, and working it out takes longer than many a query.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -44,9 +43,9 @@ def axes_dispatch(view: View) -> View:
                 if state.denied:
                     return await alockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
-            except CancelledError:
+            except BaseException as error:
                 if attempt is not None:
-                    attempt.given_up = True
+                    attempt.see_error(error)
                 raise
             finally:
                 await arelease(state.end_block(attempt))

@@ -6,7 +6,6 @@ What they stand on is in ``login``: reservations before a password is looked at,
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Token
@@ -108,12 +107,13 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
             self._reserved = await areserve(self.request, self.credentials)
         return self
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: object
+    ) -> None:
         """Release what is still open; leave it to its lease if the check is given up."""
         ended = self._ended()
-        if exc_type is not None and issubclass(exc_type, (CancelledError, TimeoutError)):
-            for each in ended:
-                each.given_up = True
+        for each in ended:
+            each.see_error(error)
         await arelease(ended)
         self._close_block()
 

@@ -56,9 +56,15 @@ class AxesMiddleware:
             response = cast("Response", self.get_response(request))
         finally:
             current.reset(token)
+            state.is_over = True
             release(state.attempts)
         _release_at_close(response, state)
         return response if _stands(request, response, state) else lockout_response(request, state, response)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """Note which checks an error in the view has ended."""
+        for attempt in state_of(request).attempts:
+            attempt.see_error(exception)
 
     async def _serve_async(self, request: HttpRequest) -> Response:
         state = state_of(request)
@@ -67,6 +73,7 @@ class AxesMiddleware:
             response = await _unhurried(cast("Coroutine[Any, Any, Response]", self.get_response(request)), state)
         finally:
             current.reset(token)
+            state.is_over = True
             await arelease(state.attempts)
         _release_at_close(response, state)
         return response if _stands(request, response, state) else await alockout_response(request, state, response)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -281,3 +282,9 @@ def test_a_view_that_says_so_itself_gets_the_lockout_response(
 @override_settings(AXES_ENABLED=False)
 def test_switched_off_a_view_may_say_what_it_likes(client: Client) -> None:
     assert client.get("/lock-out/").content == b"a page"
+
+
+def test_a_request_may_be_copied_deeply_in_the_middle_of_an_attempt() -> None:
+    request: Any = RequestFactory().post("/", {"username": "alice"})
+    attempt = reservation.reserve(request, {"username": "alice"})
+    assert copy.deepcopy(request.axes).attempts == [attempt]

@@ -11,6 +11,7 @@ import dis
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from traceback import walk_tb
 from types import FrameType
 from typing import Any
 
@@ -33,12 +34,22 @@ def is_running(frame: FrameType) -> bool:
     return False
 
 
-def asking(backend: object) -> FrameType:
-    """Return the code that asks ``backend``, whose method calls this; methods of a subclass of its ask nobody."""
-    frame = sys._getframe(2)
-    while frame.f_code.co_varnames[:1] == ("self",) and frame.f_locals["self"] is backend and frame.f_back is not None:
+def was_ended_by(frame: FrameType, error: BaseException | None) -> bool:
+    """Return whether ``error``, or one behind it, has left the code: it has ended, but for one that was cancelled."""
+    while error is not None:
+        if any(each is frame for each, _ in walk_tb(error.__traceback__)):
+            return not isinstance(error, asyncio.CancelledError)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def asking() -> FrameType:
+    """Return the code that asks a backend, whose method calls this: Django's, or whatever does it in its place."""
+    caller = sys._getframe(2)
+    frame: FrameType | None = caller
+    while frame is not None and frame.f_globals.get("__name__") != "django.contrib.auth":
         frame = frame.f_back
-    return frame
+    return frame or caller
 
 
 class ViewTask(asyncio.Task[Any]):

@@ -72,8 +72,13 @@ def _is_done(held: Held) -> bool:
     if attempt is None:
         return True
     try:
-        if not attempt.is_looked_at:  # Another check in the same block may follow.
+        if not attempt.is_looked_at:
             _renew(attempt)
+        elif (
+            (state := held.state()) is not None and state.is_over
+        ):  # The check has outlived its request, and nobody was logged in. Else another may follow.
+            attempt.settle(recorded=False)
+            get_failover().release(attempt.token, attempt.counters)
     except StoreUnavailable as error:
         log.warning("A reservation is not renewed, the store is unavailable (%s).", error)
     except Exception:

@@ -93,28 +93,36 @@ def give_back(attempt: Attempt) -> None:
     """Release what an attempt holds. It ends first: a reservation that is made only now finds that it has."""
     if not attempt.settled:
         attempt.settle(recorded=False)
+    if not attempt.recorded:
         _release(attempt)
 
 
 def release(attempts: Iterable[Attempt]) -> None:
     """Release what ``attempts`` still hold: they were neither a failure nor a login.
 
-    What a check holds that was given up is left to its lease: no other check starts in its place meanwhile.
+    Who is still at work on one settles it later. What a check holds that was given up is left to its lease: no other
+    check starts in its place meanwhile.
     """
-    for attempt in attempts:
-        if attempt.is_cut_off and not attempt.settled:
-            attempt.given_up = True
-            attempt.settle(recorded=False)
+    for attempt in _ended(attempts):
         give_back(attempt)
 
 
 async def arelease(attempts: Iterable[Attempt]) -> None:
-    """Do as ``release``, without holding up the event loop. Who is at work on an attempt settles it later."""
-    attempts = [attempt for attempt in attempts if not attempt.settled and not attempt.is_at_work]
-    if any(attempt.reserved for attempt in attempts):
-        await sync_to_async(release)(attempts)
-    else:
-        release(attempts)
+    """Do as ``release``, without holding up the event loop."""
+    for attempt in _ended(attempts):
+        if attempt.reserved:
+            await sync_to_async(give_back)(attempt)
+        else:
+            give_back(attempt)
+
+
+def _ended(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Return those of ``attempts`` that hold what nobody needs any more; leave to their lease what was given up."""
+    ended = [attempt for attempt in attempts if not attempt.settled and not attempt.is_at_work]
+    for attempt in ended:
+        if attempt.is_cut_off:
+            attempt.given_up, attempt.reserved = True, False
+    return ended
 
 
 _lines: dict[str | None, list[_Asking]] = {}
@@ -143,7 +151,11 @@ class _Asking:
         if self.attempt is None and settings.enabled:
             self._begin()
         attempt = self.attempt
-        if attempt is None or attempt.is_decided:
+        if attempt is None or attempt.verdict is not None:
+            return 0.0
+        if attempt.is_abandoned:
+            state.busy = attempt.decide(Verdict.BUSY) is Verdict.BUSY
+            _release(attempt)  # It may hold some from before it was widened.
             return 0.0
         attempt.reserved_at = time.monotonic()
         extend = settings.reset_cool_off_on_failure_during_lockout
@@ -164,16 +176,16 @@ class _Asking:
             return wait
         if self.has_waited or result.verdict is Verdict.BUSY:
             telemetry.count("busy_waits", "given_up" if result.verdict is Verdict.BUSY else "ended")
-        attempt.decide(result.verdict)
+        verdict = attempt.decide(result.verdict)
         if result.verdict is Verdict.ALLOWED and not attempt.reserved:
             attempt.reserved = True
             if not state.detached:
                 keep(state, attempt)
-        if attempt.settled or self.is_given_up or result.verdict is not Verdict.ALLOWED:
+        if attempt.settled or self.is_given_up or verdict is not Verdict.ALLOWED:
             _release(attempt)
         if state.detached and attempt.reserved:
             state.drop(attempt)
-        state.busy = result.verdict is Verdict.BUSY
+        state.busy = verdict is Verdict.BUSY
         if result.verdict is Verdict.LOCKED:
             mark_locked(state, attempt.counters, result)
         if result.repeats:

@@ -5,7 +5,7 @@ One typed object, the same for sync and async code. It decides nothing: the logi
 
 from __future__ import annotations
 
-from asyncio import Task, current_task
+from asyncio import CancelledError, Task, current_task
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from django.http.response import HttpResponseBase
 from axes_async.client.exemptions import Exemption
 from axes_async.client.identity import Client
 from axes_async.counters.rules import Counter
-from axes_async.login.frames import ViewTask, has_returned, is_running
+from axes_async.login.frames import ViewTask, has_returned, is_running, was_ended_by
 from axes_async.stores.results import Verdict
 
 
@@ -71,7 +71,7 @@ class Attempt:
         if self.blocks:
             return True
         if self.task is not None:
-            return not self.task.done() and self.task is not current_task()
+            return not self.task.done() and self.task is not _current_task()
         caller = self.caller
         return caller is not None and not has_returned(caller) and is_running(caller)
 
@@ -90,10 +90,13 @@ class Attempt:
         self.blocks, self.task, self.caller = self.blocks + 1, None, None
         latest.set((self, self.blocks))
 
-    def decide(self, verdict: Verdict) -> None:
-        """Note what the reservation was answered; if nobody waits for that any more, the password is not looked at."""
+    def decide(self, verdict: Verdict) -> Verdict:
+        """Note what the reservation was answered, and return it; *busy* if nobody waits for that any more."""
         with self.lock:
-            self.verdict = Verdict.BUSY if self.settled and verdict is Verdict.ALLOWED else verdict
+            self.verdict = decided = Verdict.BUSY if self.settled and verdict is Verdict.ALLOWED else verdict
+        if decided is not Verdict.ALLOWED:
+            self.caller = None  # It has no password looked at.
+        return decided
 
     def abandon(self) -> None:
         """Let nobody wait for the answer any more, if it has not come yet."""
@@ -104,6 +107,17 @@ class Attempt:
         """Note that nothing is open any more; the code of the caller, and what it knows, may go."""
         with self.lock:
             self.settled, self.recorded, self.caller = True, recorded, None
+
+    def see_error(self, error: BaseException | None) -> None:
+        """Note what ``error``, which leaves the code around the check, tells of it: it was given up, or has ended."""
+        if self.caller is None:
+            self.given_up = self.given_up or isinstance(error, CancelledError | TimeoutError)
+        elif was_ended_by(self.caller, error):
+            self.task = self.caller = None
+
+    def __deepcopy__(self, memo: object) -> Attempt:
+        """Stay one attempt, also for a copy of the request."""
+        return self
 
     def is_shared_with(self, task: Task[Any] | None) -> bool:
         """Return whether ``task`` may try a password on the reservations.
@@ -121,9 +135,9 @@ class Attempt:
         return self.id[-16:]
 
     @property
-    def is_decided(self) -> bool:
-        """Whether the store has answered, or need not."""
-        return self.verdict is not None or self.settled
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer of the store any more."""
+        return self.verdict is None and self.settled
 
     @property
     def denied(self) -> bool:
@@ -134,6 +148,13 @@ class Attempt:
     def open(self) -> bool:
         """Whether the password may be looked at, and has not been yet."""
         return self.verdict is Verdict.ALLOWED and not self.settled
+
+
+def _current_task() -> Task[Any] | None:
+    try:
+        return current_task()
+    except RuntimeError:  # No event loop is here.
+        return None
 
 
 latest: ContextVar[tuple[Attempt, int] | None] = ContextVar("axes_async_attempt", default=None)
@@ -165,6 +186,8 @@ class AxesState:
     """How long reaching it locks, in seconds; ``None`` if only a reset ends the lockout."""
     answer: HttpResponseBase | None = None
     """The lockout response, once it was made."""
+    is_over: bool = False
+    """Whether the request has been served."""
     detached: bool = False
     """Whether there is no request at whose end a reservation could be released."""
     seen_request: ref[HttpRequest] | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -43,9 +44,30 @@ class StandingMail(BaseEmailBackend):
         return len(email_messages)
 
 
+class BrokenBackend(BaseBackend):
+    """Is asked in vain, as a directory that is down."""
+
+    async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
+        """Raise an error."""
+        raise RuntimeError("The directory is down.")
+
+    def authenticate(self, request: HttpRequest | None, username: str, password: str) -> None:
+        """Tell Django by the names what this backend takes."""
+
+
+def traced(method: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Do nothing, as a decorator that hides the arguments."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> None:
+        await method(*args, **kwargs)
+
+    return wrapper
+
+
 class OwnAxesBackend(AxesStandaloneBackend):
     """Has a method of its own in between."""
 
+    @traced
     async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Do as ever."""
         await super().aauthenticate(request, **credentials)
@@ -160,6 +182,10 @@ async def giving_up(request: HttpRequest) -> HttpResponse:
             await axes_dispatch(dispatched)(request)
         elif way == "child task":
             await asyncio.gather(until_given_up(aauthenticate(request, **given)))
+        elif way == "errors":
+            await asyncio.gather(aauthenticate(request, **given))
+        elif way == "own thread":
+            await until_given_up(asyncio.wrap_future(POOL.submit(authenticate, request, **given)))
         elif way == "cancelled thread":
             check = asyncio.create_task(asyncio.to_thread(authenticate, request, **given))
             await until_given_up(asyncio.shield(check))
@@ -185,6 +211,7 @@ async def until_given_up(check: Awaitable[Any]) -> None:
             await check
 
 
+POOL = ThreadPoolExecutor(10)
 running: set[asyncio.Task[Any]] = set()
 
 

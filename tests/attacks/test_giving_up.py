@@ -94,6 +94,18 @@ def test_a_check_that_has_ended_in_time_holds_nothing_whatever_else_is_given_up(
     assert reservations_held(valkey) == 0
 
 
+@pytest.mark.parametrize(
+    ("server", "path"),
+    [("uvicorn", "/async/"), ("uvicorn", "/giving-up/?way=errors"), ("threads", "/async/")],
+)
+def test_a_check_that_ends_in_an_error_holds_nothing(
+    alice: User, start_web: Callable[..., Web], valkey: redis.Redis, server: str, path: str
+) -> None:
+    web = start_web(server, AXES_RESERVE_LEASE=600, AXES_RESERVE_WAIT=0, **by("BrokenBackend"))
+    assert [web.post(path, PASSWORD) for _ in range(LIMIT + 1)] == [500] * (LIMIT + 1)
+    assert reservations_held(valkey) == 0
+
+
 def test_a_view_that_gives_up_one_check_after_the_other_needs_a_place_for_each(
     alice: User, start_web: Callable[..., Web], valkey: redis.Redis
 ) -> None:
@@ -102,11 +114,19 @@ def test_a_view_that_gives_up_one_check_after_the_other_needs_a_place_for_each(
     assert web.looked_at() == reservations_held(valkey) == LIMIT
 
 
+@pytest.mark.parametrize(
+    ("server", "way", "backend"),
+    [
+        ("uvicorn", "left task", "AsyncBackend"),
+        ("uvicorn", "own thread", "SyncBackend"),
+        ("threads", "own thread", "SyncBackend"),
+    ],
+)
 def test_a_check_that_outlives_its_request_keeps_its_place_until_it_has_ended(
-    alice: User, start_web: Callable[..., Web], valkey: redis.Redis
+    alice: User, start_web: Callable[..., Web], valkey: redis.Redis, server: str, way: str, backend: str
 ) -> None:
-    web = start_web(AXES_RESERVE_LEASE=600, AXES_RESERVE_WAIT=0, **by("AsyncBackend"))
-    answers = [web.post("/giving-up/?way=left task", f"guess-{number}") for number in range(LIMIT + 3)]
+    web = start_web(server, AXES_RESERVE_LEASE=600, AXES_RESERVE_WAIT=0, **by(backend))
+    answers = [web.post(f"/giving-up/?way={way}", f"guess-{number}") for number in range(LIMIT + 3)]
     assert (answers, web.looked_at()) == ([GIVEN_UP] * LIMIT + [TURNED_AWAY] * 3, LIMIT)
     web.let_go()
     until(lambda: failures_stored(valkey) == [LIMIT], what="the failures are counted")

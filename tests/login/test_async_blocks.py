@@ -13,6 +13,7 @@ import redis
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from celery import current_app
+from django.contrib.auth import aauthenticate, authenticate
 from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, HttpResponse
@@ -68,6 +69,25 @@ async def in_bare_block(request: HttpRequest) -> HttpResponse:
         return await _check()
 
 
+@axes_dispatch
+def own_check(request: HttpRequest) -> HttpResponse:
+    """Check with nothing but the decorator around."""
+    CountingBackend.count()
+    return HttpResponse(status=401)
+
+
+@axes_dispatch
+def widened(request: HttpRequest) -> HttpResponse:
+    """Try a name that the decorator does not know."""
+    return HttpResponse(status=401 if authenticate(request, username="bob", password="wrong") is None else 204)
+
+
+@axes_dispatch
+async def async_widened(request: HttpRequest) -> HttpResponse:
+    """Do as ``widened``."""
+    return HttpResponse(status=401 if await aauthenticate(request, username="bob", password="wrong") is None else 204)
+
+
 NOTED: list[str] = []
 context: ContextVar[str] = ContextVar("context", default="nothing")
 
@@ -95,6 +115,9 @@ urlpatterns = [
     path("in-context/", in_context),
     path("async-sign-in/", async_sign_in),
     path("sign-in/", sign_in),
+    path("own-check/", own_check),
+    path("widened/", widened),
+    path("async-widened/", async_widened),
     path("dispatched/", dispatched),
     path("in-block/", in_block),
     path("in-bare-block/", in_bare_block),
@@ -205,11 +228,12 @@ async def test_a_client_that_leaves_while_its_reservation_is_made_leaves_none_be
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("url", ["/sign-in/", "/own-check/"])
 @pytest.mark.parametrize("verdict", [Verdict.ALLOWED, Verdict.BUSY, Verdict.LOCKED])
 @in_a_loop
 async def test_of_a_client_that_leaves_a_sync_view_without_a_reservation_no_password_is_looked_at(
     alice: User, async_client: AsyncClient, redis_store: RedisStore, valkey: redis.Redis, settings: Any,
-    monkeypatch: pytest.MonkeyPatch, verdict: Verdict,
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict, url: str,
 ) -> None:  # fmt: skip
     """Its thread goes on: nothing can stop it but the answer."""
     settings.AXES_RESERVE_WAIT = 30
@@ -231,7 +255,7 @@ async def test_of_a_client_that_leaves_a_sync_view_without_a_reservation_no_pass
     verdicts: list[Verdict] = []
     checks = CountingBackend.checks
     monkeypatch.setattr(RedisStore, "do", slow)
-    task = asyncio.ensure_future(through("/sign-in/")(async_client))
+    task = asyncio.ensure_future(through(url)(async_client))
     async with asyncio.timeout(PATIENCE):
         await asked.wait()
     await cancelled(task)
@@ -240,6 +264,37 @@ async def test_of_a_client_that_leaves_a_sync_view_without_a_reservation_no_pass
     assert verdicts == [verdict]
     assert CountingBackend.checks == checks
     assert reservations_held(valkey) == (3 if verdict is Verdict.BUSY else 0)
+
+
+@pytest.mark.parametrize("url", ["/widened/", "/async-widened/"])
+@in_a_loop
+async def test_a_client_that_leaves_while_it_waits_for_more_reservations_leaves_none_behind(
+    async_client: AsyncClient, redis_store: RedisStore, valkey: redis.Redis, settings: Any,
+    monkeypatch: pytest.MonkeyPatch, url: str,
+) -> None:  # fmt: skip
+    settings.AXES_LOCKOUT_PARAMETERS, settings.AXES_RESERVE_WAIT = ["ip_address", "username"], 30
+    loop, asked, left, do = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), RedisStore.do
+    counters = counters_for([Rule(parameters=("username",), limit=3, cooloff=None)], {"username": "bob"})
+    for place in range(3):
+        redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
+
+    def slow(store: RedisStore, step: Step) -> StepResult:
+        outcome = do(store, step)
+        if step.kind is StepKind.RESERVE and outcome.verdict is Verdict.BUSY:
+            loop.call_soon_threadsafe(asked.set)
+            left.wait(PATIENCE)
+        return outcome
+
+    monkeypatch.setattr(RedisStore, "do", slow)
+    task = asyncio.ensure_future(through(url)(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await asked.wait()
+    assert reservations_held(valkey) == 3 + 2, "of the address, and of the name in the form"
+    loop.call_later(0.05, left.set)
+    await cancelled(task)
+    async with asyncio.timeout(PATIENCE):
+        while reservations_held(valkey) > 3:  # noqa: ASYNC110  (a thread releases them)
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("way", BARE)
