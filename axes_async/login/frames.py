@@ -52,6 +52,14 @@ def asking() -> FrameType:
     return frame or caller
 
 
+def current_task() -> asyncio.Task[Any] | None:
+    """Return the task that runs here, if an event loop does."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
 class ViewTask(asyncio.Task[Any]):
     """The task of a view. It tells if it is cancelled, as the view itself does with ``asyncio.timeout``."""
 

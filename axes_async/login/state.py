@@ -5,7 +5,7 @@ One typed object, the same for sync and async code. It decides nothing: the logi
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Task, current_task
+from asyncio import CancelledError, Task
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from django.http.response import HttpResponseBase
 from axes_async.client.exemptions import Exemption
 from axes_async.client.identity import Client
 from axes_async.counters.rules import Counter
-from axes_async.login.frames import ViewTask, has_returned, is_running, was_ended_by
+from axes_async.login.frames import ViewTask, current_task, has_returned, is_running, was_ended_by
 from axes_async.stores.results import Verdict
 
 
@@ -71,7 +71,7 @@ class Attempt:
         if self.blocks:
             return True
         if self.task is not None:
-            return not self.task.done() and self.task is not _current_task()
+            return not self.task.done() and self.task is not current_task()
         caller = self.caller
         return caller is not None and not has_returned(caller) and is_running(caller)
 
@@ -148,13 +148,6 @@ class Attempt:
     def open(self) -> bool:
         """Whether the password may be looked at, and has not been yet."""
         return self.verdict is Verdict.ALLOWED and not self.settled
-
-
-def _current_task() -> Task[Any] | None:
-    try:
-        return current_task()
-    except RuntimeError:  # No event loop is here.
-        return None
 
 
 latest: ContextVar[tuple[Attempt, int] | None] = ContextVar("axes_async_attempt", default=None)
