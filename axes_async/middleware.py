@@ -15,7 +15,7 @@ from axes_async.conf import get_settings
 from axes_async.login.attempt import mark_locked_by_site
 from axes_async.login.frames import ViewTask
 from axes_async.login.renewal import LEASES
-from axes_async.login.reservation import arelease, release
+from axes_async.login.reservation import arelease, release, release_joined
 from axes_async.login.responses import alockout_response, lockout_response
 from axes_async.login.state import AxesState, current, state_of
 
@@ -51,13 +51,14 @@ class AxesMiddleware:
         if self.is_async:
             return self._serve_async(request)
         state = state_of(request)
+        state.joins = True
         token = current.set(state)
         try:
             response = cast("Response", self.get_response(request))
         finally:
             current.reset(token)
             state.is_over = True
-            release(state.attempts)
+            release_joined(state.attempts)
         _release_at_close(response, state)
         return response if _stands(request, response, state) else lockout_response(request, state, response)
 

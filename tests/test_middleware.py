@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -32,6 +34,25 @@ Post = Callable[..., Any]
 SEEN: list[Any] = []
 
 pytestmark = [pytest.mark.django_db]
+
+
+def ended() -> FrameType:
+    """Return the frame of code that has returned."""
+    return sys._getframe()
+
+
+def own_cause(request: HttpRequest) -> HttpResponse:
+    """Check a password, and end in an error that is its own cause."""
+    authenticate(request, username="alice", password=PASSWORD)
+    error = RuntimeError("broken")
+    raise error from error
+
+
+async def async_own_cause(request: HttpRequest) -> HttpResponse:
+    """Do as ``own_cause``, in a block."""
+    async with guard.attempt(request, {"username": "alice"}):
+        error = RuntimeError("broken")
+        raise error from error
 
 
 def authenticate_and_break(request: HttpRequest) -> HttpResponse:
@@ -288,3 +309,15 @@ def test_a_request_may_be_copied_deeply_in_the_middle_of_an_attempt() -> None:
     request: Any = RequestFactory().post("/", {"username": "alice"})
     attempt = reservation.reserve(request, {"username": "alice"})
     assert copy.deepcopy(request.axes).attempts == [attempt]
+
+
+@pytest.mark.parametrize("view", [own_cause, async_own_cause])
+def test_an_error_that_is_its_own_cause_ends_the_request(alice: User, valkey: redis.Redis, view: Any) -> None:
+    middleware = AxesMiddleware(view)
+    request: Any = RequestFactory().post("/", {"username": "alice"})
+    with pytest.raises(RuntimeError) as caught:
+        asyncio.run(middleware(request)) if middleware.is_async else middleware(request)  # type: ignore[arg-type]
+    attempt = reservation.reserve(request, {"username": "alice"}, ended())
+    middleware.process_exception(request, caught.value)  # type: ignore[arg-type]
+    assert attempt is not None
+    assert not attempt.given_up

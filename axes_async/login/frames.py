@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dis
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from traceback import walk_tb
 from types import FrameType
@@ -35,12 +35,26 @@ def is_running(frame: FrameType) -> bool:
 
 
 def was_ended_by(frame: FrameType, error: BaseException | None) -> bool:
-    """Return whether ``error``, or one behind it, has left the code: it has ended, but for one that was cancelled."""
-    while error is not None:
-        if any(each is frame for each, _ in walk_tb(error.__traceback__)):
-            return not isinstance(error, asyncio.CancelledError)
-        error = error.__cause__ or error.__context__
-    return False
+    """Return whether ``error``, or one behind it, has left the code, and nothing was cancelled."""
+    places = (place for each in _behind(error) for place, _ in walk_tb(each.__traceback__))
+    return not tells_of_stop(error) and any(place is frame for place in places)
+
+
+def tells_of_stop(error: BaseException | None) -> bool:
+    """Return whether something was cancelled: of a ``TimeoutError``, only that of ``asyncio.timeout`` tells so."""
+    return any(isinstance(each, asyncio.CancelledError) for each in _behind(error))
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield ``error`` and all that led to it, each once: some are their own cause."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__cause__, one.__context__]
+            waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
 
 
 def asking() -> FrameType:

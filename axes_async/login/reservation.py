@@ -37,7 +37,7 @@ from axes_async.login.attempt import (
     without,
 )
 from axes_async.login.renewal import keep
-from axes_async.login.state import Attempt, AxesState, served, state_of
+from axes_async.login.state import Attempt, AxesState, current, served, state_of
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, Verdict
 
@@ -104,24 +104,40 @@ def release(attempts: Iterable[Attempt]) -> None:
     check starts in its place meanwhile.
     """
     for attempt in _ended(attempts):
-        give_back(attempt)
+        if attempt.given_up:
+            attempt.settle(recorded=False)
+        else:
+            give_back(attempt)
 
 
 async def arelease(attempts: Iterable[Attempt]) -> None:
-    """Do as ``release``, without holding up the event loop."""
+    """Do as ``release``, without holding up the event loop. Where the request lasts as long, a stopped check waits."""
+    state = current.get()
     for attempt in _ended(attempts):
-        if attempt.reserved:
+        if attempt.given_up:
+            if state is None or not state.joins:
+                attempt.settle(recorded=False)
+        elif attempt.reserved:
             await sync_to_async(give_back)(attempt)
         else:
             give_back(attempt)
+
+
+def release_joined(attempts: Iterable[Attempt]) -> None:
+    """Do as ``release``, at the end of a request under WSGI: the threads of its tasks have ended before it."""
+    attempts = [*attempts]
+    for attempt in attempts:
+        attempt.given_up = False
+        if attempt.task is not None and attempt.task.done():
+            attempt.task = attempt.caller = None
+    release(attempts)
 
 
 def _ended(attempts: Iterable[Attempt]) -> list[Attempt]:
     """Return those of ``attempts`` that hold what nobody needs any more; leave to their lease what was given up."""
     ended = [attempt for attempt in attempts if not attempt.settled and not attempt.is_at_work]
     for attempt in ended:
-        if attempt.is_cut_off:
-            attempt.given_up, attempt.reserved = True, False
+        attempt.given_up = attempt.is_cut_off
     return ended
 
 

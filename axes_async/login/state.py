@@ -5,7 +5,7 @@ One typed object, the same for sync and async code. It decides nothing: the logi
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Task
+from asyncio import Task
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from django.http.response import HttpResponseBase
 from axes_async.client.exemptions import Exemption
 from axes_async.client.identity import Client
 from axes_async.counters.rules import Counter
-from axes_async.login.frames import ViewTask, current_task, has_returned, is_running, was_ended_by
+from axes_async.login.frames import ViewTask, current_task, has_returned, is_running, tells_of_stop, was_ended_by
 from axes_async.stores.results import Verdict
 
 
@@ -78,12 +78,12 @@ class Attempt:
     @property
     def is_cut_off(self) -> bool:
         """Whether the check was given up before it had ended: a thread may go on with it, and nobody hears of it."""
-        task = self.task
-        if self.is_looked_at:
-            return False
-        if self.given_up or task is None:
-            return self.given_up
-        return task.cancelled() or task.cancelling() > 0 or (self.caller is not None and type(task) is not ViewTask)
+        task, caller = self.task, self.caller
+        if self.given_up or task is None or self.is_looked_at:
+            return self.given_up and not self.is_looked_at
+        if task.cancelled() or task.cancelling() > 0 or caller is None or type(task) is ViewTask:
+            return task.cancelled() or task.cancelling() > 0
+        return not (task.done() and was_ended_by(caller, task.exception()))
 
     def share(self) -> None:
         """Let a block of code share the reservations, with whatever task in it tries a password first."""
@@ -111,7 +111,7 @@ class Attempt:
     def see_error(self, error: BaseException | None) -> None:
         """Note what ``error``, which leaves the code around the check, tells of it: it was given up, or has ended."""
         if self.caller is None:
-            self.given_up = self.given_up or isinstance(error, CancelledError | TimeoutError)
+            self.given_up = self.given_up or (self.informed and tells_of_stop(error))
         elif was_ended_by(self.caller, error):
             self.task = self.caller = None
 
@@ -181,6 +181,8 @@ class AxesState:
     """The lockout response, once it was made."""
     is_over: bool = False
     """Whether the request has been served."""
+    joins: bool = False
+    """Whether it is so only when the threads of its tasks have ended: under WSGI."""
     detached: bool = False
     """Whether there is no request at whose end a reservation could be released."""
     seen_request: ref[HttpRequest] | None = None
@@ -222,8 +224,8 @@ class AxesState:
 
     def give_up(self, task: Task[Any]) -> None:
         """Note that the task of the view is told to stop; what other tasks do is asked of these."""
-        for attempt in self.attempts:
-            if attempt.task is None or attempt.task is task:
+        for attempt in self.attempts:  # Where no code has said what is tried, it may be anything that is stopped.
+            if attempt.informed and (attempt.task is None or attempt.task is task):
                 attempt.given_up = not attempt.is_looked_at
 
     def drop(self, attempt: Attempt) -> None:

@@ -106,6 +106,23 @@ def sync_view(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=401 if user is None else 204)
 
 
+@axes_dispatch
+async def in_time_dispatched(request: HttpRequest) -> HttpResponse:
+    """Give up something before the check."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+    return HttpResponse(status=204)
+
+
+@axes_dispatch
+async def caught(request: HttpRequest) -> HttpResponse:
+    """Answer for a directory that is down."""
+    with suppress(RuntimeError):
+        await aauthenticate(request, **credentials_in(request))
+    return HttpResponse(status=500)
+
+
 async def in_time_in_block(request: HttpRequest) -> HttpResponse:
     """Give up something else in a block, and log somebody in."""
     given = credentials_in(request)
@@ -184,6 +201,11 @@ async def giving_up(request: HttpRequest) -> HttpResponse:
             await asyncio.gather(until_given_up(aauthenticate(request, **given)))
         elif way == "errors":
             await asyncio.gather(aauthenticate(request, **given))
+        elif way == "errors that are caught":
+            await asyncio.gather(aauthenticate(request, **given), return_exceptions=True)
+        elif way == "errors in a group":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(aauthenticate(request, **given))
         elif way == "own thread":
             await until_given_up(asyncio.wrap_future(POOL.submit(authenticate, request, **given)))
         elif way == "cancelled thread":
@@ -268,4 +290,6 @@ urlpatterns = [
     path("giving-up/", giving_up),
     path("in-time/", in_time),
     path("in-time/block/", in_time_in_block),
+    path("in-time/dispatched/", in_time_dispatched),
+    path("caught/", caught),
 ]

@@ -84,7 +84,7 @@ def test_under_wsgi_too_where_its_request_lasts_as_long_as_the_check(
         web.let_go()
 
 
-@pytest.mark.parametrize("path", ["/in-time/", "/in-time/block/"])
+@pytest.mark.parametrize("path", ["/in-time/", "/in-time/block/", "/in-time/dispatched/"])
 def test_a_check_that_has_ended_in_time_holds_nothing_whatever_else_is_given_up(
     alice: User, start_web: Callable[..., Web], valkey: redis.Redis, path: str
 ) -> None:
@@ -96,7 +96,14 @@ def test_a_check_that_has_ended_in_time_holds_nothing_whatever_else_is_given_up(
 
 @pytest.mark.parametrize(
     ("server", "path"),
-    [("uvicorn", "/async/"), ("uvicorn", "/giving-up/?way=errors"), ("threads", "/async/")],
+    [
+        ("uvicorn", "/async/"),
+        ("uvicorn", "/giving-up/?way=errors"),
+        ("uvicorn", "/giving-up/?way=errors in a group"),
+        ("uvicorn", "/caught/"),
+        ("threads", "/async/"),
+        ("threads", "/caught/"),
+    ],
 )
 def test_a_check_that_ends_in_an_error_holds_nothing(
     alice: User, start_web: Callable[..., Web], valkey: redis.Redis, server: str, path: str
@@ -104,6 +111,14 @@ def test_a_check_that_ends_in_an_error_holds_nothing(
     web = start_web(server, AXES_RESERVE_LEASE=600, AXES_RESERVE_WAIT=0, **by("BrokenBackend"))
     assert [web.post(path, PASSWORD) for _ in range(LIMIT + 1)] == [500] * (LIMIT + 1)
     assert reservations_held(valkey) == 0
+
+
+def test_a_check_whose_error_is_caught_holds_nothing(
+    alice: User, start_web: Callable[..., Web], valkey: redis.Redis
+) -> None:
+    web = start_web(AXES_RESERVE_LEASE=600, AXES_RESERVE_WAIT=0, **by("BrokenBackend"))
+    answers = [web.post("/giving-up/?way=errors that are caught", PASSWORD) for _ in range(LIMIT + 1)]
+    assert (answers, reservations_held(valkey)) == ([GIVEN_UP] * (LIMIT + 1), 0)
 
 
 def test_a_view_that_gives_up_one_check_after_the_other_needs_a_place_for_each(

@@ -297,7 +297,19 @@ async def test_a_client_that_leaves_while_it_waits_for_more_reservations_leaves_
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("way", BARE)
+@in_a_loop
+async def test_a_view_that_is_cancelled_with_a_decorator_alone_holds_nothing(
+    async_client: AsyncClient, valkey: redis.Redis
+) -> None:
+    """Whatever was cancelled: nobody has said that a password is tried."""
+    task = asyncio.ensure_future(through_a_view_without_middleware(async_client))
+    async with asyncio.timeout(PATIENCE):
+        await INSIDE[0].wait()
+    await cancelled(task)
+    assert reservations_held(valkey) == 0
+
+
+@pytest.mark.parametrize("way", [through_a_block_with_a_request, through_a_block_without_one])
 @in_a_loop
 async def test_a_check_that_is_cancelled_keeps_its_reservation_where_no_middleware_is(
     async_client: AsyncClient, valkey: redis.Redis, way: Way
