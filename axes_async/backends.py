@@ -12,9 +12,9 @@ from django.http import HttpRequest
 from axes_async.client.normalize import storable
 from axes_async.conf import get_settings
 from axes_async.errors import AttemptDenied
-from axes_async.login.frames import asking
+from axes_async.login.attempt import Attempt
+from axes_async.login.frames import code_that_asks
 from axes_async.login.reservation import areserve, reserve
-from axes_async.login.state import Attempt
 
 
 class AxesStandaloneBackend:
@@ -25,11 +25,11 @@ class AxesStandaloneBackend:
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Return ``None``, so that the next backend is asked, or raise ``AttemptDenied``, so that none is."""
-        _refuse(reserve(request, credentials, asking()), credentials)
+        _refuse(reserve(request, credentials, code_that_asks()), credentials)
 
     async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         """Do as ``authenticate``."""
-        _refuse(await areserve(request, credentials, asking()), credentials)
+        _refuse(await areserve(request, credentials, code_that_asks()), credentials)
 
 
 # Django asks for the signature of each backend with each login, and working it out takes longer than many a query.

@@ -19,10 +19,11 @@ from axes_async.client.identity import Client
 from axes_async.conf import get_settings
 from axes_async.conf.lockout_rules import Credentials
 from axes_async.errors import AttemptDenied
-from axes_async.login.attempt import client_and_counters, in_store, mark_locked
+from axes_async.login.attempt import Attempt
 from axes_async.login.reservation import arelease, areserve, release, reserve
 from axes_async.login.settlement import fail, succeed
-from axes_async.login.state import Attempt, AxesState, current, served, state_of
+from axes_async.login.state import AxesState, current, served, state_of
+from axes_async.login.steps import client_and_counters, in_store, mark_locked
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT
 

@@ -11,10 +11,10 @@ from axes_async import guard
 from axes_async.client.identity import identify
 from axes_async.conf import get_settings
 from axes_async.conf.lockout_rules import Credentials
-from axes_async.login.attempt import mark_locked_by_site
 from axes_async.login.responses import lockout_message, lockout_response
 from axes_async.login.rules_in_force import cooloffs, longest_lockout
 from axes_async.login.state import AxesState
+from axes_async.login.steps import mark_locked_by_site
 
 
 def get_client_ip_address(request: HttpRequest) -> str | None:

@@ -12,12 +12,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from axes_async.conf import get_settings
-from axes_async.login.attempt import mark_locked_by_site
 from axes_async.login.frames import ViewTask
 from axes_async.login.renewal import LEASES
 from axes_async.login.reservation import arelease, release, release_joined
 from axes_async.login.responses import alockout_response, lockout_response
 from axes_async.login.state import AxesState, current, state_of
+from axes_async.login.steps import mark_locked_by_site
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], Response | Awaitable[Response]]

@@ -25,6 +25,7 @@ from axes_async import clock
 from axes_async.client import exemptions
 from axes_async.delivery import publisher, silence
 from axes_async.login import renewal, rules_in_force, state, unsettled
+from axes_async.login.attempt import latest
 from axes_async.models import StoreState
 from axes_async.stores import factory
 from axes_async.stores.contract import OutboxStore, Store
@@ -104,7 +105,7 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     publisher._syncs.succeeded()
     silence.forget()
     state.current.set(None)  # What a test did outside of any request is not to be the next one's.
-    state.latest.set(None)
+    latest.set(None)
     rules_in_force.tell_of_no_request.cache_clear()
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield

@@ -8,7 +8,7 @@ from axes_async.client.exemptions import Exemption, exemption_of
 from axes_async.conf import get_settings
 from axes_async.conf.lockout_rules import Credentials
 from axes_async.errors import StoreUnavailable
-from axes_async.login.attempt import client_and_counters
+from axes_async.login.steps import client_and_counters
 from axes_async.stores.factory import get_failover
 from axes_async.utils import reset
 

@@ -15,9 +15,9 @@ from axes_async.counters.rules import Counter
 from axes_async.inspection.explain import setting_behind
 from axes_async.inspection.login_request import login_request
 from axes_async.inspection.selftest import Ended, SelfTest, State, failures_left
-from axes_async.login.attempt import client_and_counters
 from axes_async.login.reservation import release
 from axes_async.login.state import AxesState, state_of
+from axes_async.login.steps import client_and_counters
 from axes_async.stores.results import Verdict
 
 DOCUMENTATION = int(IPv6Address("2001:db8::")), 32

@@ -1,159 +1,153 @@
-"""What an attempt is made of: its client, its counters, its event, and the step of the store that decides it."""
+"""One attempt of a request: what it holds, and how its check goes on."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterable
-from functools import partial
-from math import inf
+from asyncio import Task
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from threading import Lock
+from types import FrameType
 from typing import Any
 
-from django.http import HttpRequest
-
-from axes_async.client.exemptions import is_admin_view
-from axes_async.client.identity import Client, identify
-from axes_async.clock import now_ms
-from axes_async.conf import AxesSettings, get_settings
-from axes_async.conf.lockout_rules import Credentials
-from axes_async.counters.events import AttemptEvent, Kind, new_id
-from axes_async.counters.rules import Counter, Rule, counters_for
-from axes_async.delivery import publisher
-from axes_async.errors import StoreUnavailable
-from axes_async.login.rules_in_force import counters_of, longest_lockout
-from axes_async.login.state import Attempt, AxesState, state_of
-from axes_async.login.unsettled import try_later
-from axes_async.stores.results import PERMANENT, StepResult
-
-log = logging.getLogger(__name__)
+from axes_async.client.exemptions import Exemption
+from axes_async.client.identity import Client
+from axes_async.counters.rules import Counter
+from axes_async.login.frames import ViewTask, current_task, has_returned, is_running, tells_of_stop, was_ended_by
+from axes_async.stores.results import Verdict
 
 
-def client_behind(request: HttpRequest | None, credentials: Credentials) -> Client:
-    """Return the client behind ``request`` and ``credentials``; its address is worked out once for a request."""
-    if request is None:
-        return identify(None, credentials)
-    return identify(request, credentials, seen=state_of(request).client)
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
+class Attempt:
+    """One try of a password, from before it is looked at until it is settled."""
+
+    id: str
+    """Also the id of the event that the attempt becomes."""
+    client: Client
+    counters: tuple[Counter, ...]
+    own: tuple[Counter, ...]
+    """Those of ``counters`` that the client belongs to; the others are of names that were tried before."""
+    exemption: Exemption = Exemption.NONE
+    """Whether the counters decide, or who the client is does."""
+    informed: bool = False
+    """Whether the credentials were known when that was decided; else the form was read."""
+    verdict: Verdict | None = None
+    """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
+    reserved: bool = False
+    """Whether reservations are held, or may be: by this verdict, or by one before the attempt was widened."""
+    reserved_at: float = 0.0
+    """When they were asked for last, in seconds of ``time.monotonic``: they end with their lease."""
+    settled: bool = False
+    """Whether it was counted, recorded or released."""
+    recorded: bool = False
+    """Whether it was counted or recorded."""
+    given_up: bool = False
+    """Whether its task was told to stop, maybe in the middle of the check."""
+    blocks: int = 0
+    """Blocks of code, one within the other, that share its reservations, which are released with the outermost."""
+    task: Task[Any] | None = None
+    """The task that tries the password now, in async code."""
+    caller: FrameType | None = None
+    """The code that has the password looked at; ``None`` in a block, where that is any code."""
+    lock: Lock = field(default_factory=Lock)
+    """Held for a moment: an answer of the store comes in a thread, while a task may end the attempt."""
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the check is known to have ended, and not by an exception."""
+        caller = self.caller  # Another thread may settle the attempt.
+        return caller is not None and has_returned(caller)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a block, another task than this one or a thread is not done with it."""
+        if self.blocks:
+            return True
+        if self.task is not None:
+            return not self.task.done() and self.task is not current_task()
+        caller = self.caller
+        return caller is not None and not has_returned(caller) and is_running(caller)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the check was given up before it had ended: a thread may go on with it, and nobody hears of it."""
+        task, caller = self.task, self.caller
+        if self.is_checked:
+            return False
+        if self.given_up or task is None:
+            return self.given_up
+        if task.cancelled() or task.cancelling() > 0:
+            return True
+        if caller is None or type(task) is ViewTask:  # Which would have told.
+            return False
+        return not (task.done() and was_ended_by(caller, task.exception()))
+
+    def share(self) -> None:
+        """Let a block of code share the reservations, with whatever task in it tries a password first."""
+        self.blocks, self.task, self.caller = self.blocks + 1, None, None
+        latest.set((self, self.blocks))
+
+    def decide(self, verdict: Verdict) -> Verdict:
+        """Note what the reservation was answered, and return it; *busy* if nobody waits for that any more."""
+        with self.lock:
+            self.verdict = decided = Verdict.BUSY if self.settled and verdict is Verdict.ALLOWED else verdict
+        if decided is not Verdict.ALLOWED:
+            self.caller = None  # It has no password looked at.
+        return decided
+
+    def abandon(self) -> None:
+        """Let nobody wait for the answer any more, if it has not come yet."""
+        with self.lock:
+            self.settled = self.settled or self.verdict is None
+
+    def settle(self, *, recorded: bool) -> None:
+        """Note that nothing is open any more; the code of the caller, and what it knows, may go."""
+        with self.lock:
+            self.settled, self.recorded, self.caller = True, recorded, None
+
+    def see_error(self, error: BaseException | None) -> None:
+        """Note what ``error``, which leaves the code around the check, tells of it: it was given up, or has ended."""
+        if self.caller is None:
+            self.given_up = self.given_up or (self.informed and tells_of_stop(error))
+        elif was_ended_by(self.caller, error):
+            self.task = self.caller = None
+
+    def __deepcopy__(self, memo: object) -> Attempt:
+        """Stay one attempt, also for a copy of the request."""
+        return self
+
+    def is_shared_with(self, task: Task[Any] | None) -> bool:
+        """Return whether ``task`` may try a password on the reservations.
+
+        No other task is trying one on them, nor has another task of the block around it a block of its own. What a
+        check that was given up has reserved is its own.
+        """
+        is_idle = self.task is None or self.task is task or self.task.done()
+        is_free = self.caller is None or not self.is_cut_off
+        return self.open and is_idle and is_free and latest.get() == (self, self.blocks)
+
+    @property
+    def token(self) -> str:
+        """The name of the attempt's reservations: the random end of its id."""
+        return self.id[-16:]
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer of the store any more."""
+        return self.verdict is None and self.settled
+
+    @property
+    def denied(self) -> bool:
+        """Whether the password must not be looked at."""
+        return self.verdict is not Verdict.ALLOWED and not self.recorded
+
+    @property
+    def open(self) -> bool:
+        """Whether the password may be looked at, and has not been yet."""
+        return self.verdict is Verdict.ALLOWED and not self.settled
 
 
-def client_and_counters(
-    settings: AxesSettings, request: HttpRequest | None, credentials: Credentials
-) -> tuple[Client, tuple[Counter, ...]]:
-    """Return who tries ``credentials``, and the counters that this belongs to."""
-    client = client_behind(request, credentials)
-    return client, counters_of(settings, request, credentials, client)
+latest: ContextVar[tuple[Attempt, int] | None] = ContextVar("axes_async_attempt", default=None)
+"""The latest attempt of this thread or task, and how many blocks that shared it were around.
 
-
-def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
-    """Return an attempt that begins now, and holds no reservation yet."""
-    return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
-
-
-def event_of(kind: Kind, event_id: str, client: Client, request: HttpRequest | None, **extra: str) -> AttemptEvent:
-    """Return the event that tells of ``client``; of ``extra``, what is empty is left out."""
-    scope = "admin" if is_admin_view(request) else ""
-    return AttemptEvent(
-        kind=kind,
-        id=event_id,
-        username=client.username,
-        ip_address=client.ip_address,
-        user_agent=client.user_agent,
-        http_accept=client.http_accept,
-        path_info=client.path_info,
-        extra={
-            name: value for name, value in {"address": client.not_an_address, "scope": scope, **extra}.items() if value
-        },
-    )
-
-
-def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Counter, ...]:
-    """Return those of ``counters`` that are none of ``others``; under whatever limit, a digest names one counter."""
-    known = {counter.digest for counter in others}
-    return tuple(counter for counter in counters if counter.digest not in known)
-
-
-def by_name(client: Client, counters: tuple[Counter, ...]) -> list[tuple[Client, tuple[Counter, ...]]]:
-    """Return ``client`` under each of its names, with those of ``counters`` that no name before it has."""
-    if not client.others:
-        return [(client, counters)]
-    rules = dict.fromkeys(counter.rule for counter in counters)
-    parts, left = [], counters
-    for each in (client, *client.others):
-        theirs = counters_for(rules, each.canonical)
-        parts.append((each, tuple(counter for counter in left if counter in theirs)))
-        left = without(left, theirs)
-    return parts
-
-
-def in_store(lost: str, step: Callable[..., StepResult], *args: Any, **options: Any) -> StepResult | None:
-    """Do a step of the store, and what it leaves to do; return ``None`` where the store cannot be asked.
-
-    :param lost: what the log says then.
-    """
-    try:
-        result = step(*args, **options)
-    except StoreUnavailable as error:
-        log.error("%s, the store is unavailable (%s).", lost, error)
-        publisher.nudge_for_sync()
-        return None
-    publisher.follow_up(result)
-    return result
-
-
-def settle_in_store(
-    lost: str,
-    step: Callable[..., StepResult],
-    *args: Any,
-    event: AttemptEvent,
-    held: Attempt | None = None,
-    tell: Callable[[StepResult], object] = lambda result: None,
-    **options: Any,
-) -> StepResult | None:
-    """Do a step that tells of ``event``. Where no store answers, return ``None``; the step is tried again later.
-
-    :param lost: what the log says then, with the event.
-    :param held: the attempt that is settled, if it holds reservations.
-    :param tell: called with the result of a step that is done later, in another thread.
-    """
-    step = partial(step, *args, event=event, **options)
-    try:
-        result = step(held=True) if held else step()
-    except StoreUnavailable as error:
-        is_tried = try_later(partial(_settle_again, step, held.reserved_at) if held else step, tell, event.line())
-        plan = "It is tried again" if is_tried else "It is lost but for this line"
-        log.error("%s, the store is unavailable (%s). %s: %s", lost, error, plan, event.line())
-        publisher.nudge_for_sync()
-        return None
-    publisher.follow_up(result)
-    return result
-
-
-def _settle_again(step: Callable[..., StepResult], reserved_at: float) -> StepResult:
-    """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
-    is_sure = time.monotonic() < reserved_at + get_settings().reserve_lease / 2
-    return step(held=True, again=True) if is_sure else step()
-
-
-def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:
-    """Return the rule that the failure has locked by; of several, the one that locks for the longest time."""
-    pairs = zip(counters, result.failures, strict=False)
-    reached = [counter.rule for counter, failures in pairs if is_reached(counter.rule, failures)]
-    return max(reached, key=lambda rule: rule.lockout_ms(result.limit) or inf, default=None)
-
-
-def is_reached(rule: Rule, failures: int) -> bool:
-    """Return whether the last of so many failures has locked."""
-    return 0 < rule.limit_at(failures - 1, locked=False) <= failures
-
-
-def mark_locked(state: AxesState, counters: Iterable[Counter], result: StepResult) -> None:
-    """Note in the state of a request that its client is locked out."""
-    rules = [counter.rule for counter in counters if counter.rule.tiers or counter.rule.limit == result.limit]
-    lasts = max((rule.lockout_ms(result.limit) for rule in rules), default=0)
-    state.mark_locked(result.locked_until, lasts=lasts, limit=result.limit)
-
-
-def mark_locked_by_site(state: AxesState, request: HttpRequest, credentials: Credentials = None) -> None:
-    """Note that a client is to be told that it is locked out, as if a failure of now had set the lockout."""
-    state.client = client_behind(request, credentials)
-    lasts = longest_lockout(get_settings(), request)
-    state.mark_locked(now_ms() + lasts if lasts else PERMANENT, lasts=lasts)
+Tasks that try passwords side by side for one request have one each.
+"""

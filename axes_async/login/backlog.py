@@ -50,9 +50,8 @@ class Backlog(Generic[T]):
     def _serve_all(self) -> None:
         time.sleep(self.rests())
         while (one := self._first()) is not None:
-            is_done = (
-                True  # Should it raise: the thread ends, the next thing starts another, and nothing is in its way.
-            )
+            # Should it raise: the thread ends, the next thing starts another, and nothing is in its way.
+            is_done = True
             try:
                 is_done = self.serve(one)
             finally:

@@ -57,7 +57,7 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
             waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
 
 
-def asking() -> FrameType:
+def code_that_asks() -> FrameType:
     """Return the code that asks a backend, whose method calls this: Django's, or whatever does it in its place."""
     caller = sys._getframe(2)
     frame: FrameType | None = caller

@@ -13,8 +13,9 @@ from django.db import connections
 
 from axes_async.conf import get_settings
 from axes_async.errors import StoreUnavailable
+from axes_async.login.attempt import Attempt
 from axes_async.login.backlog import Backlog
-from axes_async.login.state import Attempt, AxesState
+from axes_async.login.state import AxesState
 from axes_async.stores.factory import get_failover, is_eager
 from axes_async.stores.results import Verdict
 
@@ -51,6 +52,11 @@ class Held:
             return None
         return attempt
 
+    @property
+    def has_outlived_request(self) -> bool:
+        state = self.state()
+        return state is not None and state.is_over
+
 
 def keep(state: AxesState, attempt: Attempt) -> None:
     """Renew what ``attempt`` holds until it is settled, or its request is gone, or ``LEASES`` are over.
@@ -72,11 +78,9 @@ def _is_done(held: Held) -> bool:
     if attempt is None:
         return True
     try:
-        if not attempt.is_looked_at:
+        if not attempt.is_checked:
             _renew(attempt)
-        elif (
-            (state := held.state()) is not None and state.is_over
-        ):  # The check has outlived its request, and nobody was logged in. Else another may follow.
+        elif held.has_outlived_request:  # Else a login may follow, or another check in the same block.
             attempt.settle(recorded=False)
             get_failover().release(attempt.token, attempt.counters)
     except StoreUnavailable as error:

@@ -27,7 +27,10 @@ from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import Kind, worth_a_row
 from axes_async.errors import StoreUnavailable
 from axes_async.login import audit
-from axes_async.login.attempt import (
+from axes_async.login.attempt import Attempt
+from axes_async.login.renewal import keep
+from axes_async.login.state import AxesState, current, served, state_of
+from axes_async.login.steps import (
     client_and_counters,
     event_of,
     in_store,
@@ -36,8 +39,6 @@ from axes_async.login.attempt import (
     settle_in_store,
     without,
 )
-from axes_async.login.renewal import keep
-from axes_async.login.state import Attempt, AxesState, current, served, state_of
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, Verdict
 

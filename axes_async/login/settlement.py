@@ -24,7 +24,11 @@ from axes_async.conf.lockout_rules import Credentials
 from axes_async.counters.events import Kind, new_id
 from axes_async.counters.rules import Counter
 from axes_async.login import audit
-from axes_async.login.attempt import (
+from axes_async.login.attempt import Attempt
+from axes_async.login.reservation import give_back
+from axes_async.login.rules_in_force import counters_of
+from axes_async.login.state import AxesState, served, state_of
+from axes_async.login.steps import (
     by_name,
     client_and_counters,
     client_behind,
@@ -35,9 +39,6 @@ from axes_async.login.attempt import (
     settle_in_store,
     without,
 )
-from axes_async.login.reservation import give_back
-from axes_async.login.rules_in_force import counters_of
-from axes_async.login.state import Attempt, AxesState, served, state_of
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, StepResult
 

@@ -19,7 +19,7 @@ from django.urls import path
 from axes_async.client.display import client_str
 from axes_async.client.normalize import CANONICAL_LENGTH, fold_username
 from axes_async.decorators import axes_dispatch
-from axes_async.login.attempt import client_behind
+from axes_async.login.steps import client_behind
 from axes_async.models import AccessAttempt, AccessLog
 from axes_async.tasks.reset import reset
 from axes_async.utils import reset_request

@@ -153,7 +153,7 @@ def test_what_waits_keeps_no_request_and_so_no_body(
     own_store: RedisStore, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[Any] = []
-    monkeypatch.setattr("axes_async.login.attempt.try_later", lambda *args: kept.extend(args) or True)
+    monkeypatch.setattr("axes_async.login.steps.try_later", lambda *args: kept.extend(args) or True)
     request = request_from("192.0.2.1")
     own_valkey.fill()
     settlement.fail(request, ALICE)

@@ -17,7 +17,7 @@ from django.urls import path
 from axes_async import guard
 from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
-from axes_async.login import attempt as attempts
+from axes_async.login import steps
 from axes_async.login.state import AxesState
 from axes_async.models import AccessFailureLog, AttemptCounter
 from axes_async.utils import reset
@@ -101,7 +101,7 @@ def test_a_block_that_cannot_be_entered_leaves_nothing_in_the_context(
     def fault(*args: Any) -> None:
         raise ImproperlyConfigured
 
-    monkeypatch.setattr(attempts, "identify", fault)
+    monkeypatch.setattr(steps, "identify", fault)
     with pytest.raises(ImproperlyConfigured):
         guard.attempt(None, {"username": "alice"}).__enter__()
     assert states_left() == []

@@ -15,7 +15,8 @@ from django.http import HttpRequest
 from axes_async import guard
 from axes_async.errors import AttemptDenied
 from axes_async.login import renewal, reservation, settlement
-from axes_async.login.state import Attempt
+from axes_async.login.attempt import Attempt
+from axes_async.login.state import state_of
 from axes_async.stores.factory import get_failover
 from tests.actions import counter_keys, failure, request_from, reservations_held
 from tests.faults.conftest import own_store, own_valkey  # noqa: F401  (fixtures)
@@ -179,3 +180,14 @@ def test_a_check_that_has_ended_is_not_renewed_whatever_its_view_does_next(
     renewed.clear()
     until(is_over, what="nothing is looked after")
     assert len(renewed) <= 1, "one may have been under way"
+
+
+def test_a_check_that_has_outlived_its_request_gives_its_place_back_if_nobody_was_logged_in(
+    valkey: redis.Redis,
+) -> None:
+    request = request_from("192.0.2.1")
+    attempt = reservation.reserve(request, ALICE, ended())
+    assert attempt is not None
+    state_of(request).is_over = True
+    until(is_over, what="nothing is looked after")
+    assert reservations_held(valkey) == 0

@@ -1,0 +1,160 @@
+"""What the steps of an attempt are made of: its client, its counters, its event; and how a step is done."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from math import inf
+from typing import Any
+
+from django.http import HttpRequest
+
+from axes_async.client.exemptions import is_admin_view
+from axes_async.client.identity import Client, identify
+from axes_async.clock import now_ms
+from axes_async.conf import AxesSettings, get_settings
+from axes_async.conf.lockout_rules import Credentials
+from axes_async.counters.events import AttemptEvent, Kind, new_id
+from axes_async.counters.rules import Counter, Rule, counters_for
+from axes_async.delivery import publisher
+from axes_async.errors import StoreUnavailable
+from axes_async.login.attempt import Attempt
+from axes_async.login.rules_in_force import counters_of, longest_lockout
+from axes_async.login.state import AxesState, state_of
+from axes_async.login.unsettled import try_later
+from axes_async.stores.results import PERMANENT, StepResult
+
+log = logging.getLogger(__name__)
+
+
+def client_behind(request: HttpRequest | None, credentials: Credentials) -> Client:
+    """Return the client behind ``request`` and ``credentials``; its address is worked out once for a request."""
+    if request is None:
+        return identify(None, credentials)
+    return identify(request, credentials, seen=state_of(request).client)
+
+
+def client_and_counters(
+    settings: AxesSettings, request: HttpRequest | None, credentials: Credentials
+) -> tuple[Client, tuple[Counter, ...]]:
+    """Return who tries ``credentials``, and the counters that this belongs to."""
+    client = client_behind(request, credentials)
+    return client, counters_of(settings, request, credentials, client)
+
+
+def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
+    """Return an attempt that begins now, and holds no reservation yet."""
+    return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
+
+
+def event_of(kind: Kind, event_id: str, client: Client, request: HttpRequest | None, **extra: str) -> AttemptEvent:
+    """Return the event that tells of ``client``; of ``extra``, what is empty is left out."""
+    scope = "admin" if is_admin_view(request) else ""
+    return AttemptEvent(
+        kind=kind,
+        id=event_id,
+        username=client.username,
+        ip_address=client.ip_address,
+        user_agent=client.user_agent,
+        http_accept=client.http_accept,
+        path_info=client.path_info,
+        extra={
+            name: value for name, value in {"address": client.not_an_address, "scope": scope, **extra}.items() if value
+        },
+    )
+
+
+def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Counter, ...]:
+    """Return those of ``counters`` that are none of ``others``; under whatever limit, a digest names one counter."""
+    known = {counter.digest for counter in others}
+    return tuple(counter for counter in counters if counter.digest not in known)
+
+
+def by_name(client: Client, counters: tuple[Counter, ...]) -> list[tuple[Client, tuple[Counter, ...]]]:
+    """Return ``client`` under each of its names, with those of ``counters`` that no name before it has."""
+    if not client.others:
+        return [(client, counters)]
+    rules = dict.fromkeys(counter.rule for counter in counters)
+    parts, left = [], counters
+    for each in (client, *client.others):
+        theirs = counters_for(rules, each.canonical)
+        parts.append((each, tuple(counter for counter in left if counter in theirs)))
+        left = without(left, theirs)
+    return parts
+
+
+def in_store(lost: str, step: Callable[..., StepResult], *args: Any, **options: Any) -> StepResult | None:
+    """Do a step of the store, and what it leaves to do; return ``None`` where the store cannot be asked.
+
+    :param lost: what the log says then.
+    """
+    try:
+        result = step(*args, **options)
+    except StoreUnavailable as error:
+        log.error("%s, the store is unavailable (%s).", lost, error)
+        publisher.nudge_for_sync()
+        return None
+    publisher.follow_up(result)
+    return result
+
+
+def settle_in_store(
+    lost: str,
+    step: Callable[..., StepResult],
+    *args: Any,
+    event: AttemptEvent,
+    held: Attempt | None = None,
+    tell: Callable[[StepResult], object] = lambda result: None,
+    **options: Any,
+) -> StepResult | None:
+    """Do a step that tells of ``event``. Where no store answers, return ``None``; the step is tried again later.
+
+    :param lost: what the log says then, with the event.
+    :param held: the attempt that is settled, if it holds reservations.
+    :param tell: called with the result of a step that is done later, in another thread.
+    """
+    step = partial(step, *args, event=event, **options)
+    try:
+        result = step(held=True) if held else step()
+    except StoreUnavailable as error:
+        is_tried = try_later(partial(_settle_again, step, held.reserved_at) if held else step, tell, event.line())
+        plan = "It is tried again" if is_tried else "It is lost but for this line"
+        log.error("%s, the store is unavailable (%s). %s: %s", lost, error, plan, event.line())
+        publisher.nudge_for_sync()
+        return None
+    publisher.follow_up(result)
+    return result
+
+
+def _settle_again(step: Callable[..., StepResult], reserved_at: float) -> StepResult:
+    """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
+    is_sure = time.monotonic() < reserved_at + get_settings().reserve_lease / 2
+    return step(held=True, again=True) if is_sure else step()
+
+
+def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:
+    """Return the rule that the failure has locked by; of several, the one that locks for the longest time."""
+    pairs = zip(counters, result.failures, strict=False)
+    reached = [counter.rule for counter, failures in pairs if is_reached(counter.rule, failures)]
+    return max(reached, key=lambda rule: rule.lockout_ms(result.limit) or inf, default=None)
+
+
+def is_reached(rule: Rule, failures: int) -> bool:
+    """Return whether the last of so many failures has locked."""
+    return 0 < rule.limit_at(failures - 1, locked=False) <= failures
+
+
+def mark_locked(state: AxesState, counters: Iterable[Counter], result: StepResult) -> None:
+    """Note in the state of a request that its client is locked out."""
+    rules = [counter.rule for counter in counters if counter.rule.tiers or counter.rule.limit == result.limit]
+    lasts = max((rule.lockout_ms(result.limit) for rule in rules), default=0)
+    state.mark_locked(result.locked_until, lasts=lasts, limit=result.limit)
+
+
+def mark_locked_by_site(state: AxesState, request: HttpRequest, credentials: Credentials = None) -> None:
+    """Note that a client is to be told that it is locked out, as if a failure of now had set the lockout."""
+    state.client = client_behind(request, credentials)
+    lasts = longest_lockout(get_settings(), request)
+    state.mark_locked(now_ms() + lasts if lasts else PERMANENT, lasts=lasts)
