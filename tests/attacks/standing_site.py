@@ -207,7 +207,7 @@ async def giving_up(request: HttpRequest) -> HttpResponse:
             async with asyncio.TaskGroup() as group:
                 group.create_task(aauthenticate(request, **given))
         elif way == "own thread":
-            await until_given_up(asyncio.wrap_future(POOL.submit(authenticate, request, **given)))
+            await until_given_up(in_own_thread(authenticate, request, **given))
         elif way == "cancelled thread":
             check = asyncio.create_task(asyncio.to_thread(authenticate, request, **given))
             await until_given_up(asyncio.shield(check))
@@ -225,6 +225,11 @@ async def giving_up(request: HttpRequest) -> HttpResponse:
 async def dispatched(request: HttpRequest) -> HttpResponse:
     await until_given_up(aauthenticate(request, **credentials_in(request)))
     return HttpResponse()
+
+
+async def in_own_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Begin only when it is awaited, as all that is given up: ``GiveUp`` has counted the passwords before."""
+    return await asyncio.wrap_future(POOL.submit(function, *args, **kwargs))
 
 
 async def until_given_up(check: Awaitable[Any]) -> None:
