@@ -90,8 +90,7 @@ def reset(
 
 def mend(store: Store) -> None:
     """Do what a crash may have left to do: a reset of everything, and a sync. Raises ``StoreUnavailable``."""
-    state = StoreState.objects.using(database()).filter(pk=1).first()
-    if state is not None and state.reset_all_pending:
+    if StoreState.current(database()).reset_all_pending:
         record = AccessReset(scope="all", reason="A reset of everything was interrupted.")
         _reset(Scope(kind="all"), store, record, again=True)
     elif needs_sync(store):
@@ -196,7 +195,7 @@ def _reset(scope: Scope, store: Store, record: AccessReset, *, again: bool = Fal
                     marks["dirty"] = True
                 if void is not None:
                     marks["void_generation"] = void
-                counted = Reset(scope=scope, using=using, at=at, void=state.void_generation, marks=marks).take_back()
+                counted = Reset(scope=scope, using=using, at=at, marks=marks).take_back()
             state.save(using=using)
             record.reset_time, (record.attempts, record.counters) = as_datetime(at), counted
             record.save(using=using, force_insert=True)

@@ -155,7 +155,7 @@ def _see_outbox(store: OutboxStore, seen: Status) -> None:
 
 def _see_rows(seen: Status, at_most: int | None) -> None:
     using, now = database(), as_datetime(now_ms())
-    state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
+    state = StoreState.current(using)
     events = OutboxEvent.objects.using(using).order_by("pk")
     expired = AccessAttempt.objects.using(using).filter(expires_at__lte=now).order_by("expires_at")
     seen.mode, seen.generation = state.mode, state.generation

@@ -25,7 +25,6 @@ from axes_async.stores.database.rows import saved_of
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import BATCH, drain_batch, drain_to_end, write_next
 from axes_async.tasks.projection.bulk import portions
-from axes_async.tasks.projection.counters import counting
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)
@@ -212,10 +211,10 @@ class _Sync:
         Rows are not locked: one that is changed meanwhile is dirty afterwards, and is written again.
         """
         void = state_and_clock(self.using)[0].void_generation
-        live, last = counting(self.using, void=void).order_by("digest").values_list(*SAVED, named=True), ""
+        live, last = AttemptCounter.objects.using(self.using).counting().order_by("digest"), ""
         while True:
             began = time.monotonic()
-            rows = list(live.filter(digest__gt=last)[:PORTION])
+            rows = list(live.filter(digest__gt=last).values_list(*SAVED, named=True)[:PORTION])
             saved = [saved for saved in _saved(rows, void, self.using) if saved.state.failures]
             self._patiently(partial(self._load, saved))
             if len(rows) < PORTION:

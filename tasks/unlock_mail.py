@@ -14,7 +14,7 @@ from django.utils.translation import override
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.delivery.silence import unless_silent
-from axes_async.models import AttemptCounter, StoreState, database
+from axes_async.models import AttemptCounter, database
 from axes_async.notify import mail
 from axes_async.notify.accounts import names_by_mail, reachable_account
 from axes_async.notify.links import make_token
@@ -68,6 +68,5 @@ def is_locked(name: str) -> bool:
     scope, now = check_arguments(username=name), as_datetime(now_ms())
     if AttemptCounter.objects.using(using).locked(now).filter(counters_in(scope)).exists():
         return True
-    state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
-    counters = counters_of(list(attempts_in(scope, using)[:LOOKED_AT]), using, void=state.void_generation)
-    return bool(counters.locked(now).exists())
+    counters = counters_of(list(attempts_in(scope, using)[:LOOKED_AT]), using)
+    return counters.locked(now).exists()

@@ -28,7 +28,7 @@ def write(wire: str) -> None:
         return
     using = database()
     with writer_lock() as cursor:
-        state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
+        state = StoreState.current(using)
         is_void = state.voided_at is not None and event.time <= as_ms(state.voided_at)
         totals.add(cursor, write_entries([Entry(event, -1 if is_void else state.generation)], None, using))
         cursor.save(using=using, update_fields=["totals"])

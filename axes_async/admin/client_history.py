@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, reverse
 
 from axes_async.admin.columns import failures_of_limit, outcome_badge, to_the_second, until_badge
 from axes_async.inspection.standings import standings, words_for
-from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, StoreState, database
+from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, database
 from axes_async.tasks.projection.counters import counters_of
 from axes_async.text import printable
 
@@ -40,9 +40,7 @@ def history_of(attempt: AccessAttempt, request: HttpRequest, site: AdminSite) ->
 
 def _counters(attempt: AccessAttempt, site: AdminSite, *, can_unlock: bool) -> Iterator[tuple[str, str, str, str]]:
     """Return each counter in words, how it stands, and where it is unlocked, if that is of use and allowed."""
-    using = database()
-    void = StoreState.objects.using(using).filter(pk=1).values_list("void_generation", flat=True).first()
-    rows = list(counters_of([attempt], using, void=-1 if void is None else void)[:MOST])
+    rows = list(counters_of([attempt], database())[:MOST])
     _source, stand = standings(rows)
     for row in rows:
         standing, url = stand[row.digest], ""

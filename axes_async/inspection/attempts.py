@@ -39,7 +39,7 @@ def lockouts_of(attempts: Collection[AccessAttempt]) -> dict[str, list[AttemptCo
     kinds, at = range(1, 1 << len(PARAMETERS)), as_datetime(now_ms())
     locked: dict[Any, AttemptCounter] = {}
     for some in portions(attempts, PORTION):
-        locked |= {group_of(counter): counter for counter in counters_of(some, database(), void=-1).locked(at)}
+        locked |= {group_of(counter): counter for counter in counters_of(some, database()).locked(at)}
     return {
         attempt.key: [locked[group] for bits in kinds if (group := (bits, keys_under(bits, attempt))) in locked]
         for attempt in attempts

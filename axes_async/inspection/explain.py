@@ -72,7 +72,7 @@ def _counted(
     counters: tuple[Counter, ...], source: Source, seen: list[SeenCounter] | None, client: Client
 ) -> list[Counted]:
     at, using = now(), database()
-    void = StoreState.objects.using(using).filter(pk=1).values_list("void_generation", flat=True).first()
+    void = StoreState.current(using).void_generation
     rows = AttemptCounter.objects.using(using).in_bulk([counter.digest for counter in counters])
     counted = []
     for place, counter in enumerate(counters):
@@ -82,7 +82,7 @@ def _counted(
             username=client.username,
             ip_address=client.ip_address,
         )
-        in_rows = None if row is None else seen_in(row, at, void=-1 if void is None else void)
+        in_rows = None if row is None else seen_in(row, at, void=void)
         counted.append(
             Counted(
                 words=words_for(named),

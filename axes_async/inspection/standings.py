@@ -146,8 +146,8 @@ def standings(rows: Sequence[AttemptCounter]) -> tuple[Source, dict[str, Standin
     at, limits = now(), _limits()
     source, seen = see(counters)
     if seen is None:
-        void = StoreState.objects.using(database()).filter(pk=1).values_list("void_generation", flat=True).first()
-        seen = [seen_in(row, at, void=-1 if void is None else void) for row in rows]
+        void = StoreState.current(database()).void_generation
+        seen = [seen_in(row, at, void=void) for row in rows]
     found = {}
     for row, one in zip(rows, seen, strict=True):
         rule = limits.get(row.parameters)
@@ -168,8 +168,7 @@ def see(counters: Sequence[Counter]) -> tuple[Source, list[SeenCounter] | None]:
             return Source.STORE, store.look(counters)
         except StoreUnavailable:
             pass
-    decides = StoreState.objects.using(database()).filter(pk=1, mode=StoreState.DATABASE).exists()
-    return Source.DATABASE if decides else Source.ROWS, None
+    return Source.DATABASE if StoreState.current(database()).mode == StoreState.DATABASE else Source.ROWS, None
 
 
 def has_private_store() -> bool:

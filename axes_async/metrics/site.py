@@ -116,7 +116,7 @@ def _of_rows() -> Iterator[Sample]:
             yield Sample("axes_attempts", (outcome, scope), number)
     for outbox in ("store", "table"):
         yield Sample("axes_drained_events", (outbox,), cursor.totals.get(f"drained {outbox}", 0))
-    state = StoreState.objects.using(using).filter(pk=1).first() or StoreState()
+    state = StoreState.current(using)
     yield Sample("axes_syncs", ("full",), state.syncs)
     yield Sample("axes_syncs", ("push",), state.pushes)
     locked = AttemptCounter.objects.using(using).locked(now).filter(near_limit=True)  # An index has these by rule.

@@ -20,29 +20,28 @@ from axes_async.text import printable
 
 
 class CounterQuerySet(models.QuerySet["AttemptCounter"]):
-    def live(self, at: datetime) -> CounterQuerySet:
-        """Return those that have not expired at a time, and that no reset of everything has voided."""
-        state = StoreState._default_manager.filter(pk=1).values("void_generation")
-        return self.filter(
-            Q(expires_at=None) | Q(expires_at__gt=at), generation__gt=Coalesce(models.Subquery(state), -1)
-        )
+    def counting(self) -> CounterQuerySet:
+        """Return those that count anything: some have expired, but none was voided by a reset of everything."""
+        void = StoreState._default_manager.filter(pk=1).values("void_generation")
+        return self.filter(failures__gt=0, generation__gt=Coalesce(models.Subquery(void), -1))
 
     def locked(self, at: datetime) -> CounterQuerySet:
         """Return those that are locked at a time, as far as the rows know."""
-        return self._decisive().live(at).filter(_locked(at))
+        return self._live(at).filter(_locked(at))
 
     def near(self, at: datetime) -> CounterQuerySet:
         """Return those that are near their limit at a time, and not locked, as far as the rows know."""
         # A condition that is NULL is no condition that is not met: so not ``~_locked(at)``.
         is_locked = Case(When(_locked(at), then=True), default=False, output_field=models.BooleanField())
-        return self._decisive().live(at).alias(is_locked=is_locked).filter(near_limit=True, is_locked=False)
+        return self._live(at).alias(is_locked=is_locked).filter(near_limit=True, is_locked=False)
 
-    def _decisive(self) -> CounterQuerySet:
+    def _live(self, at: datetime) -> CounterQuerySet:
         # Under a rolling window, failures expire one by one. The counter stays locked until fewer than ``limit`` are
         # left: until the end that stands at place ``limit`` from the right.
         place = Least(F("limit"), 10**8)  # A larger limit is never reached, and would overflow an integer column.
         digits = 13  # Of a time of the years 2001 to 2286 in epoch milliseconds.
-        return self.alias(decisive=Substr("ends", Length("ends") + 2 - place * (digits + 1), digits))
+        decisive = Substr("ends", Length("ends") + 2 - place * (digits + 1), digits)
+        return self.counting().filter(Q(expires_at=None) | Q(expires_at__gt=at)).alias(decisive=decisive)
 
 
 def _locked(at: datetime) -> Q:

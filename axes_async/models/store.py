@@ -36,6 +36,11 @@ class StoreState(models.Model):
     def __str__(self) -> str:
         return f"{self.mode}, generation {self.generation}"
 
+    @classmethod
+    def current(cls, using: str) -> StoreState:
+        """Return the row, or what stands for it on a new site, which has none yet."""
+        return cls._default_manager.using(using).filter(pk=1).first() or cls()
+
 
 class DrainCursor(models.Model):
     """How far an outbox, or a table that is imported, has been written. The row of the outbox is the writer lock."""

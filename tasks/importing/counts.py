@@ -105,7 +105,7 @@ class Counts:
         fresh.sort(key=lambda row: row.digest)
         upsert(AttemptCounter, fresh, key=["digest"], fields=["parameters"], using=self.using)
         rows = list(AttemptCounter.objects.using(self.using).filter(digest__in=self.shares))
-        store = StoreState.objects.using(self.using).first() or StoreState()  # Resets change it under the writer lock.
+        store = StoreState.current(self.using)  # Resets change it under the writer lock.
         dirty = not isinstance(get_store(), DatabaseStore)  # No other store has copies of its counters.
         for row in rows:
             share = self.shares[row.digest]

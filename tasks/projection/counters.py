@@ -18,7 +18,7 @@ from axes_async.clock import as_ms
 from axes_async.counters.events import AttemptEvent, CounterChange, Kind, parameter_bits, parameters_of
 from axes_async.counters.rules import PARAMETERS, Parameter
 from axes_async.counters.state import CounterState, ends_text
-from axes_async.models import AttemptCounter
+from axes_async.models import AttemptCounter, CounterQuerySet
 from axes_async.stores.database.rows import STATE_FIELDS, keep_state, state_of
 from axes_async.tasks.projection.bulk import Columns, Moments, upsert
 
@@ -166,11 +166,6 @@ def _replay_onto(row: AttemptCounter, told: Sequence[Told], result: Replayed, vo
     return True
 
 
-def counting(using: str, *, void: int) -> Any:
-    """Return the counters that count anything, expired ones among them."""
-    return AttemptCounter.objects.using(using).filter(failures__gt=0, generation__gt=void)
-
-
 def group_of(row: Any) -> Group:
     return row.parameters, keys_under(row.parameters, row)
 
@@ -181,8 +176,8 @@ def keys_under(bits: int, row: Any) -> tuple[str, ...]:
 
 
 def counters_of(
-    attempts: Sequence[Any], using: str, *, void: int, kinds: Sequence[int] = range(1, 1 << len(PARAMETERS))
-) -> Any:
+    attempts: Sequence[Any], using: str, kinds: Sequence[int] = range(1, 1 << len(PARAMETERS))
+) -> CounterQuerySet:
     """Return the counters of these kinds of rules that ``attempts`` count in, and perhaps some others.
 
     A counter of several values is looked for by all of them: each alone may be that of a million others.
@@ -195,7 +190,7 @@ def counters_of(
         }
         if all(keys.values()):
             shared |= Q(parameters=bits, **keys)
-    return counting(using, void=void).filter(shared)
+    return AttemptCounter.objects.using(using).counting().filter(shared)
 
 
 def existing_kinds(using: str) -> Iterator[int]:

@@ -37,8 +37,7 @@ class Projector:
 
     def __init__(self, using: str) -> None:
         self.using, self.settings = using, get_settings()
-        found = StoreState.objects.using(using).filter(pk=1).values_list("void_generation", flat=True).first()
-        self.void = -1 if found is None else found
+        self.void = StoreState.current(using).void_generation
         self.void_attempts_until = void_attempts_until(using)
         self.moments = Moments(using)
 
@@ -145,7 +144,7 @@ class Projector:
         """Delete the attempts that counted in counters that a login has cleared, and count in none that is left."""
         found = {attempt.pk: attempt for _, attempt in self._attempts_of(cleared)}
         for part in portions(found.values()):
-            left = {group_of(row) for row in counters_of(part, self.using, void=self.void)}
+            left = {group_of(row) for row in counters_of(part, self.using)}
             kinds = {kind for kind, _ in left}
             gone = [row.pk for row in part if not any((kind, keys_under(kind, row)) in left for kind in kinds)]
             AccessAttempt.objects.using(self.using).filter(pk__in=gone).delete()

@@ -29,7 +29,7 @@ from axes_async.stores.database.rows import (
     state_of,
 )
 from axes_async.tasks.projection.bulk import delete_portions, portions, upsert
-from axes_async.tasks.projection.counters import counters_of, counting, existing_kinds, group_of, keys_under
+from axes_async.tasks.projection.counters import counters_of, existing_kinds, group_of, keys_under
 
 log = logging.getLogger(__name__)
 
@@ -90,14 +90,12 @@ class Reset:
     """One reset of some.
 
     :param at: when it is done, in epoch milliseconds.
-    :param void: counters of this generation or before count nothing.
     :param marks: what is set in each row that is reached.
     """
 
     scope: Scope
     using: str
     at: int
-    void: int
     marks: dict[str, Any]
 
     def take_back(self) -> tuple[int, int]:
@@ -112,7 +110,7 @@ class Reset:
         named = AttemptCounter.objects.using(self.using).filter(counters_in(self.scope))
         if "dirty" in self.marks:
             self._make_named()
-        counted = counting(self.using, void=self.void).filter(counters_in(self.scope))
+        counted = named.counting()
         if signals.user_unlocked.has_listeners():
             for row in counted.iterator(chunk_size=FETCHED):
                 if is_locked(row, self.at):
@@ -151,7 +149,7 @@ class Reset:
             for bits in kinds:
                 for row in rows:
                     theirs[bits, keys_under(bits, row)] += row.failures_since_start
-            found = counters_of(rows, self.using, void=self.void, kinds=kinds).exclude(named)
+            found = counters_of(rows, self.using, kinds).exclude(named)
             for counter in found.only("parameters", "username_key", "ip_address_key", "user_agent_key"):
                 shares[counter.digest] += theirs[group_of(counter)]
         return +shares
@@ -160,7 +158,7 @@ class Reset:
         """Take so many failures of each counter back; return of how many there were any."""
         number = 0
         for digests in portions(sorted(shares)):
-            rows = list(counting(self.using, void=self.void).filter(digest__in=digests))
+            rows = list(AttemptCounter.objects.using(self.using).counting().filter(digest__in=digests))
             for row in rows:
                 state, was_locked = state_of(row), is_locked(row, self.at)
                 state.expire(self.at)
@@ -232,8 +230,8 @@ def void_all(state: StoreState, using: str, *, void: int, at: int) -> tuple[int,
 
     The caller saves ``state``. The rows are deleted afterwards, by ``delete_void``.
     """
-    attempts, counters = attempts_in(Scope(kind="all"), using), counting(using, void=state.void_generation)
-    number = attempts.count(), counters.count()
+    counters = AttemptCounter.objects.using(using).counting()
+    number = attempts_in(Scope(kind="all"), using).count(), counters.count()
     state.void_generation, state.voided_at = void, as_datetime(at)
     last = AccessAttempt.objects.using(using).order_by("-attempt_time").values_list("attempt_time", flat=True).first()
     DrainCursor.objects.using(using).update_or_create(
@@ -245,8 +243,8 @@ def void_all(state: StoreState, using: str, *, void: int, at: int) -> tuple[int,
 def delete_void(using: str) -> None:
     """Delete the rows that a reset of everything has voided, in portions."""
     mark = DrainCursor.objects.using(using).filter(name=RESET_OF_ALL).first()
-    state = StoreState.objects.using(using).filter(pk=1, voided_at__isnull=False).first()
-    if mark is None or state is None or state.voided_at is None:
+    state = StoreState.current(using)
+    if mark is None or state.voided_at is None:
         return
     if mark.moved_at is not None:
         attempts = AccessAttempt.objects.using(using).filter(attempt_time__lte=mark.moved_at)

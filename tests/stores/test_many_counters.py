@@ -62,7 +62,7 @@ def test_attempt_finds_its_counter_without_those_of_others_that_share_a_value(
     drain()
     attempt = AccessAttempt.objects.get(ip_address="198.51.0.7")
     with CaptureQueriesContext(connection) as queries:
-        found = [row.pk for row in counters_of([attempt], "default", void=-1)]
+        found = [row.pk for row in counters_of([attempt], "default")]
     assert len(queries) == 1
     assert sorted(found) == sorted(AttemptCounter.objects.filter(ip_address="198.51.0.7").values_list("pk", flat=True))
     assert len(found) == 2
