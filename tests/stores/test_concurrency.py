@@ -22,6 +22,7 @@ from tests.actions import failure
 from tests.conftest import PASSWORD, REFUSED
 from tests.nursery import Process
 from tests.site import CountingBackend
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,7 +60,7 @@ def test_of_100_wrong_passwords_at_once_5_are_looked_at(
     assert AccessFailureLog.objects.filter(locked_out=False).count() == 4
 
 
-@override_settings(AXES_FAILURE_LIMIT=5)
+@override_settings(AXES_FAILURE_LIMIT=5, AXES_RESERVE_WAIT=PATIENCE)
 @pytest.mark.parametrize("url", ["/sign-in/", "/login/"])
 def test_of_30_right_passwords_at_once_every_one_is_let_in(alice: User, url: str) -> None:
     CountingBackend.seconds = 0.05

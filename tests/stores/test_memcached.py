@@ -60,7 +60,7 @@ def test_of_100_wrong_passwords_at_once_5_are_looked_at(cache: BaseCache, alice:
 
 def test_of_20_right_passwords_at_once_every_one_is_let_in(cache: BaseCache, alice: User, settings: Any) -> None:
     settings.AXES_FAILURE_LIMIT = 5
-    settings.AXES_RESERVE_WAIT = 5
+    settings.AXES_RESERVE_WAIT = PATIENCE
     assert set(at_once(20, lambda number: sign_in(PASSWORD))) == {204}
 
 

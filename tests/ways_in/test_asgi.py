@@ -75,7 +75,7 @@ def test_of_40_wrong_passwords_at_once_5_are_looked_at(alice: User, url: str) ->
     assert CountingBackend.checks == 5
 
 
-@override_settings(AXES_FAILURE_LIMIT=3)
+@override_settings(AXES_FAILURE_LIMIT=3, AXES_RESERVE_WAIT=PATIENCE)
 def test_of_20_right_passwords_at_once_every_one_is_let_in(alice: User, url: str) -> None:
     with ThreadPoolExecutor(20) as pool:
         statuses = Counter(pool.map(lambda number: guess(url, PASSWORD).status_code, range(20)))
