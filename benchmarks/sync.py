@@ -1,7 +1,8 @@
 """How long a store needs to be complete again after a flush, and what logins and the drain meet meanwhile.
 
 A whole site runs: gunicorn, a Celery worker, and a database with counters of locked clients. The store is flushed, and
-nobody calls the sync: a login finds the store empty and nudges the worker, as on any site.
+nobody calls the sync: a login finds the store empty and nudges the worker, as on any site. With few counters the store
+is complete so soon that few logins come meanwhile: the median to look at is that of the last line, of all flushes.
 """
 
 from __future__ import annotations
@@ -99,8 +100,11 @@ def watched(site: Site, done: Callable[[], bool]) -> float:
         time.sleep(0.05)
 
 
-def measure(site: Site, number: int) -> bool:
-    """Flush the store, and print what came of it; return whether all targets are met."""
+def measure(site: Site, number: int, meanwhile: list[float]) -> bool:
+    """Flush the store, and print what came of it; return whether it was complete again in time.
+
+    :param meanwhile: is given how long each login took until then, in milliseconds.
+    """
     locked = load.address(number // 2)
     assert site.log_in("locked", locked)[0] in {403, 429}
     with logins(site) as times:
@@ -114,22 +118,27 @@ def measure(site: Site, number: int) -> bool:
         time.sleep(1)
     assert {while_empty, site.log_in("locked", locked)[0]} <= {403, 429}, "a lockout was forgotten"
     before = [seconds * 1000 for begun, seconds in times if begun < flushed]
-    meanwhile = [seconds * 1000 for begun, seconds in times if flushed <= begun < complete]
+    here = [seconds * 1000 for begun, seconds in times if flushed <= begun < complete]
+    meanwhile += here
     target = next((seconds for counters, seconds in SECONDS if number <= counters), SECONDS[-1][1])
-    targets = [verdict(complete - flushed, at_most=target), verdict(median(meanwhile), at_most=LOGIN)]
     row(
         f"{number:,}",
         f"{complete - flushed:,.2f}",
         f"{median(before):,.1f}",
-        f"{median(meanwhile):,.1f}",
-        f"{max(meanwhile):,.0f}",
-        f"{len(meanwhile):,}",
+        *told(here),
         f"{usual:,.2f}",
         f"{idle:,.2f}",
-        "; ".join(targets),
+        verdict(complete - flushed, at_most=target),
         widths=WIDTHS,
     )
-    return complete - flushed <= target and median(meanwhile) <= LOGIN
+    return complete - flushed <= target
+
+
+def told(times: list[float]) -> tuple[str, str, str]:
+    """Return the median, the most and the number of ``times``."""
+    if not times:
+        return "", "", "0"
+    return f"{median(times):,.1f}", f"{max(times):,.0f}", f"{len(times):,}"
 
 
 def main() -> int:
@@ -150,10 +159,13 @@ def main() -> int:
         with running_site(postgres, prepare=partial(fill_database, number=options.counters), tasks=2) as site:
             headings = ("seconds", "median, before", "median, during", "slowest, during", "logins, during")
             row("counters", *headings, "s without rows", "the same, during", widths=WIDTHS)
-            fine = [measure(site, options.counters) for _ in range(options.flushes)]
+            meanwhile: list[float] = []
+            fine = [measure(site, options.counters, meanwhile) for _ in range(options.flushes)]
+            met = verdict(median(meanwhile), at_most=LOGIN)
+            row("all flushes", "", "", *told(meanwhile), "", "", met, widths=WIDTHS)
     finally:
         postgres.stop()
-    return 0 if all(fine) else 1
+    return 0 if all(fine) and median(meanwhile) <= LOGIN else 1
 
 
 if __name__ == "__main__":
