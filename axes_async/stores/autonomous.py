@@ -44,26 +44,12 @@ def autonomous(step: Callable[[], T], *, using: str) -> T:
 
     :raises StoreUnavailable: if the step could not be run in time. It may be done later.
     """
-    if shares_transaction(using) or not (in_transaction(using) or connections[using].connection is None):
-        return step()
-    return _pool(os.getpid()).run(step)
-
-
-def in_transaction(using: str) -> bool:
-    """Return whether a step that begins now on the caller's connection would be part of a transaction of the caller.
-
-    The one that Django's ``TestCase`` wraps around a test is none of the caller's.
-    """
     connection = connections[using]
-    if connection.in_atomic_block:
-        return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
-    return connection.connection is not None and not connection.get_autocommit()
-
-
-def shares_transaction(using: str) -> bool:
-    """Return whether a step of a caller that is in a transaction has to be part of it."""
-    connection = connections[using]
-    return connection.vendor == "sqlite" or any(getattr(b, "_from_testcase", False) for b in connection.atomic_blocks)
+    is_shared = connection.vendor == "sqlite" or any(
+        getattr(b, "_from_testcase", False) for b in connection.atomic_blocks
+    )
+    is_idle = connection.connection is not None and not connection.in_atomic_block and connection.get_autocommit()
+    return step() if is_shared or is_idle else _pool(os.getpid()).run(step)
 
 
 class _Pool:

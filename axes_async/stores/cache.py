@@ -39,8 +39,6 @@ class CacheStore(CountingStore):
     :param namespace: goes into every key.
     """
 
-    has_outbox = False
-
     def __init__(self, cache: Callable[[], BaseCache], *, shared: bool, namespace: str = "axes") -> None:
         self.cache = cache
         self.shared = shared

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Counter
@@ -24,9 +24,6 @@ class Store(ABC):
     ``failures + open reservations`` of a counter never exceeds the limit through a reservation. It is open until it is
     settled (``fail``, ``succeed``, ``release``) or its lease ends.
     """
-
-    has_outbox: ClassVar[bool]
-    """Whether the step that changes a counter appends the event; else the event comes back in ``StepResult.event``."""
 
     @abstractmethod
     def do(self, step: Step) -> StepResult:
@@ -174,8 +171,6 @@ class OutboxStore(Store):
 
     The login steps carry the generation that this process knows; told another one, they adopt it and are sent again.
     """
-
-    has_outbox = True
 
     generation: int
     """The generation that this process knows; 0 before it was told any."""

@@ -506,10 +506,8 @@ def test_40_requests_in_transactions_at_once_are_all_done(alone: Steps) -> None:
 
 @pytest.mark.django_db(transaction=False)
 def test_step_in_a_test_case_is_part_of_it(alone: Steps) -> None:
-    assert not autonomous.in_transaction("default")
     alone.fail("a")
     with transaction.atomic():
-        assert autonomous.in_transaction("default")
         assert alone.fail("b", alone.counter, counter_of("192.0.2.9")).failures == (2, 1)
         transaction.set_rollback(True)
     assert alone.failures() == [1]
@@ -682,7 +680,7 @@ def test_one_event_sent_twice_at_once_counts_once(alone: Steps) -> None:
 def test_mode_is_changed_though_a_sync_holds_the_state_for_a_moment(
     steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, read = threading.Event(), mode._read
+    asked, read = threading.Event(), mode.state_and_clock
 
     def asking(*args: Any) -> Any:
         asked.set()
@@ -691,7 +689,7 @@ def test_mode_is_changed_though_a_sync_holds_the_state_for_a_moment(
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             mode.exclusive_state("default")
-            monkeypatch.setattr(mode, "_read", asking)
+            monkeypatch.setattr(mode, "state_and_clock", asking)
             step = pool.submit(in_thread(lambda: steps.fail("a")))
             assert asked.wait(PATIENCE)
         assert step.result().failures == (1,)

@@ -91,31 +91,38 @@ def shared_state_and_clock(using: str) -> tuple[StoreState, DatabaseClock]:
     if connections[using].vendor not in SHARED:
         # SQLite has one lock. A write takes it, and only before anything is read: see "SQLITE_BUSY_SNAPSHOT" there.
         _take_write_lock(using)
-        return _read(using)
-    return _read(using, SHARED[connections[using].vendor])
+        return state_and_clock(using)
+    return state_and_clock(using, SHARED[connections[using].vendor])
 
 
 def exclusive_state(using: str) -> StoreState:
     """Return the state, locked to the end of the transaction: no step is at work, or begins."""
     if connections[using].vendor not in SHARED:
         return shared_state(using)
-    return _read(using, "FOR UPDATE")[0]
+    return state_and_clock(using, "FOR UPDATE")[0]
 
 
-def state_and_clock(using: str) -> tuple[StoreState, DatabaseClock]:
-    """Return the state as it is now, without any lock, and the time."""
-    return _read(using)
+def state_and_clock(using: str, lock: str = "") -> tuple[StoreState, DatabaseClock]:
+    """Return the state as it is now, under the ``lock`` of a ``SELECT`` or without any, and the time."""
+    connection = connections[using]
+    table = connection.ops.quote_name(StoreState._meta.db_table)
+    now = TIME.get(connection.vendor)
+    sql = f"SELECT *, {now or 0} AS now_ms FROM {table} WHERE id = {ONE} {lock}"  # noqa: S608  (all of it is ours)
+    while True:
+        started = time.monotonic()
+        for state in StoreState.objects.using(using).raw(sql):
+            ms: int = state.now_ms if now else clock.now_ms()  # type: ignore[attr-defined]
+            return state, DatabaseClock(int(ms), started)
+        StoreState.objects.using(using).bulk_create([StoreState(pk=ONE)], ignore_conflicts=True)
 
 
-def let_database_decide(using: str, waits: Waits, *, generation: int | None = None) -> None:
+def let_database_decide(using: str, waits: Waits, *, generation: int) -> None:
     """Have the database decide from now on, in a short transaction of its own.
 
     :param generation: only if the store has decided in this generation or an earlier one.
     """
     with step_transaction(using, waits), waits.of_state():
-        rows = StoreState.objects.using(using).filter(pk=ONE, mode=StoreState.STORE)
-        if generation is not None:
-            rows = rows.filter(generation__lte=generation)
+        rows = StoreState.objects.using(using).filter(pk=ONE, mode=StoreState.STORE, generation__lte=generation)
         if not rows.update(mode=StoreState.DATABASE):
             # A new site has no row yet: the step that made it was rolled back.
             first = StoreState(pk=ONE, mode=StoreState.DATABASE)
@@ -132,19 +139,6 @@ def database_now(using: str) -> int:
     with connections[using].cursor() as cursor:
         cursor.execute(f"SELECT {sql}")
         return int(cursor.fetchone()[0])
-
-
-def _read(using: str, lock: str = "") -> tuple[StoreState, DatabaseClock]:
-    connection = connections[using]
-    table = connection.ops.quote_name(StoreState._meta.db_table)
-    now = TIME.get(connection.vendor)
-    sql = f"SELECT *, {now or 0} AS now_ms FROM {table} WHERE id = {ONE} {lock}"  # noqa: S608  (all of it is ours)
-    while True:
-        started = time.monotonic()
-        for state in StoreState.objects.using(using).raw(sql):
-            ms: int = state.now_ms if now else clock.now_ms()  # type: ignore[attr-defined]
-            return state, DatabaseClock(int(ms), started)
-        StoreState.objects.using(using).bulk_create([StoreState(pk=ONE)], ignore_conflicts=True)
 
 
 def _take_write_lock(using: str) -> None:

@@ -56,8 +56,6 @@ class DatabaseStore(CountingStore):
     Without ``replaces``, and not ``standalone``, it stands in for a cache store, which has no generations.
     """
 
-    has_outbox = False
-
     def __init__(
         self, *, replaces: OutboxStore | None = None, standalone: bool = False, nudge_always: bool = False
     ) -> None:
@@ -122,7 +120,7 @@ class DatabaseStore(CountingStore):
         A step that the store may have done goes there again only after a sync. That has drained the store, so "not
         applied" means "not done" then. A push begins a generation too, and drains nothing.
         """
-        if self.replaces is None or not self._store_decides(state):
+        if self.replaces is None or state.mode != StoreState.STORE:
             return False
         if unsure:
             return state.synced > max(self.replaces.generation, self.replaces.sent_in)
@@ -130,11 +128,8 @@ class DatabaseStore(CountingStore):
 
     def _decide(self, using: str, state: StoreState) -> None:
         """Have the database decide, if it does not yet."""
-        if self._store_decides(state) and self.replaces is not None:
+        if self.replaces is not None and state.mode == StoreState.STORE:
             raise Again(partial(mode.let_database_decide, using, generation=state.generation))
-
-    def _store_decides(self, state: StoreState) -> bool:
-        return self.replaces is not None and not self.standalone and state.mode == StoreState.STORE
 
     def _engine(
         self,

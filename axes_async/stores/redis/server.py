@@ -10,12 +10,10 @@ from functools import cached_property, partial
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
-from redis.retry import Retry
 
 from axes_async.errors import StoreDisconnected, StoreUnavailable
-from axes_async.stores.redis.connection import SIZE, WAIT, ConnectionPool, Route, is_broken, packed
+from axes_async.stores.redis.connection import SIZE, ConnectionPool, Route, is_broken, packed
 from axes_async.stores.redis.library import library, script
 
 FAULTS = (RedisError, RedisClusterException, OSError)
@@ -27,19 +25,10 @@ def build_client(url: str, options: Mapping[str, Any], *, timeout: float) -> red
 
     ``options`` are keyword arguments of redis-py's connection, such as ``username`` and ``password``.
     """
-    pool = redis.BlockingConnectionPool.from_url(
-        url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
-        **{
-            **options,
-            "max_connections": SIZE,
-            "timeout": WAIT,
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            "decode_responses": False,
-        },
+    url = url.replace("valkey", "redis", 1) if url.startswith("valkey") else url
+    return redis.Redis.from_url(
+        url, **options, max_connections=SIZE, socket_timeout=timeout, socket_connect_timeout=timeout
     )
-    return redis.Redis(connection_pool=pool)
 
 
 class LateClient:
@@ -80,11 +69,9 @@ class Server:
         return ConnectionPool(Route(self.client, self.state_key), greeting=greeting)
 
     def close(self) -> None:
-        """Close the connections that are not in use now."""
         self.pool.close()
 
     def probe(self) -> None:
-        """Write something that does not matter, over a connection of its own."""
         self._guarded(self.pool.send_apart, packed(("SET", self.probe_key, 1, "PX", 1000)))
 
     def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int], *, patience: float = 0.0) -> Any:
