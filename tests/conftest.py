@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -110,9 +109,9 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
     monkeypatch.setattr(unsettled, "SECONDS", 0)  # What waits is given up, and nothing of it reaches the next test.
-    if (thread := unsettled._backlog(os.getpid())._thread) is not None:
+    if (thread := unsettled._backlog._thread) is not None:
         thread.join()
-    for held in [*renewal._backlog(os.getpid())._waiting]:
+    for held in [*renewal._backlog._waiting]:
         if (attempt := held.attempt()) is not None:
             attempt.settled = True  # What a test leaves open is not renewed in the next one's store.
     CountingBackend.seconds = 0.0

@@ -69,9 +69,8 @@ def identify(
 
     :param seen: a client of the same request, whose address needs not be worked out again.
     """
-    if get_settings().username_callable is not None:
-        username, given = username_from(request, credentials), source_of(request, credentials)
-        return client_of(request, username, given=given, seen=seen)
+    if (ask := get_settings().username_callable) is not None:
+        return client_of(request, ask(request, credentials), given=source_of(request, credentials), seen=seen)
     given = names_from(request, credentials)
     client = client_of(request, given[0] if given else None, given=given, seen=seen)
     if len(given) < 2:
@@ -112,16 +111,6 @@ def client_of(
         is_plain=plain,
         given=given,
     )
-
-
-def username_from(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> str | None:
-    """Return the name that is being tried, as text; ``None`` where there is none.
-
-    ``AXES_USERNAME_CALLABLE`` decides, if there is one; else see ``names_from``.
-    """
-    if (ask := get_settings().username_callable) is not None:
-        return name_text(ask(request, credentials))
-    return next(iter(names_from(request, credentials)), None)
 
 
 def names_from(request: HttpRequest | None, credentials: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -163,13 +163,6 @@ class AxesSettings:
     def lease_ms(self) -> int:
         return milliseconds(self.reserve_lease)
 
-    def cooloff_for(self, request: HttpRequest | None) -> float | None:
-        """Return the cool-off in seconds for ``request``; ``None`` when only a reset ends a lockout.
-
-        Raises ``ImproperlyConfigured`` when a callable ``AXES_COOLOFF_TIME`` returns something else.
-        """
-        return validators.seconds_of("AXES_COOLOFF_TIME", self.cooloff_time, request)
-
 
 @cache
 def get_settings() -> AxesSettings:

@@ -24,7 +24,7 @@ from axes_async.conf.networks import Networks, ipware, parse_network
 
 CoolOff = timedelta | Callable[[HttpRequest | None], timedelta | float | None] | None
 LockoutCallable = Callable[[HttpRequest, HttpResponseBase | None, Mapping[str, str]], HttpResponseBase]
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@,\s]+", re.IGNORECASE)
+ORIGIN = r"(?i)[a-z][a-z0-9+.-]*://[^/?#@,\s]+"
 OLDEST = timedelta(days=36_500)
 """The longest duration."""
 YOUNGEST = timedelta(hours=1)
@@ -75,36 +75,36 @@ def lazy_text(name: str, value: object) -> str | Promise | None:
     return value if isinstance(value, Promise) else optional_text(name, value)
 
 
-def _listed(name: str, value: object, takes: str) -> list[Any]:
-    """Return the items of a list; ``None`` is an empty one."""
-    if value is not None and not isinstance(value, list | tuple | set | frozenset):
+def _items(name: str, value: object, takes: str, fits: Callable[[Any], object]) -> tuple[Any, ...]:
+    """Return the items of a list, each of which ``fits``; ``None`` is an empty one."""
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple | set | frozenset) or not all(map(fits, value)):
         refuse(name, value, takes)
-    return list(value or ())
+    return tuple(value)
+
+
+def _matches(pattern: str) -> Callable[[object], bool]:
+    """Return what tells whether a value is a text that ``pattern`` matches as a whole."""
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
 def texts(name: str, value: object) -> tuple[str, ...]:
-    takes = "a list of texts that are not empty"
-    read = _listed(name, value, takes)
-    if not all(isinstance(item, str) and item.strip() for item in read):
-        refuse(name, value, takes)
-    return tuple(read)
+    return _items(
+        name, value, "a list of texts that are not empty", lambda item: isinstance(item, str) and item.strip()
+    )
 
 
 def networks(name: str, value: object, *, unix: bool = False) -> Networks:
     """Read a list of addresses and networks. With ``unix``, that word stands for a Unix socket."""
     takes = "a list of addresses and networks such as '203.0.113.7' or '2001:db8::/32'"
     takes += ", without bits beyond the prefix" + (", and 'unix' for a Unix socket" if unix else "")
-    items = _listed(name, value, takes)
+    items = _items(name, value, takes, lambda item: isinstance(item, str | IPv4Network | IPv6Network))
     sockets = [item for item in items if unix and item == "unix"]
     try:
-        read = [
-            parse_network(str(item) if isinstance(item, IPv4Network | IPv6Network) else item)
-            for item in items
-            if item not in sockets
-        ]
-    except (ValueError, AttributeError):
+        return Networks(tuple(parse_network(str(item)) for item in items if item not in sockets), unix=bool(sockets))
+    except ValueError:
         refuse(name, value, takes)
-    return Networks(tuple(read), unix=bool(sockets))
 
 
 def hops(name: str, value: object) -> tuple[str, ...]:
@@ -122,18 +122,12 @@ def origins(name: str, value: object) -> tuple[str, ...]:
     takes = 'None, "*", an origin such as "https://example.com", or a list of origins'
     if value == "*":
         return ("*",)
-    read = _listed(name, [value] if isinstance(value, str) else value, takes)
-    if not all(isinstance(origin, str) and ORIGIN.fullmatch(origin) for origin in read):
-        refuse(name, value, takes)
+    read = _items(name, [value] if isinstance(value, str) else value, takes, _matches(ORIGIN))
     return tuple(origin.lower() for origin in read)
 
 
 def mail_addresses(name: str, value: object) -> tuple[str, ...]:
-    takes = "a list of mail addresses"
-    read = _listed(name, value, takes)
-    if not all(isinstance(item, str) and re.fullmatch(r"[^@\s]+@[^@\s]+", item) for item in read):
-        refuse(name, value, takes)
-    return tuple(read)
+    return _items(name, value, "a list of mail addresses", _matches(r"[^@\s]+@[^@\s]+"))
 
 
 def web_address(name: str, value: object) -> str | None:
@@ -174,8 +168,7 @@ def choice(name: str, value: object, *, choices: tuple[str, ...]) -> str:
 
 def subset(name: str, value: object, *, choices: tuple[str, ...]) -> tuple[str, ...]:
     takes = f"a list of {' and '.join(repr(each) for each in choices)}, or of one of them"
-    read = _listed(name, value, takes)
-    return tuple(read) if all(item in choices for item in read) else refuse(name, value, takes)
+    return _items(name, value, takes, lambda item: item in choices)
 
 
 def reset_on_success(name: str, value: object) -> bool | Literal["account"]:

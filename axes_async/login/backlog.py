@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from typing import Generic, TypeVar
 
 from django.db import connections
 
+from axes_async.stores.factory import is_eager
+
 T = TypeVar("T")
 
 
 class Backlog(Generic[T]):
-    """A line, and its thread.
+    """A line, and its thread; a forked process begins with an empty one.
 
     :param name: what the thread is called.
     :param serve: does what one thing waits for, and returns whether that is done; else it waits anew, as the last.
@@ -28,12 +31,22 @@ class Backlog(Generic[T]):
         self, name: str, serve: Callable[[T], bool], *, most: int, rests: Callable[[], float] = lambda: 0.0
     ) -> None:
         self.name, self.serve, self.most, self.rests = name, serve, most, rests
+        self._start_over()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start_over)
+
+    def _start_over(self) -> None:
         self._waiting: deque[T] = deque()
         self._lock = Lock()
         self._thread: Thread | None = None
 
     def add(self, one: T) -> bool:
-        """Let ``one`` wait; return False if there is no room for it, or no thread to be had."""
+        """Let ``one`` wait; return False if there is no room for it, or no thread to be had.
+
+        A site's tests share one transaction with their store, so nothing is done behind it.
+        """
+        if is_eager():
+            return False
         with self._lock:
             if len(self._waiting) >= self.most:
                 return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any
 
@@ -14,8 +13,8 @@ from django.template import TemplateDoesNotExist
 from django.template.loader import get_template
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
-from django.utils.timesince import timeuntil
 
+from axes_async.clock import until_in_words
 from axes_async.conf import get_settings
 
 TEMPLATE = "axes_async/locked_out.html"
@@ -63,8 +62,7 @@ def assets() -> dict[str, str]:
 
 def in_words(seconds: int) -> str:
     """Return ``seconds``, rounded up to minutes, in Django's own words: "1 hour, 5 minutes"."""
-    start = datetime(2000, 1, 1, tzinfo=UTC)
-    return timeuntil(start + timedelta(minutes=ceil(seconds / 60)), start)
+    return until_in_words(ceil(seconds / 60) * 60_000, 0)
 
 
 def url_of(*names: str) -> str:

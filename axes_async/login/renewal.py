@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import dataclass
-from functools import cache
 from weakref import ref
 
 from django.db import connections
@@ -16,7 +14,7 @@ from axes_async.errors import StoreUnavailable
 from axes_async.login.attempt import Attempt
 from axes_async.login.backlog import Backlog
 from axes_async.login.state import AxesState
-from axes_async.stores.factory import get_failover, is_eager
+from axes_async.stores.factory import get_failover
 from axes_async.stores.results import Verdict
 
 log = logging.getLogger(__name__)
@@ -45,27 +43,18 @@ class Held:
     """When it is to be renewed; both are seconds of ``time.monotonic``."""
 
     @property
-    def open(self) -> Attempt | None:
-        """The attempt, if its check may still be at work."""
-        attempt = self.attempt()
-        if attempt is None or self.state() is None or attempt.settled or not attempt.reserved:
+    def open(self) -> tuple[AxesState, Attempt] | None:
+        """The attempt and its state, if its check may still be at work."""
+        state, attempt = self.state(), self.attempt()
+        if state is None or attempt is None or attempt.settled or not attempt.reserved:
             return None
-        return attempt
-
-    @property
-    def has_outlived_request(self) -> bool:
-        state = self.state()
-        return state is not None and state.is_over
+        return state, attempt
 
 
 def keep(state: AxesState, attempt: Attempt) -> None:
-    """Renew what ``attempt`` holds until it is settled, or its request is gone, or ``LEASES`` are over.
-
-    A site's tests share one transaction with their store, so nothing is done behind it.
-    """
-    if not is_eager():
-        at = attempt.reserved_at
-        _backlog(os.getpid()).add(Held(ref(state), ref(attempt), since=at, due=at + _part()))
+    """Renew what ``attempt`` holds until it is settled, or its request is gone, or ``LEASES`` are over."""
+    at = attempt.reserved_at
+    _backlog.add(Held(ref(state), ref(attempt), since=at, due=at + _part()))
 
 
 def _is_done(held: Held) -> bool:
@@ -74,13 +63,13 @@ def _is_done(held: Held) -> bool:
     if held.open is None or held.due > held.since + (LEASES - 1) * lease:
         return True
     time.sleep(max(0.0, held.due - time.monotonic()))
-    attempt = held.open
-    if attempt is None:
+    if (found := held.open) is None:
         return True
+    state, attempt = found
     try:
         if not attempt.is_checked:
             _renew(attempt)
-        elif held.has_outlived_request:  # Else a login may follow, or another check in the same block.
+        elif state.is_over:  # Else a login may follow, or another check in the same block.
             attempt.settle(recorded=False)
             get_failover().release(attempt.token, attempt.counters)
     except StoreUnavailable as error:
@@ -109,7 +98,4 @@ def _part() -> float:
     return get_settings().reserve_lease / PARTS
 
 
-@cache
-def _backlog(pid: int) -> Backlog[Held]:
-    """Return what this process looks after; a forked one has nothing yet."""
-    return Backlog("axes-async-renewal", _is_done, most=MOST, rests=_part)
+_backlog = Backlog("axes-async-renewal", _is_done, most=MOST, rests=_part)

@@ -107,7 +107,7 @@ def _asked(settings: AxesSettings, request: HttpRequest | None, credentials: Cre
 
     @cache
     def cooloff_for_all() -> float | None:
-        return settings.cooloff_for(request)
+        return seconds_of("AXES_COOLOFF_TIME", settings.cooloff_time, request)
 
     def limit(name: str, value: Limit) -> int:
         return whole_limit(name, value(request, credentials), takes=RETURNED) if callable(value) else value

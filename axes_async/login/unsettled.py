@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.login.backlog import Backlog
-from axes_async.stores.factory import is_eager
 from axes_async.stores.results import StepResult
 
 log = logging.getLogger(__name__)
@@ -38,11 +35,8 @@ class Unsettled:
 
 
 def try_later(settle: Callable[[], StepResult], tell: Callable[[StepResult], object], line: str) -> bool:
-    """Have ``settle`` done as soon as a store answers; return False if it will not be tried.
-
-    A site's tests share one transaction with their store, so nothing is done behind it.
-    """
-    return not is_eager() and _backlog(os.getpid()).add(Unsettled(settle, tell, line, time.monotonic()))
+    """Have ``settle`` done as soon as a store answers; return False if it will not be tried."""
+    return _backlog.add(Unsettled(settle, tell, line, time.monotonic()))
 
 
 def _is_done(one: Unsettled) -> bool:
@@ -67,7 +61,4 @@ def _is_done(one: Unsettled) -> bool:
     return True
 
 
-@cache
-def _backlog(pid: int) -> Backlog[Unsettled]:
-    """Return what waits in this process; a forked one has nothing to wait for."""
-    return Backlog("axes-async-unsettled", _is_done, most=MOST)
+_backlog = Backlog("axes-async-unsettled", _is_done, most=MOST)

@@ -40,12 +40,12 @@ def get_store() -> Store:
 
     Raises ``ImproperlyConfigured`` if there is no such cache, or if a Redis cache names no server.
     """
-    return _stores.current().store
+    return get_failover().primary
 
 
 def get_failover() -> FailoverStore:
     """Return the store for logins: that of ``get_store``, and what decides while it cannot."""
-    return _stores.current().failover
+    return _stores.current()
 
 
 def note_databases() -> None:
@@ -85,32 +85,27 @@ class _Built:
 
     alias: str
     made_for: tuple[object, ...]
-    store: Store
     failover: FailoverStore
 
 
 class _Stores:
-    """The stores of this process."""
-
     def __init__(self) -> None:
         self._built: _Built | None = None
         self._lock = RLock()
 
-    def current(self) -> _Built:
+    def current(self) -> FailoverStore:
         """Return the stores for the settings and the database of now."""
         built = self._built
         if built is not None and built.made_for == _made_for(built.alias):
-            return built
+            return built.failover
         with self._lock:
             alias = _alias()
             if self._built is None or self._built.made_for != _made_for(alias):
                 self.forget()
-                store = _store(get_settings())
-                self._built = _Built(alias, _made_for(alias), store, _failover(store, get_settings()))
-            return self._built
+                self._built = _Built(alias, _made_for(alias), _failover(get_settings()))
+            return self._built.failover
 
     def forget(self) -> None:
-        """Close the stores."""
         with self._lock:
             if self._built is not None:
                 self._built.failover.close()
@@ -130,10 +125,11 @@ def _made_for(alias: str) -> tuple[object, ...]:
     return get_settings(), _name(alias), _tests_are_set_up()
 
 
-def _failover(store: Store, settings: AxesSettings) -> FailoverStore:
+def _failover(settings: AxesSettings) -> FailoverStore:
     from axes_async.stores.database.store import DatabaseStore
 
-    fallback, is_database = None, isinstance(store, DatabaseStore)
+    store, fallback = _store(settings), None
+    is_database = isinstance(store, DatabaseStore)
     if settings.on_store_failure == "database" and not is_database:
         fallback = DatabaseStore(replaces=store if isinstance(store, RedisStore) else None)
     return FailoverStore(

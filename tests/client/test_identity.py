@@ -17,7 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from axes_async.client.alike import IGNORABLE
-from axes_async.client.identity import identify, username_from
+from axes_async.client.identity import identify
 from axes_async.client.normalize import (
     CANONICAL_LENGTH,
     INVISIBLE,
@@ -69,7 +69,7 @@ def test_credentials_count_before_the_form(rf: RequestFactory) -> None:
 
 @pytest.mark.parametrize("method", ["get", "put", "head"])
 def test_only_a_post_brings_a_name_in_its_form(rf: RequestFactory, method: str) -> None:
-    assert username_from(getattr(rf, method)("/?username=alice"), None) is None
+    assert identify(getattr(rf, method)("/?username=alice"), None).username is None
 
 
 def test_without_a_request_only_the_name_is_known() -> None:
@@ -101,9 +101,9 @@ def _email_as_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_email_as_name")
 def test_a_name_is_looked_for_as_django_does(rf: RequestFactory) -> None:
-    assert username_from(None, {"email": "a@b.c", "username": "alice"}) == "alice"
-    assert username_from(None, {"username": "alice"}) == "alice"
-    assert username_from(rf.post("/", {"email": "a@b.c"}), None) == "a@b.c"
+    assert identify(None, {"email": "a@b.c", "username": "alice"}).username == "alice"
+    assert identify(None, {"username": "alice"}).username == "alice"
+    assert identify(rf.post("/", {"email": "a@b.c"}), None).username == "a@b.c"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_body_that_is_no_good_form_brings_no_error(rf: RequestFactory, body: b
     ids=lambda text: f"{text!r:.20}",
 )
 def test_a_name_is_read_from_a_json_object(rf: RequestFactory, body: str, name: str | None) -> None:
-    assert username_from(rf.post("/", body, content_type="application/json"), None) == name
+    assert identify(rf.post("/", body, content_type="application/json"), None).username == name
 
 
 @pytest.mark.parametrize("content_type", [MULTIPART_CONTENT, "application/json", "application/x-www-form-urlencoded"])
@@ -149,7 +149,7 @@ def test_a_body_that_somebody_read_before_brings_no_error(rf: RequestFactory, co
     body: Any = {"username": "alice"} if content_type == MULTIPART_CONTENT else '{"username": "alice"}'
     request = rf.post("/", body, content_type=content_type)
     request.read()
-    assert username_from(request, None) is None
+    assert identify(request, None).username is None
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from threading import Thread
 from typing import Any
 
@@ -47,7 +46,7 @@ def kinds(store: RedisStore) -> list[str]:
 
 def wait_for_thread() -> None:
     """Wait until nothing is left to settle."""
-    until(lambda: unsettled._backlog(os.getpid())._thread is None, what="all is settled, or given up")
+    until(lambda: unsettled._backlog._thread is None, what="all is settled, or given up")
 
 
 def test_failure_that_a_full_store_refused_counts_when_there_is_room(
@@ -124,7 +123,7 @@ def test_what_no_store_takes_in_time_is_given_up_with_a_line_in_the_log(
 def test_what_is_too_much_to_wait_is_told_in_the_log(
     reserved: HttpRequest, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(unsettled._backlog(os.getpid()), "most", 0)
+    monkeypatch.setattr(unsettled._backlog, "most", 0)
     own_valkey.fill()
     settlement.fail(reserved, ALICE)
     assert [text for text in caplog.messages if 'lost but for this line: ["failed"' in text]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from threading import Thread
 from types import FrameType
@@ -16,6 +15,7 @@ from axes_async import guard
 from axes_async.errors import AttemptDenied
 from axes_async.login import renewal, reservation, settlement
 from axes_async.login.attempt import Attempt
+from axes_async.login.backlog import Backlog
 from axes_async.login.state import state_of
 from axes_async.stores.factory import get_failover
 from tests.actions import counter_keys, failure, request_from, reservations_held
@@ -33,7 +33,9 @@ def _often(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let reservations be renewed long before their leases end."""
     settings.AXES_FAILURE_LIMIT, settings.AXES_RESERVE_WAIT = 1, 0
     monkeypatch.setattr(renewal, "PARTS", 1000)
-    renewal._backlog.cache_clear()  # Its thread may be asleep, over an attempt of another test.
+    # The thread of the other one may be asleep, over an attempt of another test.
+    fresh = Backlog("renewal", renewal._is_done, most=renewal.MOST, rests=renewal._part)
+    monkeypatch.setattr(renewal, "_backlog", fresh)
 
 
 def reserve(request: HttpRequest) -> Attempt:
@@ -55,7 +57,7 @@ def ended() -> FrameType:
 
 def is_over() -> bool:
     """Return whether no reservation is looked after."""
-    return renewal._backlog(os.getpid())._thread is None
+    return renewal._backlog._thread is None
 
 
 def test_a_reservation_is_renewed_while_its_check_is_open(valkey: redis.Redis) -> None:

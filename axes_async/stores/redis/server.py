@@ -12,6 +12,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from axes_async import clock
 from axes_async.errors import StoreDisconnected, StoreUnavailable
 from axes_async.stores.redis.connection import SIZE, ConnectionPool, Route, is_broken, packed
 from axes_async.stores.redis.library import library, script
@@ -29,6 +30,11 @@ def build_client(url: str, options: Mapping[str, Any], *, timeout: float) -> red
     return redis.Redis.from_url(
         url, **options, max_connections=SIZE, socket_timeout=timeout, socket_connect_timeout=timeout
     )
+
+
+def fixed_time() -> str:
+    """Return the time that a test has set, '' for that of the server."""
+    return "" if clock.fixed_ms is None else str(clock.fixed_ms())
 
 
 class LateClient:

@@ -10,10 +10,10 @@ from axes_async.counters.events import parameter_bits
 from axes_async.counters.rules import Counter, Rule
 from axes_async.counters.state import CounterState, ends_of
 from axes_async.errors import StoreIncomplete
-from axes_async.stores.redis.completeness import RedisSync, fixed_time
 from axes_async.stores.redis.connection import bulk
 from axes_async.stores.redis.library import library
 from axes_async.stores.redis.outbox import RedisOutbox
+from axes_async.stores.redis.server import fixed_time
 from axes_async.stores.results import SeenCounter, StepResult, Verdict
 from axes_async.stores.step import Step, StepKind
 
@@ -26,7 +26,7 @@ ARGUMENTS = 8
 VERDICTS = tuple(Verdict)
 
 
-class RedisStore(RedisOutbox, RedisSync):
+class RedisStore(RedisOutbox):
     """The contract on one Redis (7 or newer) or Valkey server, by whatever client, or on one slot of a cluster.
 
     :param client: a redis-py client: ``redis.Redis``, that of a Sentinel, or ``RedisCluster``.
