@@ -25,7 +25,7 @@ from axes_async.delivery import publisher
 from axes_async.delivery.circuit_breaker import CircuitBreaker
 from axes_async.errors import StoreUnavailable
 from axes_async.models import DrainCursor, OutboxEvent, database
-from axes_async.stores.contract import OutboxStore, Position
+from axes_async.stores.contract import OutboxStore, Position, Store
 from axes_async.stores.factory import get_store
 from axes_async.tasks.projection import totals
 from axes_async.tasks.projection.counters import Entry
@@ -84,7 +84,7 @@ def _drain(*, in_worker: bool) -> int:
     from axes_async.tasks.reset import mend
 
     store, stop = get_store(), time.monotonic() + LONGEST
-    outbox = readable(store) if isinstance(store, OutboxStore) else None
+    outbox = readable(store)
     written = 0
     while True:
         with paused_collection():
@@ -100,8 +100,10 @@ def _drain(*, in_worker: bool) -> int:
     return written
 
 
-def readable(store: OutboxStore) -> OutboxStore | None:
-    """Return ``store`` if it answers. Asked before the writer lock is taken: others would wait for it too."""
+def readable(store: Store) -> OutboxStore | None:
+    """Return ``store`` if it has an outbox, and answers. Asked before the writer lock is taken: others would wait."""
+    if not isinstance(store, OutboxStore):
+        return None
     try:
         store.key()
     except StoreUnavailable as error:
@@ -131,14 +133,11 @@ def paused_collection() -> Iterator[None]:
             gc.enable()
 
 
-def drain_to_end(store: OutboxStore | None) -> int:
-    """Write all that is in the outboxes now; return how many events that were. Raises as ``drain_batch`` does."""
-    written = 0
-    while True:
-        batch = drain_batch(store)
-        written += batch
-        if batch < BATCH:
-            return written
+def drain_to_end(store: Store | None) -> None:
+    """Write all that is in the outbox table now and, if ``store`` has an outbox, in that. Raises as ``drain_batch``."""
+    outbox = store if isinstance(store, OutboxStore) else None
+    while drain_batch(outbox) >= BATCH:
+        pass
 
 
 def drain_batch(store: OutboxStore | None) -> int:

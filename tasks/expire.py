@@ -9,7 +9,7 @@ from celery import shared_task
 from axes_async.clock import as_datetime
 from axes_async.errors import StoreUnavailable
 from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, database
-from axes_async.stores.contract import OutboxStore, Position
+from axes_async.stores.contract import Position
 from axes_async.stores.database.mode import database_now
 from axes_async.stores.database.rows import reservations_of
 from axes_async.stores.database.store import DatabaseStore
@@ -38,7 +38,7 @@ def expire() -> dict[str, int]:
     using, store = database(), get_store()
     now = database_now(using)
     try:
-        drain_to_end(store if isinstance(store, OutboxStore) else None)
+        drain_to_end(store)
     except StoreUnavailable as error:
         log.warning("What has expired goes by the rows alone: the store cannot be read (%s).", error)
     outbox = DrainCursor.objects.using(using).filter(name=OUTBOX)

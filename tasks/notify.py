@@ -63,7 +63,6 @@ AGAIN: dict[str, Any] = {
     "autoretry_for": (Exception,),  # Mail backends of providers have exceptions of their own.
     "soft_time_limit": BOUND,
     "retry_backoff": 5,
-    "retry_backoff_max": 600,
     "max_retries": 10,
     "ignore_result": True,
 }
@@ -268,14 +267,9 @@ def _attack(settings: AxesSettings) -> dict[str, Any]:
 
 
 def _trouble(settings: AxesSettings) -> dict[str, Any]:
-    """Return what ``axes_status`` says that needs a person, and has said for a while, by subject."""
+    """Return what ``axes_status`` says that needs a person, and has said for a while, by what it says but numbers."""
     return {
         subject: problem
         for problem in status().problems(as_datetime(now_ms()))
-        if not take("health seen", subject := _numberless(problem), every=SEEN)
+        if not take("health seen", subject := re.sub(r"\d+", "", problem), every=SEEN)
     }
-
-
-def _numberless(problem: str) -> str:
-    """Return what a problem is called, however many of it there are and since when."""
-    return re.sub(r"\d+", "", problem)

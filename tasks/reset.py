@@ -202,8 +202,10 @@ def _reset(scope: Scope, store: Store, record: AccessReset, *, again: bool = Fal
         return record.attempts
 
     attempts, has_answered = _drained(store, work)
-    if everything and (attempts + record.counters <= AT_ONCE or not _has_worker_expire()):
-        delete_void(using)
+    if everything:
+        is_large = attempts + record.counters > AT_ONCE
+        if not (is_large and publisher.has_broker() and publisher.publish(EXPIRE)):
+            delete_void(using)
     try:
         sync_store(store)
     except StoreUnavailable as error:
@@ -235,8 +237,3 @@ def _void_until(
             return key.generation
     state.mode = StoreState.DATABASE
     return max(state.generation, position.generation) + 1  # A push that is under way begins one more.
-
-
-def _has_worker_expire() -> bool:
-    """Have a worker run the expiry, which finishes the reset; return whether it was told."""
-    return publisher.has_broker() and publisher.publish(EXPIRE)

@@ -6,7 +6,6 @@ So whoever asks for it gets the same answer, as fast, for every name.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 from celery import shared_task
@@ -19,7 +18,7 @@ from axes_async.notify import mail
 from axes_async.notify.accounts import names_by_mail, reachable_account
 from axes_async.notify.links import make_token
 from axes_async.notify.pace import give_back, take
-from axes_async.tasks.notify import BOUND
+from axes_async.tasks.notify import AGAIN
 from axes_async.tasks.projection.counters import counters_of
 from axes_async.tasks.projection.resets import attempts_in, counters_in
 from axes_async.tasks.reset import check_arguments, count
@@ -31,16 +30,8 @@ LOOKED_AT = 1000
 """Attempts of the name whose counters are looked at that have no name in them: an attacker may have made a million."""
 
 
-@shared_task(
-    name="axes_async.unlock_mail",
-    bind=True,
-    ignore_result=True,
-    autoretry_for=(Exception,),
-    soft_time_limit=BOUND,
-    retry_backoff=5,
-    max_retries=5,
-)
-def unlock_mail(self: Any, name: str, url: str, language: str) -> None:
+@shared_task(name="axes_async.unlock_mail", **{**AGAIN, "max_retries": 5})
+def unlock_mail(name: str, url: str, language: str) -> None:
     """Mail a link to the owner of the account that ``name`` means, if it is locked and has got none for a while.
 
     :param url: of the page at which unlocking begins; the link leads below it.

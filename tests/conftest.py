@@ -102,7 +102,7 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     CountingBackend.checks, CountingBackend.seconds = 0, 0.0
     exemptions._refusals.clear()
     publisher._syncs.succeeded()
-    silence.forget()
+    silence.breakers.clear()
     state.current.set(None)  # What a test did outside of any request is not to be the next one's.
     latest.set(None)
     rules_in_force.tell_of_no_request.cache_clear()

@@ -68,11 +68,11 @@ def follow_up(result: StepResult) -> None:
 
 def nudge() -> None:
     """Tell a worker that there is something to drain, or to sync. One that gets lost is made good by beat."""
-    if _runs_here():
+    if has_worker():
+        outcome = "sent" if publish(DRAIN, expires=DRAIN_EXPIRES) else "not_sent"
+    else:
         _run_here(DRAIN)
         outcome = "run_here"
-    else:
-        outcome = "sent" if publish(DRAIN, expires=DRAIN_EXPIRES) else "not_sent"
     telemetry.count("nudges", outcome)
 
 
@@ -91,12 +91,12 @@ def deliver(event: AttemptEvent) -> None:
 
 def hand_over(name: str, *args: Any, **named: Any) -> bool:
     """Have a worker run the task ``name``, or this process if none is told; return whether that went through."""
-    return (not _runs_here() and publish(name, *args, named=named)) or _run_here(name, *args, **named)
+    return (has_worker() and publish(name, *args, named=named)) or _run_here(name, *args, **named)
 
 
 def has_worker() -> bool:
     """Return whether tasks go to a worker, and are not run in this process."""
-    return not _runs_here()
+    return has_broker() and not is_immediate()
 
 
 def has_broker() -> bool:
@@ -184,10 +184,6 @@ def bounded_connection(timeout: float = PUBLISH_TIMEOUT) -> Any:
 def is_immediate() -> bool:
     """Return whether tasks run at once, in the caller's transaction: in tests, and where Celery is told so."""
     return bool(current_app.conf.task_always_eager) or factory.is_eager()
-
-
-def _runs_here() -> bool:
-    return is_immediate() or not has_broker()
 
 
 def _run_here(name: str, *args: Any, **named: Any) -> bool:

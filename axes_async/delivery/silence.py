@@ -5,8 +5,10 @@ Drains wait for the same workers: a thousand mails to a server that is silent wo
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 
 from axes_async.delivery.circuit_breaker import CircuitBreaker
@@ -16,6 +18,10 @@ SLOW = 5.0
 
 ALONE, ALONE_LONGEST = 60.0, 240.0
 """Seconds for which a process leaves a silent server alone: at first, and at most."""
+
+
+breakers = defaultdict[str, CircuitBreaker](partial(CircuitBreaker, ALONE, longest=ALONE_LONGEST))
+"""One for each server: "mail" and "webhook"."""
 
 
 class LeftAlone(ConnectionError):
@@ -37,13 +43,3 @@ def unless_silent(server: str) -> Iterator[None]:
             breaker.succeeded()
         raise
     breaker.succeeded()
-
-
-def forget() -> None:
-    """Forget which servers were silent."""
-    for server in ("mail", "webhook"):
-        breakers[server] = CircuitBreaker(ALONE, longest=ALONE_LONGEST)
-
-
-breakers: dict[str, CircuitBreaker] = {}
-forget()

@@ -30,7 +30,6 @@ from axes_async.inspection.attempts import lockouts_of, name_of
 from axes_async.inspection.standings import has_private_store
 from axes_async.models import AccessAttempt, AccessFailureLog, AttemptCounter, Notice, database
 from axes_async.notify.pace import key_of
-from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_failover, get_store
 from axes_async.tasks.drain import drain_to_end, readable
 from axes_async.tasks.reset import reset
@@ -239,8 +238,7 @@ class SelfTest:
         return self.failures() >= self.guesses and self.logs().filter(repeats__gt=0).count() >= turned_away
 
     def _write_here(self) -> None:
-        store = get_store()
-        drain_to_end(readable(store) if isinstance(store, OutboxStore) else None)
+        drain_to_end(readable(get_store()))
 
     def _clean(self) -> str:
         if not self.has_guessed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter as Sums
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -60,11 +60,8 @@ def import_rows(source: Source, *, dry_run: bool = False) -> Iterator[Portion]:
     """
     using, position = database(), _position(source)
     late = source.present(sorted(position.again()))
-    with ExitStack() as files:
-        logins = None
-        if source.kind == "tries":
-            logins = LastLogins(source, late[0] if late else position.last)
-            files.callback(logins.close)
+    is_mixed, first = source.kind == "tries", late[0] if late else position.last
+    with closing(LastLogins(source, first)) if is_mixed else nullcontext() as logins:
         while True:
             with writer_lock():
                 mark, _ = DrainCursor.objects.using(using).get_or_create(name=source.mark, defaults={"position": ""})

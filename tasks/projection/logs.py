@@ -46,15 +46,13 @@ class LogWriter:
 
     def _logouts(self, events: list[AttemptEvent]) -> None:
         """Set the time of the logout on its login: by the login's id, or for want of that by the session."""
+        if not events:
+            return
         by_id = {UUID(event.extra["login"]): event for event in events if "login" in event.extra}
         by_session = {
             event.extra["session"]: event for event in events if "session" in event.extra and "login" not in event.extra
         }
-        wanted = Q(event_id__in=by_id)
-        if by_session:
-            wanted |= Q(session_hash__in=by_session) & ~Q(session_hash="")
-        if not by_id and not by_session:
-            return
+        wanted = Q(event_id__in=by_id) | Q(session_hash__in=by_session) & ~Q(session_hash="")
         ended = []
         for login in AccessLog.objects.using(self.using).filter(wanted, logout_time=None):
             event = by_id.get(login.event_id) or by_session[login.session_hash]

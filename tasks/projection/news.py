@@ -25,6 +25,7 @@ from axes_async.models import Notice, database
 from axes_async.notify.accounts import accounts_of, is_reachable
 from axes_async.notify.pace import key_of
 from axes_async.tasks.projection.bulk import portions, upsert
+from axes_async.tasks.projection.rollups import lockouts_of
 from axes_async.tasks.projection.writer_lock import writer_lock
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,7 @@ def note_lockouts(events: Iterable[AttemptEvent], channels: Iterable[str], using
     told: dict[str, list[str]] = {}
     over: dict[str, str] = {}
     for event in events:
-        for change in event.changes:
-            if not change.counted or not change.locked:
-                continue
+        for change in lockouts_of(event):
             text = json.dumps(_lockout(event, change))
             for channel in channels:
                 # Where an address is locked, whoever was tried last from there is not meant.

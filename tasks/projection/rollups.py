@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connections
 
 from axes_async.clock import as_datetime
-from axes_async.counters.events import AttemptEvent, Kind, worth_a_row
+from axes_async.counters.events import AttemptEvent, CounterChange, Kind, worth_a_row
 from axes_async.models import AccessAttempt
 from axes_async.models.rollups import AttemptRollup, TopValues
 from axes_async.tasks.projection.counters import Entry
@@ -72,6 +72,11 @@ def turned_away(event: AttemptEvent) -> int:
     return event.repeats // 2 if worth_a_row(event.repeats) else 0
 
 
+def lockouts_of(event: AttemptEvent) -> list[CounterChange]:
+    """Return the counters that an event has locked: one that was locked before counts no failure."""
+    return [change for change in event.changes if change.counted and change.locked]
+
+
 def _grouped(entries: Sequence[Entry], length: int) -> dict[int, list[Entry]]:
     found: dict[int, list[Entry]] = {}
     for entry in entries:
@@ -105,9 +110,7 @@ def _add(row: AttemptRollup, entries: Sequence[Entry]) -> None:
         event = entry.event
         if event.kind is Kind.FAILED:
             row.failed += 1
-            for change in event.changes:
-                if change.counted and change.locked:
-                    lockouts["+".join(change.parameters)] += 1
+            lockouts.update("+".join(change.parameters) for change in lockouts_of(event))
         elif event.kind is Kind.BLOCKED:
             row.turned_away += turned_away(event)
         elif event.kind is Kind.LOGGED_IN:

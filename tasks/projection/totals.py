@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.models import DrainCursor
-from axes_async.tasks.projection.rollups import turned_away
+from axes_async.tasks.projection.rollups import lockouts_of, turned_away
 
 OUTCOMES = {Kind.FAILED: "failed", Kind.BLOCKED: "turned_away", Kind.LOGGED_IN: "logged_in"}
 
@@ -25,9 +25,7 @@ def totals_of(events: Iterable[AttemptEvent]) -> Counter[str]:
         if outcome := OUTCOMES.get(event.kind):
             scope = ADMIN if event.extra.get("scope") == ADMIN else SITE
             totals[f"attempts {outcome} {scope}"] += turned_away(event) if event.kind is Kind.BLOCKED else 1
-        for change in event.changes if event.kind is Kind.FAILED else ():
-            if change.counted and change.locked:  # A counter that was locked before counts no failure.
-                totals[f"lockouts {'+'.join(change.parameters)}"] += 1
+        totals.update(f"lockouts {'+'.join(change.parameters)}" for change in lockouts_of(event))
     return totals
 
 

@@ -14,7 +14,6 @@ from axes_async.errors import StoreUnavailable
 from axes_async.management.base import AxesCommand
 from axes_async.models import AttemptCounter, database
 from axes_async.stores.cache import CacheStore
-from axes_async.stores.contract import OutboxStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
 from axes_async.tasks.importing.columns import LeftOut
@@ -54,9 +53,8 @@ class Command(AxesCommand):
         sources = find_sources(options["database"], options["package"])
         if not options["dry_run"]:
             # What the outboxes hold goes first, if they can be read; and what an interrupted reset of everything left.
-            store = get_store()
             with suppress(StoreUnavailable):
-                drain_to_end(store if isinstance(store, OutboxStore) else None)
+                drain_to_end(get_store())
             delete_void(database())
         left_out = 0
         try:
