@@ -610,10 +610,10 @@ def test_a_worker_is_asked_to_tell_as_soon_as_lockouts_are_written(
     drain: Drain, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    lock("alice")
     monkeypatch.setattr(publisher, "has_worker", lambda: True)
     monkeypatch.setattr(publisher, "publish", lambda name, *args, **options: sent.append(name))
     with django_capture_on_commit_callbacks(execute=True):
+        lock("alice")
         drain()
-    assert sent == [publisher.NOTIFY]
+    assert sent == [publisher.DRAIN, publisher.NOTIFY]
     assert mail.outbox == []
