@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib import admin
@@ -15,7 +15,7 @@ from axes_async.admin.filters import LoggedOutFilter, OutcomeFilter, ResetTimeFi
 from axes_async.admin.lockouts import LockoutAdmin
 from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.dashboard.page import DashboardAdmin
-from axes_async.inspection.search import Bounds, Found, Term, find_in_log, find_in_resets
+from axes_async.inspection.search import Bounds, Found, Term, find_in_resets
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, Lockout
 from axes_async.models.rollups import Dashboard
 
@@ -31,9 +31,6 @@ class AccessLogAdmin(AccessAdmin):
     )
     shown_logout = time_column("logout_time", _("logout time"))
 
-    def search(self, rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
-        return find_in_log(rows, term, bounds)
-
 
 class AccessFailureLogAdmin(AccessAdmin):
     """Failures, and attempts that met a lockout."""
@@ -44,9 +41,6 @@ class AccessFailureLogAdmin(AccessAdmin):
         (None, {"fields": ("shown_username", "ip_address", "shown_time", "outcome")}),
         (_("Request"), {"fields": ("shown_path", "shown_agent", "shown_accept")}),
     )
-
-    def search(self, rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
-        return find_in_log(rows, term, bounds)
 
     @admin.display(description=_("outcome"))
     def outcome(self, failure: AccessFailureLog) -> str:
@@ -71,7 +65,6 @@ class AccessResetAdmin(ReadOnlyAdmin):
     list_filter = (ResetTimeFilter, ScopeFilter)
     search_help_text = _("A part of a name or of a reason, an IP address, or a network such as 192.0.2.0/24")
     sortable_by = ("shown_time",)
-    readonly_fields: ClassVar = ("shown_time", "shown_username", "shown_by", "shown_reason")
     fieldsets = (
         (None, {"fields": ("shown_time", "scope", "shown_username", "ip_address", "attempts", "counters")}),
         (None, {"fields": ("shown_by", "shown_reason")}),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter as Sums
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from typing import Any
 
 from django.contrib import admin, messages
@@ -12,7 +11,7 @@ from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import model_ngettext
 from django.contrib.admin.views.main import ChangeList
 from django.db import router, transaction
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
@@ -24,7 +23,7 @@ from axes_async.admin.filters import LockedOutFilter, TimeFilter
 from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.errors import AxesError
 from axes_async.inspection.attempts import end_of, lockouts_of, name_of
-from axes_async.inspection.search import Bounds, Found, Term, find_in_attempts
+from axes_async.inspection.search import Bounds, Found, Term, find_in_attempts, find_in_log
 from axes_async.models import AccessAttempt
 from axes_async.tasks.reset import reset
 
@@ -52,8 +51,8 @@ class AccessAdmin(ReadOnlyAdmin):
     shown_path = text_column("path_info", _("path"))
     short_path = text_column("path_info", _("path"), at_most=SHORTER)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        return [field for _label, options in self.fieldsets or () for field in options["fields"]]
+    def search(self, rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
+        return find_in_log(rows, term, bounds)
 
 
 class AccessAttemptAdmin(AccessAdmin):
@@ -172,10 +171,7 @@ class AccessAttemptAdmin(AccessAdmin):
         return None
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        with (
-            transaction.atomic(using=router.db_for_write(AccessAttempt)) if request.method == "POST" else nullcontext()
-        ):
-            return self._or_say_why(super().delete_view, request, object_id, extra_context)
+        return self._or_say_why(super().delete_view, request, object_id, extra_context)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return self._or_say_why(super().changelist_view, request, extra_context)
@@ -193,6 +189,4 @@ class AccessAttemptAdmin(AccessAdmin):
         return response
 
     def _reset(self, request: HttpRequest, keys: list[str]) -> None:
-        by = request.user.get_username()
-        for start in range(0, len(keys), PORTION):
-            reset(rows=keys[start : start + PORTION], reason=REASON, by=by)
+        reset(rows=keys, reason=REASON, by=request.user.get_username())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
@@ -15,18 +17,42 @@ from django.utils.translation import gettext_lazy as _
 from axes_async.clock import as_datetime, now_ms
 from axes_async.inspection.attempts import is_locked, of_latest_lockouts
 from axes_async.inspection.search import BOUNDS, NARROW, Bounds
+from axes_async.models import AccessReset
 
 BEFORE = "before"
 """The parameter of the time that a list ends at. No choice of a filter sets it, but the link to earlier rows."""
 
 
-class Filter(admin.SimpleListFilter):
-    """A filter of some fixed choices."""
+class Choice(NamedTuple):
+    """One choice of a filter."""
 
+    text: Any
+    condition: Callable[[], Q]
     bounds: Bounds | None = None
     """How many rows can be looked at, where no index leads to what is chosen."""
-    few = False
+    few: bool = False
     """Whether the rows that are chosen are few, so that sorting them costs the least."""
+
+
+class Filter(admin.SimpleListFilter):
+    """A filter of some fixed choices; a value that is none of them chooses all rows."""
+
+    def offered(self) -> dict[str, Choice]:
+        return {}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(value, choice.text) for value, choice in self.offered().items()]
+
+    @property
+    def chosen(self) -> Choice:
+        return self.offered().get(self.value() or "", Choice("", Q))
+
+    @property
+    def bounds(self) -> Bounds | None:
+        return self.chosen.bounds
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(self.chosen.condition())
 
 
 class TimeFilter(Filter):
@@ -35,12 +61,6 @@ class TimeFilter(Filter):
     title = _("time")
     parameter_name = "time"
     field = "attempt_time"
-    spans = (
-        ("hour", timedelta(hours=1), _("Past hour")),
-        ("day", timedelta(days=1), _("Past 24 hours")),
-        ("week", timedelta(days=7), _("Past 7 days")),
-        ("month", timedelta(days=30), _("Past 30 days")),
-    )
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
@@ -49,8 +69,16 @@ class TimeFilter(Filter):
     def expected_parameters(self) -> list[str | None]:
         return [self.parameter_name, BEFORE]
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(name, text) for name, _span, text in self.spans]
+    def offered(self) -> dict[str, Choice]:
+        return {
+            "hour": Choice(_("Past hour"), partial(self._past, timedelta(hours=1))),
+            "day": Choice(_("Past 24 hours"), partial(self._past, timedelta(days=1))),
+            "week": Choice(_("Past 7 days"), partial(self._past, timedelta(days=7))),
+            "month": Choice(_("Past 30 days"), partial(self._past, timedelta(days=30))),
+        }
+
+    def _past(self, span: timedelta) -> Q:
+        return Q(**{f"{self.field}__gte": as_datetime(now_ms()) - span})
 
     def choices(self, changelist: Any) -> Any:
         for choice in super().choices(changelist):
@@ -58,9 +86,7 @@ class TimeFilter(Filter):
             yield choice if self.before is None else {**choice, "query_string": _without_before(changelist, query)}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        span = {name: span for name, span, _text in self.spans}.get(self.value() or "")
-        if span is not None:
-            queryset = queryset.filter(**{f"{self.field}__gte": as_datetime(now_ms()) - span})
+        queryset = super().queryset(request, queryset)
         return queryset if self.before is None else queryset.filter(**{f"{self.field}__lt": self.before})
 
 
@@ -74,22 +100,11 @@ class LockedOutFilter(Filter):
     title = _("locked out")
     parameter_name = "locked_out"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Yes")), ("no", _("No"))]
-
-    @property
-    def few(self) -> bool:  # type: ignore[override]
-        return self.value() == "yes"
-
-    @property
-    def bounds(self) -> Bounds | None:  # type: ignore[override]
-        return NARROW if self.value() == "no" else None
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        wanted = self.value()
-        if wanted == "no":
-            return queryset.filter(~is_locked())
-        return queryset.filter(of_latest_lockouts()) if wanted == "yes" else queryset
+    def offered(self) -> dict[str, Choice]:
+        return {
+            "yes": Choice(_("Yes"), of_latest_lockouts, few=True),
+            "no": Choice(_("No"), lambda: ~is_locked(), NARROW),
+        }
 
 
 class OutcomeFilter(Filter):
@@ -98,20 +113,12 @@ class OutcomeFilter(Filter):
     title = _("outcome")
     parameter_name = "outcome"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("wrong", _("wrong password")), ("locked", _("locked out")), ("away", _("turned away"))]
-
-    @property
-    def bounds(self) -> Bounds | None:  # type: ignore[override]
-        return BOUNDS if self.value() == "wrong" else None
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        found = {
-            "wrong": Q(locked_out=False),
-            "locked": Q(locked_out=True, repeats=0),
-            "away": Q(locked_out=True, repeats__gt=0),
+    def offered(self) -> dict[str, Choice]:
+        return {
+            "wrong": Choice(_("wrong password"), partial(Q, locked_out=False), BOUNDS),
+            "locked": Choice(_("locked out"), partial(Q, locked_out=True, repeats=0)),
+            "away": Choice(_("turned away"), partial(Q, locked_out=True, repeats__gt=0)),
         }
-        return queryset.filter(found.get(self.value() or "", Q()))
 
 
 class LoggedOutFilter(Filter):
@@ -120,32 +127,19 @@ class LoggedOutFilter(Filter):
     title = _("logged out")
     parameter_name = "logged_out"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Yes")), ("no", _("No"))]
-
-    @property
-    def bounds(self) -> Bounds | None:  # type: ignore[override]
-        return BOUNDS if self.value() in {"yes", "no"} else None
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        wanted = self.value()
-        return queryset.filter(logout_time__isnull=wanted == "no") if wanted in {"yes", "no"} else queryset
+    def offered(self) -> dict[str, Choice]:
+        return {
+            "yes": Choice(_("Yes"), partial(Q, logout_time__isnull=False), BOUNDS),
+            "no": Choice(_("No"), partial(Q, logout_time__isnull=True), BOUNDS),
+        }
 
 
 class ScopeFilter(Filter):
     title = _("scope")
     parameter_name = "scope"
 
-    @property
-    def bounds(self) -> Bounds | None:  # type: ignore[override]
-        return BOUNDS if self.value() else None
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return list(model_admin.model.SCOPES)
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        return queryset.filter(scope=value) if value in dict(self.lookup_choices) else queryset
+    def offered(self) -> dict[str, Choice]:
+        return {value: Choice(text, partial(Q, scope=value), BOUNDS) for value, text in AccessReset.SCOPES}
 
 
 def _time(text: str) -> datetime | None:

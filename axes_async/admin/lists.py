@@ -91,7 +91,7 @@ class BoundedList(ChangeList):
         for spec in times:
             within = spec.queryset(request, within)
         filters = [spec for spec in specs if isinstance(spec, Filter)]
-        few, scanned = any(spec.few for spec in filters), [spec.bounds for spec in filters if spec.bounds]
+        few, scanned = any(spec.chosen.few for spec in filters), [spec.bounds for spec in filters if spec.bounds]
         if term is not None:
             found: Found = admin.search(within, term, min(scanned, default=BOUNDS))
         else:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from functools import partial
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -19,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.columns import failures_of_limit, to_the_second, until_badge
 from axes_async.admin.explain import SOURCES, explain_page
-from axes_async.admin.filters import Filter, TimeFilter
+from axes_async.admin.filters import Choice, Filter, TimeFilter
 from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.client.normalize import ROW_LENGTH
 from axes_async.clock import as_datetime
@@ -75,12 +76,10 @@ class RuleFilter(Filter):
     title = _("rule")
     parameter_name = "rule"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(str(bits), rule_words(parameters_of(bits))) for bits in kinds_in_force()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value() or ""
-        return queryset.filter(parameters=value) if value in dict(self.lookup_choices) else queryset
+    def offered(self) -> dict[str, Choice]:
+        return {
+            str(bits): Choice(rule_words(parameters_of(bits)), partial(Q, parameters=bits)) for bits in kinds_in_force()
+        }
 
 
 class LockoutTimeFilter(TimeFilter):
@@ -108,7 +107,7 @@ class LockoutAdmin(ReadOnlyAdmin):
     search_fields = ("username", "ip_address")
     search_help_text = _("A whole username or an IP address")
     actions = ("unlock",)
-    readonly_fields: ClassVar[tuple[str, ...]] = (
+    fields = (
         "what",
         "failures_of_limit",
         "since_when",
@@ -118,7 +117,6 @@ class LockoutAdmin(ReadOnlyAdmin):
         "behind",
         "last_success",
     )
-    fieldsets = ((None, {"fields": readonly_fields}),)
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("axes_async.unlock_lockout")
@@ -158,13 +156,10 @@ class LockoutAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
         return [
-            path("explain/", view(self.explain_view), name="axes_async_lockout_explain"),
+            path("explain/", view(partial(explain_page, self)), name="axes_async_lockout_explain"),
             path("<path:object_id>/unlock/", view(self.unlock_view), name="axes_async_lockout_unlock"),
             *super().get_urls(),
         ]
-
-    def explain_view(self, request: HttpRequest) -> HttpResponse:
-        return explain_page(self, request)
 
     def unlock_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for a reason, then unlock one."""
