@@ -9,15 +9,15 @@ from typing import Any
 from django.db.models import CharField, Exists, OuterRef, Q
 from django.db.models.functions import Concat
 from django.db.models.lookups import In
-from django.utils.translation import gettext as _
 
 from axes_async.client.keys import counter_columns
 from axes_async.clock import as_datetime, now_ms
 from axes_async.counters.events import parameters_of
 from axes_async.counters.rules import PARAMETERS
-from axes_async.counters.state import ends_of
 from axes_async.inspection.search import BOUNDS, window
+from axes_async.inspection.standings import LABELS, end_of_lockout
 from axes_async.models import AccessAttempt, AttemptCounter, database
+from axes_async.stores.database.rows import state_of
 from axes_async.tasks.projection.bulk import portions
 from axes_async.tasks.projection.counters import counters_of, existing_kinds, group_of, keys_under
 from axes_async.text import printable
@@ -48,22 +48,14 @@ def lockouts_of(attempts: Collection[AccessAttempt]) -> dict[str, list[AttemptCo
 
 def end_of(counters: Iterable[AttemptCounter]) -> datetime | None:
     """Return when the last of these lockouts ends; ``None``: only by a reset."""
-    ends = []
-    for counter in counters:
-        if counter.ends:
-            ends.append(as_datetime(ends_of(counter.ends)[-counter.limit]))
-        elif end := counter.locked_until or counter.expires_at:
-            ends.append(end)
-        else:
-            return None
-    return max(ends)
+    ends = [end_of_lockout(state_of(counter), counter.limit) for counter in counters]
+    return None if 0 in ends else as_datetime(max(ends))
 
 
 def name_of(counter: AttemptCounter) -> str:
     """Return whom a counter is of, such as "IP address 203.0.113.7, username alice"."""
     shown = {"ip_address": counter.ip_address, "username": printable(counter.username or "")}
-    labels = {"ip_address": _("IP address"), "username": _("username"), "user_agent": _("user agent")}
-    return ", ".join(f"{labels[name]} {shown.get(name, '')}".strip() for name in parameters_of(counter.parameters))
+    return ", ".join(f"{LABELS[name]} {shown.get(name, '')}".strip() for name in parameters_of(counter.parameters))
 
 
 def is_locked() -> Q:

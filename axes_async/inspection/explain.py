@@ -46,7 +46,8 @@ def explain(username: str | None, ip: str | None) -> Explanation:
     counters = counters_of(settings, request, credentials, client)
     exemption = exemption_of(settings, request, credentials, client)
     source, seen = see(counters)
-    counted, at = _counted(counters, source, seen, client), now()
+    at = now()
+    counted = _counted(counters, source, seen, client, at)
     met = {counter.digest for counter in counters}
     return Explanation(
         client=client,
@@ -69,9 +70,9 @@ def own_address(request: HttpRequest) -> str:
 
 
 def _counted(
-    counters: tuple[Counter, ...], source: Source, seen: list[SeenCounter] | None, client: Client
+    counters: tuple[Counter, ...], source: Source, seen: list[SeenCounter] | None, client: Client, at: int
 ) -> list[Counted]:
-    at, using = now(), database()
+    using = database()
     void = StoreState.current(using).void_generation
     rows = AttemptCounter.objects.using(using).in_bulk([counter.digest for counter in counters])
     counted = []
@@ -94,8 +95,7 @@ def _counted(
 
 
 def _standing(counter: Counter, seen: SeenCounter, at: int, *, decides: bool = True) -> Standing:
-    limit = counter.rule.limit_at(seen.state.failures, locked=at < seen.state.locked_until)
-    return Standing(seen=seen, limit=limit, at=at, decides=decides)
+    return Standing(seen=seen, limit=seen.state.limit(counter.rule, at), at=at, decides=decides)
 
 
 def _outcome(settings: AxesSettings, exemption: Exemption, source: Source, counted: list[Counted]) -> Outcome:

@@ -7,8 +7,9 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.db.models import Model, Q
@@ -51,14 +52,11 @@ class Kind:
     """The column that says when it happened; an index leads to it."""
     columns: tuple[str, ...]
     id: str = "event_id"
-    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 KINDS = {
     "failures": Kind(AccessFailureLog, "attempt_time", (*CLIENT, "locked_out", "repeats")),
-    "logins": Kind(
-        AccessLog, "attempt_time", (*CLIENT, "logout_time", "session_hash"), renamed={"session_hash": "session"}
-    ),
+    "logins": Kind(AccessLog, "attempt_time", (*CLIENT, "logout_time", "session_hash")),
     "unlocks": Kind(
         AccessReset,
         "reset_time",
@@ -87,14 +85,14 @@ def records(name: str, since: datetime | None, until: datetime | None) -> Iterat
 
 def _record(name: str, kind: Kind, row: Mapping[str, Any]) -> Record:
     record: dict[str, Any] = {"kind": name, "time": _utc(row[kind.time]), "id": str(row[kind.id])}
-    for column in kind.columns:
-        record[kind.renamed.get(column, column)] = row[column]
+    record |= {column: row[column] for column in kind.columns}
     if name == "failures":
         repeats, locked = record.pop("repeats"), record.pop("locked_out")
         record["outcome"] = "turned away" if repeats else "locked" if locked else "failed"
         record["turned_away"] = repeats
     elif name == "logins":
         record["logout_time"] = record["logout_time"] and _utc(record["logout_time"])
+        record["session"] = record.pop("session_hash")
     return record
 
 
@@ -127,12 +125,8 @@ def _cell(value: Any) -> Any:
     return CELL_BEGINS.sub(r"\1'", printable(value)) if isinstance(value, str) else value
 
 
-def _lines(shape: Callable[[Record], Any]) -> Callable[[Iterable[Record]], Iterator[str]]:
-    def lines(rows: Iterable[Record]) -> Iterator[str]:
-        for row in rows:
-            yield json.dumps(shape(row)) + "\n"
-
-    return lines
+def _lines(shape: Callable[[Record], Any], rows: Iterable[Record]) -> Iterator[str]:
+    return (json.dumps(shape(row)) + "\n" for row in rows)
 
 
 def _ecs(row: Record) -> dict[str, Any]:
@@ -206,7 +200,7 @@ def _without_empty(said: Mapping[str, Any]) -> dict[str, Any]:
 
 FORMATS: Mapping[str, Callable[[Iterable[Record]], Iterator[str]]] = {
     "csv": as_csv,
-    "jsonl": _lines(dict),
-    "ecs": _lines(_ecs),
-    "ocsf": _lines(_ocsf),
+    "jsonl": partial(_lines, dict),
+    "ecs": partial(_lines, _ecs),
+    "ocsf": partial(_lines, _ocsf),
 }

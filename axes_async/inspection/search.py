@@ -164,7 +164,7 @@ def _of_values(rows: QuerySet[Any], column: str, values: Sequence[str], bounds: 
     """
     condition, each = Q(**{f"{column}__in": values}), bounds.found // max(len(values), 1)
     is_postgresql = connections[rows.db].vendor == "postgresql"
-    if len(values) <= len(("as typed", "as compared")):
+    if len(values) <= 2:  # One name, as it was typed and as it is compared, or one address.
         ends = [window(rows.filter(**{column: value}), "attempt_time", each) for value in values]
         since = max((moment for moment in ends if moment is not None), default=None)
     elif is_postgresql:
@@ -189,7 +189,8 @@ def _in_window(rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
     """Find the beginning of a name, or a network, in the latest rows."""
     since = window(rows, "attempt_time", bounds.latest)
     if term.kind == "prefix":
-        return Found(condition=_begins(rows, term), since=since)
+        begins = [_between(rows, name, after(name)) for name in term.names]
+        return Found(condition=reduce(operator.or_, begins), since=since)
     return Found(condition=_inside(rows, term.network, since=since), since=since)
 
 
@@ -212,10 +213,6 @@ def _values(rows: QuerySet[Any], term: Term) -> list[str] | None:
             found += names.distinct()[: VALUES + 1]
     values = list(dict.fromkeys(found))
     return values if len(values) <= VALUES else None
-
-
-def _begins(rows: QuerySet[Any], term: Term) -> Q:
-    return reduce(operator.or_, [_between(rows, name, after(name)) for name in term.names])
 
 
 def _between(rows: QuerySet[Any], first: str, last: str) -> Q:

@@ -268,13 +268,10 @@ def failures_left(settings: AxesSettings, counters: Sequence[Counter], *, made: 
 
     :param made: how many failures there are that the store of this process may not know of.
     """
-    counted = zip(counters, get_failover().look(counters), strict=True)
     left = []
-    for counter, seen in counted:
-        state = seen.state
-        limit = counter.rule.limit_at(state.failures, locked=state.locked_until > now_ms())
-        if limit:
-            left.append(limit - max(state.failures, made))
+    for counter, seen in zip(counters, get_failover().look(counters), strict=True):
+        if limit := seen.state.limit(counter.rule, now_ms()):
+            left.append(limit - max(seen.state.failures, made))
     if not left:
         why = "" if settings.lock_out_at_failure else ": AXES_LOCK_OUT_AT_FAILURE is off"
         raise Ended(f"no rule locks this client{why}", State.SKIPPED, stop=True)

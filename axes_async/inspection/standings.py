@@ -9,17 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from django.db.models import OuterRef, Subquery
 from django.db.models.functions import Lower
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from axes_async import clock
 from axes_async.client.normalize import canonical_address
 from axes_async.conf import get_settings
 from axes_async.counters.events import parameter_bits, parameters_of
 from axes_async.counters.rules import Counter, Parameter, Rule
+from axes_async.counters.state import CounterState
 from axes_async.errors import StoreUnavailable
 from axes_async.login.rules_in_force import fixed_rules
 from axes_async.models import AccessAttempt, AccessLog, AttemptCounter, StoreState, database
@@ -37,6 +39,13 @@ LOOKED_AT = 8
 """Attempts that are read for them: one name may have tried with several agents."""
 
 
+LABELS: Mapping[Parameter, Any] = {
+    "username": gettext_lazy("username"),
+    "ip_address": gettext_lazy("IP address"),
+    "user_agent": gettext_lazy("user agent"),
+}
+
+
 class Source(StrEnum):
     """Where it is known from how counters stand."""
 
@@ -45,14 +54,6 @@ class Source(StrEnum):
     """The rows, and they are what decides."""
     ROWS = "rows"
     """The rows, though the store decides: it could not be asked."""
-
-
-class Named(Protocol):
-    """What names a counter: ``AttemptCounter``, or what stands for one that has no row."""
-
-    parameters: int
-    username: str | None
-    ip_address: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +79,17 @@ class Standing:
     @property
     def locked_until(self) -> int:
         """When the lockout ends; 0: only by a reset."""
-        state = self.seen.state
-        return state.locked_until or (state.ends[-self.limit] if state.ends else state.expires_at)
+        return end_of_lockout(self.seen.state, self.limit)
 
     @property
     def seconds_left(self) -> int | None:
         """How long the lockout still lasts, rounded up; ``None``: until a reset."""
         return -(-(self.locked_until - self.at) // 1000) if self.locked_until else None
+
+
+def end_of_lockout(state: CounterState, limit: int) -> int:
+    """Return when a lockout at ``limit`` ends, in epoch milliseconds; 0: only by a reset."""
+    return state.locked_until or (state.ends[-limit] if state.ends else state.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +104,8 @@ class Background:
     """The last login of its name; without a name, from its address."""
 
 
-def words_for(counter: Named) -> str:
-    """Return what a counter counts, such as "alice from 203.0.113.7"."""
+def words_for(counter: AttemptCounter) -> str:
+    """Return what a counter counts, such as "alice from 203.0.113.7"; it may be no row of the table."""
     parameters = parameters_of(counter.parameters)
     name, address = printable(counter.username or "?"), _address_of(counter)
     if "username" in parameters and "ip_address" in parameters:
@@ -116,11 +121,10 @@ def words_for(counter: Named) -> str:
 
 def rule_words(parameters: Iterable[Parameter]) -> str:
     """Return what a rule counts by, such as "username + IP address"."""
-    labels = {"username": _("username"), "ip_address": _("IP address"), "user_agent": _("user agent")}
-    return " + ".join(labels[name] for name in ("username", "ip_address", "user_agent") if name in parameters)
+    return " + ".join(str(label) for name, label in LABELS.items() if name in parameters)
 
 
-def _address_of(counter: Named) -> str:
+def _address_of(counter: AttemptCounter) -> str:
     if counter.ip_address is None:
         return "?"
     group = canonical_address(counter.ip_address)
@@ -143,15 +147,15 @@ def standings(rows: Sequence[AttemptCounter]) -> tuple[Source, dict[str, Standin
         Counter(Rule(parameters=parameters_of(row.parameters), limit=row.limit, cooloff=None), row.digest)
         for row in rows
     ]
-    at, limits = now(), _limits()
+    at, rules = now(), {parameter_bits(rule.parameters): rule for rule in fixed_rules(get_settings()) or ()}
     source, seen = see(counters)
     if seen is None:
         void = StoreState.current(database()).void_generation
         seen = [seen_in(row, at, void=void) for row in rows]
     found = {}
     for row, one in zip(rows, seen, strict=True):
-        rule = limits.get(row.parameters)
-        limit = row.limit if rule is None else rule.limit_at(one.state.failures, locked=at < one.state.locked_until)
+        rule = rules.get(row.parameters)
+        limit = row.limit if rule is None else one.state.limit(rule, at)
         found[row.digest] = Standing(seen=one, limit=limit, at=at, decides=source is not Source.ROWS)
     return source, found
 
@@ -213,11 +217,6 @@ def _background(values: Mapping[str, Any]) -> Background:
     shown = list(dict.fromkeys(printable(value) for value in found if value))
     more = len(shown) > BEHIND or all(values[f"{column}_{place}"] is not None for place in range(LOOKED_AT))
     return Background(shown[:BEHIND], more, last)
-
-
-def _limits() -> dict[int, Rule]:
-    """Return the rules in force by their kind, where they are the same for every attempt."""
-    return {parameter_bits(rule.parameters): rule for rule in fixed_rules(get_settings()) or ()}
 
 
 def now() -> int:

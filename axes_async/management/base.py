@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 from kombu.exceptions import KombuError
 
-from axes_async.conf.validators import OLDEST
 from axes_async.errors import AxesError, StoreUnavailable
+
+BAR = 30
+"""Characters of a progress bar."""
 
 
 class Output:
@@ -90,21 +91,8 @@ class AxesCommand(BaseCommand):
         except AxesError as error:
             raise CommandError(str(error)) from error
 
-
-class AgeCommand(AxesCommand):
-    """Deletes rows that are older than ``--age`` days, once, as the purge does it regularly."""
-
-    delete: Callable[[timedelta], int]
-    """Deletes the rows that are so old or older; returns how many."""
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--age", type=int, default=30, metavar="DAYS", help="how many days rows are kept (default: 30)"
-        )
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        if not 0 <= options["age"] <= OLDEST.days:
-            takes = f"a whole number of days from 0 to {OLDEST.days}"
-            raise CommandError(f"--age is {options['age']}; it takes {takes}.", returncode=2)
-        gone = self.delete(timedelta(days=options["age"]))
-        self.stdout.write(f"{gone} logs removed." if gone else "No logs found.")
+    def show_bar(self, name: str, part: float, told: str) -> None:
+        """Draw a progress bar over the last one; ``part`` is what is done, from 0 to 1."""
+        bar = "#" * min(BAR, int(part * BAR))
+        self.stderr.write(f"\r{name}[{bar:-<{BAR}}] {told}", style_func=str, ending="")
+        self.stderr.flush()

@@ -15,9 +15,6 @@ from axes_async.clock import as_datetime, as_ms, now_ms
 from axes_async.inspection.export import FORMATS, KINDS, Record, records
 from axes_async.management.base import AxesCommand
 
-BAR = 30
-"""Characters of the progress bar."""
-
 SHOWN_EVERY = 1000
 """Rows between two looks of the progress bar."""
 
@@ -75,15 +72,10 @@ class Command(AxesCommand):
             if shown and number % SHOWN_EVERY == 1:
                 at = round(datetime.fromisoformat(row["time"]).timestamp() * 1000)
                 first = at if first is None else first
-                self._bar(kind, (at - first) / max(last - first, 1), number)
+                self.show_bar(f"{kind:10}", (at - first) / max(last - first, 1), f"{number:,}")
         if shown:
-            self._bar(kind, 1, number)
+            self.show_bar(f"{kind:10}", 1, f"{number:,}")
             self.stderr.write("\n", style_func=str)
-
-    def _bar(self, kind: str, part: float, number: int) -> None:
-        bar = "#" * min(BAR, int(part * BAR))
-        self.stderr.write(f"\r{kind:10}[{bar:-<{BAR}}] {number:,}", style_func=str, ending="")
-        self.stderr.flush()
 
 
 def _time(option: str, text: str | None) -> datetime | None:

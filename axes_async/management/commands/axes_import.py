@@ -11,9 +11,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from axes_async.clock import as_datetime, now_ms
 from axes_async.errors import StoreUnavailable
+from axes_async.inspection.standings import has_private_store
 from axes_async.management.base import AxesCommand
 from axes_async.models import AttemptCounter, database
-from axes_async.stores.cache import CacheStore
 from axes_async.stores.factory import get_store
 from axes_async.tasks.drain import drain_to_end
 from axes_async.tasks.importing.columns import LeftOut
@@ -21,9 +21,6 @@ from axes_async.tasks.importing.importer import OUTCOMES, import_rows, rows_left
 from axes_async.tasks.importing.sources import Source, find_sources
 from axes_async.tasks.projection.resets import delete_void
 from axes_async.tasks.sync import sync_store
-
-BAR = 30
-"""Characters of the progress bar."""
 
 
 class Command(AxesCommand):
@@ -75,10 +72,7 @@ class Command(AxesCommand):
                 read, became = read + portion.rows, became + portion.became
                 left_out += portion.left_out
                 if shown:
-                    bar = "#" * min(BAR, read * BAR // max(total, 1))
-                    line = f"\r{source.table:26}[{bar:-<{BAR}}] {read:,} of {max(read, total):,}"
-                    self.stderr.write(line, style_func=str, ending="")
-                    self.stderr.flush()
+                    self.show_bar(f"{source.table:26}", read / max(total, 1), f"{read:,} of {max(read, total):,}")
         finally:
             if shown and read:
                 self.stderr.write("\n", style_func=str)
@@ -91,12 +85,12 @@ class Command(AxesCommand):
 
     def _sync(self) -> None:
         """Have the store take the counters over, and say how many are locked."""
-        store, done = get_store(), False
+        done = False
         try:
-            done = sync_store(store)
+            done = sync_store(get_store())
         except StoreUnavailable as error:
             self.stderr.write(f"The store cannot be reached ({error}).")
-        if isinstance(store, CacheStore) and not store.shared:
+        if has_private_store():
             self.stderr.write("Each process has a cache of its own, so no other process knows the imported counters.")
         if not done:
             self.stderr.write("The counters are in the database. The next sync writes them into the store.")
