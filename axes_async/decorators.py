@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
-from axes_async.guard import look
-from axes_async.login.reservation import arelease, areserve, release, reserve
+from axes_async.errors import AttemptDenied
+from axes_async.guard import attempt, look
 from axes_async.login.responses import alockout_response, lockout_response
 from axes_async.login.state import state_of
 
@@ -24,8 +24,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 def axes_dispatch(view: View) -> View:
     """Keep locked out clients from a view, sync or async; on a method that is a dispatch, use ``method_decorator``.
 
-    A request that may change something holds a reservation while the view runs; the auth signals sent in it settle
-    that. One that may not (``GET``) is only looked at, and is no attempt.
+    A request that may change something runs the view in ``guard.attempt``: the auth signals sent in it settle what that
+    holds. One that may not (``GET``) is only looked at, and is no attempt.
     """
     # The ``dispatch`` of a view whose handlers are async returns something to await, and is no coroutine function: the
     # view says so. ``method_decorator`` hands a partial of the bound method.
@@ -34,35 +34,28 @@ def axes_dispatch(view: View) -> View:
 
         @wraps(view)
         async def aguarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            state, attempt = state_of(request), None
-            try:
+            async with AsyncExitStack() as block:
                 if request.method in SAFE_METHODS:
                     await sync_to_async(look)(request)
-                elif attempt := await areserve(request, None):
-                    attempt.share()
-                if state.denied:
+                else:
+                    with suppress(AttemptDenied):
+                        await block.enter_async_context(attempt(request, None))
+                if (state := state_of(request)).denied:
                     return await alockout_response(request, state)
                 return await cast("Awaitable[Any]", view(request, *args, **kwargs))
-            except BaseException as error:
-                if attempt is not None:
-                    attempt.see_error(error)
-                raise
-            finally:
-                await arelease(state.end_block(attempt))
 
         return cast("View", aguarded)
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        state, attempt = state_of(request), None
-        try:
+        with ExitStack() as block:
             if request.method in SAFE_METHODS:
                 look(request)
-            elif attempt := reserve(request, None, sys._getframe()):
-                attempt.share()
+            else:
+                with suppress(AttemptDenied):
+                    block.enter_context(attempt(request, None))
+            state = state_of(request)
             return lockout_response(request, state) if state.denied else view(request, *args, **kwargs)
-        finally:
-            release(state.end_block(attempt))
 
     return cast("View", guarded)
 
