@@ -9,8 +9,6 @@ from django.utils.translation import gettext_lazy as _
 
 
 class AxesAsyncConfig(AppConfig):
-    """Wires receivers and checks when the app registry is ready."""
-
     name = "axes_async"
     verbose_name = _("Axes")
     default_auto_field = "django.db.models.BigAutoField"

@@ -92,18 +92,15 @@ class attempt:  # noqa: N801  (used as a context manager, which are named in low
         await sync_to_async(self.logged_in)(username)
 
     def __enter__(self) -> Self:
-        """Reserve, or raise ``AttemptDenied``."""
         with self._entering():
             self._reserved = reserve(self.request, self.credentials, sys._getframe())
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Release what is still open."""
         release(self._ended())
         self._close_block()
 
     async def __aenter__(self) -> Self:
-        """Reserve, or raise ``AttemptDenied``."""
         with self._entering():
             self._reserved = await areserve(self.request, self.credentials)
         return self

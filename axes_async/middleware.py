@@ -45,7 +45,6 @@ class AxesMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Response | Awaitable[Response]:
-        """Serve one request."""
         if not get_settings().enabled:
             return self.get_response(request)
         if self.is_async:

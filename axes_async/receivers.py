@@ -28,12 +28,10 @@ def connect() -> None:
 def on_login_failed(
     sender: Any, credentials: Mapping[str, Any] | None = None, request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
-    """Count a failure."""
     settlement.fail(request, credentials)
 
 
 def on_logged_in(sender: Any, user: AbstractBaseUser, request: HttpRequest | None = None, **kwargs: Any) -> None:
-    """Record a login."""
     session = getattr(request, "session", None)
     login = settlement.succeed(request, user.get_username(), session_hash=session_hash(session))
     # Only a session that is going to be saved anyway: a login without one must not create one.

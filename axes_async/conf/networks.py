@@ -39,14 +39,12 @@ class Networks:
         return [(version, host, found) for (version, host), found in starts.items()]
 
     def __contains__(self, address: Address | None) -> bool:
-        """Return whether ``address`` lies in one of the networks."""
         if address is None:
             return False
         value, version = int(address), address.version
         return any(version == each and value >> host in starts for each, host, starts in self._starts)
 
     def __bool__(self) -> bool:
-        """Return whether there is anything to look up."""
         return bool(self.networks) or self.unix
 
     def holds_peer(self, text: str) -> bool:

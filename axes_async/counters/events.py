@@ -91,7 +91,6 @@ class CounterChange:
         return cls(*who, counted, cleared, locked, prolonged, expires_at, locked_until, end)
 
     def text(self) -> str:
-        """Return the wire form."""
         flags = self.counted | self.cleared << 1 | self.locked << 2 | self.prolonged << 3
         numbers = [parameter_bits(self.parameters), flags, self.limit, self.expires_at]
         if self.locked_until or self.end:
@@ -146,7 +145,6 @@ class AttemptEvent:
         return json.dumps(json.loads(self.body()))
 
     def wire(self) -> str:
-        """Return the wire form."""
         outcome = "|".join([str(self.repeats), str(self.at), *(change.text() for change in self.changes)])
         return f"{outcome} {self.body()}"
 

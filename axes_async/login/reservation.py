@@ -101,24 +101,16 @@ def give_back(attempt: Attempt) -> None:
 def release(attempts: Iterable[Attempt]) -> None:
     """Release what ``attempts`` still hold: they were neither a failure nor a login.
 
-    Who is still at work on one settles it later. What a check holds that was given up is left to its lease: no other
-    check starts in its place meanwhile.
+    Who is still at work on one settles it later.
     """
     for attempt in _ended(attempts):
-        if attempt.given_up:
-            attempt.settle(recorded=False)
-        else:
-            give_back(attempt)
+        give_back(attempt)
 
 
 async def arelease(attempts: Iterable[Attempt]) -> None:
-    """Do as ``release``, without holding up the event loop. Where the request lasts as long, a stopped check waits."""
-    state = current.get()
+    """Do as ``release``, without holding up the event loop."""
     for attempt in _ended(attempts):
-        if attempt.given_up:
-            if state is None or not state.joins:
-                attempt.settle(recorded=False)
-        elif attempt.reserved:
+        if attempt.reserved:
             await sync_to_async(give_back)(attempt)
         else:
             give_back(attempt)
@@ -135,10 +127,20 @@ def release_joined(attempts: Iterable[Attempt]) -> None:
 
 
 def _ended(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """Return those of ``attempts`` that hold what nobody needs any more; leave to their lease what was given up."""
-    ended = [attempt for attempt in attempts if not attempt.settled and not attempt.is_at_work]
-    for attempt in ended:
+    """Return those of ``attempts`` that hold what nobody needs any more.
+
+    What a check holds that was given up is left to its lease: no other check starts in its place meanwhile. Where the
+    request lasts as long as the check, its end releases that.
+    """
+    state, ended = current.get(), []
+    for attempt in attempts:
+        if attempt.settled or attempt.is_at_work:
+            continue
         attempt.given_up = attempt.is_cut_off
+        if not attempt.given_up:
+            ended.append(attempt)
+        elif state is None or not state.joins:
+            attempt.settle(recorded=False)
     return ended
 
 

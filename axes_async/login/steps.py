@@ -137,13 +137,8 @@ def _settle_again(step: Callable[..., StepResult], reserved_at: float) -> StepRe
 def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:
     """Return the rule that the failure has locked by; of several, the one that locks for the longest time."""
     pairs = zip(counters, result.failures, strict=False)
-    reached = [counter.rule for counter, failures in pairs if is_reached(counter.rule, failures)]
-    return max(reached, key=lambda rule: rule.lockout_ms(result.limit) or inf, default=None)
-
-
-def is_reached(rule: Rule, failures: int) -> bool:
-    """Return whether the last of so many failures has locked."""
-    return 0 < rule.limit_at(failures - 1, locked=False) <= failures
+    locked = [c.rule for c, failures in pairs if 0 < c.rule.limit_at(failures - 1, locked=False) <= failures]
+    return max(locked, key=lambda rule: rule.lockout_ms(result.limit) or inf, default=None)
 
 
 def mark_locked(state: AxesState, counters: Iterable[Counter], result: StepResult) -> None:

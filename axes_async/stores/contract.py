@@ -127,7 +127,6 @@ class Position:
         return cls(int(generation), int(number))
 
     def __str__(self) -> str:
-        """Return the position as text."""
         return f"{self.generation}-{self.number}"
 
 

@@ -87,7 +87,6 @@ class FailoverStore(Store):
         self.primary.probe()
 
     def close(self) -> None:
-        """Stop looking after the primary, and close what is open and not in use there."""
         self.watch.close()
         self.primary.close()
 
