@@ -127,12 +127,21 @@ class Engine:
         return StepResult(event=told, failures=found)
 
     def _look(
-        self, counters: Sequence[Counter], *, newly: bool = False, event: AttemptEvent | None = None
+        self,
+        counters: Sequence[Counter],
+        *,
+        newly: bool = False,
+        event: AttemptEvent | None = None,
+        repeats: int = 0,
     ) -> StepResult:
         locked, failures = self._locked(counters), self._failures(counters)
         if not locked:
             return StepResult(event=event, failures=failures)
-        return self._lockout(locked, failures, newly=newly, event=event)
+        states = [(counter.rule, self.kept[counter.digest].decisive) for counter in locked]
+        ends = [state.lock_ends(rule) for rule, state in states]
+        until = PERMANENT if 0 in ends else max(ends)
+        limit = min(state.limit(rule, self.now) for rule, state in states)
+        return StepResult(Verdict.LOCKED, until, limit, newly, event=event, repeats=repeats, failures=failures)
 
     def _turn_away(self, step: Step, locked: list[Counter]) -> StepResult:
         event, changes = step.event, []
@@ -149,22 +158,7 @@ class Engine:
         self.touched.add(locked[0].digest)
         repeats = first.blocked if worth_a_row(first.blocked) else 0
         told = event.applied(changes, at=self.now, repeats=first.blocked) if event and (repeats or changes) else None
-        return self._lockout(locked, self._failures(step.counters), event=told, repeats=repeats)
-
-    def _lockout(
-        self,
-        locked: list[Counter],
-        failures: Sequence[int],
-        *,
-        newly: bool = False,
-        event: AttemptEvent | None = None,
-        repeats: int = 0,
-    ) -> StepResult:
-        states = [(counter.rule, self.kept[counter.digest].decisive) for counter in locked]
-        ends = [state.lock_ends(rule) for rule, state in states]
-        until = PERMANENT if 0 in ends else max(ends)
-        limit = min(state.limit(rule, self.now) for rule, state in states)
-        return StepResult(Verdict.LOCKED, until, limit, newly, event=event, repeats=repeats, failures=failures)
+        return self._look(step.counters, event=told, repeats=repeats)
 
     def _locked(self, counters: Sequence[Counter]) -> list[Counter]:
         return [c for c in counters if self.kept[c.digest].decisive.is_locked(c.rule, self.now)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from axes_async.clock import as_ms
@@ -27,24 +26,17 @@ def known_state(
             return None
         if row.failures >= failures and row.expires_at is not None and at < as_ms(row.expires_at):
             return None  # The row has had these very failures, and they have expired.
-    expires_at = _expiry(counter.rule, failures, at)
+    rule, lock_end = counter.rule, _lock_end(counter.rule, failures, at)
+    expires_at = (lock_end or at) + rule.window_ms if rule.window_ms else 0
     if 0 < expires_at <= now:
         return None
-    return _state(counter.rule, replace(state, ends=list(state.ends)), failures, at, expires_at)
-
-
-def _state(rule: Rule, state: CounterState, failures: int, at: int, expires_at: int) -> CounterState:
-    if rule.rolling:
-        # It is not known when each was made: each is taken to be as young as it can be.
-        state.ends = sorted([*state.ends, *[expires_at] * (failures - state.failures)])
-    state.failures, state.expires_at, state.since = failures, expires_at, state.since or at
-    if rule.tiers:
-        state.locked_until = _lock_end(rule, failures, at)
-    return state
+    # It is not known when each was made: under a rolling window, each is taken to be as young as it can be.
+    ends = sorted([*state.ends, *[expires_at] * (failures - state.failures)]) if rule.rolling else []
+    return CounterState(failures, state.since or at, expires_at, lock_end, ends)
 
 
 def _lock_end(rule: Rule, failures: int, at: int) -> int:
-    """Return when the lockout ends that so many failures have just set; 0 if they set none.
+    """Return when the lockout of a tier ends that so many failures have just set; 0 if they set none.
 
     Failures that no row has are of the last moments: a tier that they reach exactly has locked then.
     """
@@ -52,11 +44,6 @@ def _lock_end(rule: Rule, failures: int, at: int) -> int:
     if not reached or (reached[-1] != failures and reached[-1] != rule.tiers[-1].failures):
         return 0
     return at + rule.lockout_ms(failures)
-
-
-def _expiry(rule: Rule, failures: int, at: int) -> int:
-    start = _lock_end(rule, failures, at) if rule.tiers else 0
-    return (start or at) + rule.window_ms if rule.window_ms else 0
 
 
 def _is_since(moment: datetime | None, at: int) -> bool:

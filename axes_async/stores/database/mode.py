@@ -23,6 +23,20 @@ FROZEN_MS = 5000
 ONE = 1
 """The primary key of the one row."""
 
+BOUNDS = {
+    "postgresql": [
+        f"""SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL lock_timeout = {{wait_ms}};
+        SET LOCAL statement_timeout = {STATEMENT_MS};
+        SET LOCAL idle_in_transaction_session_timeout = {FROZEN_MS}"""
+    ],
+    "mysql": [
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "SET @axes_wait = @@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 1",
+    ],
+}
+"""What a transaction begins with. At REPEATABLE READ, whoever has waited for a lock could only fail."""
+
 SHARED = {"postgresql": "FOR SHARE", "mysql": "LOCK IN SHARE MODE"}
 
 TIME = {
@@ -57,23 +71,10 @@ def step_transaction(using: str, waits: Waits) -> Iterator[None]:
     begins, vendor, wait_ms = not connection.in_atomic_block, connection.vendor, waits.ms
     try:
         with transaction.atomic(using=using):
-            if begins and vendor in SHARED:
+            if begins and vendor in BOUNDS:
                 with connection.cursor() as cursor:
-                    # At REPEATABLE READ, whoever has waited for a lock could only fail.
-                    isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
-                    if vendor == "postgresql":
-                        bounds = {
-                            "lock_timeout": wait_ms,
-                            "statement_timeout": STATEMENT_MS,
-                            "idle_in_transaction_session_timeout": FROZEN_MS,
-                        }
-                        cursor.execute(
-                            "; ".join([isolation, *(f"SET LOCAL {name} = {ms}" for name, ms in bounds.items())])
-                        )
-                    else:
-                        cursor.execute(isolation)
-                        name = "innodb_lock_wait_timeout"
-                        cursor.execute(f"SET @axes_wait = @@SESSION.{name}, SESSION {name} = 1")
+                    for sql in BOUNDS[vendor]:
+                        cursor.execute(sql.format(wait_ms=wait_ms))
             yield
     finally:
         if begins and vendor == "mysql" and connection.connection is not None:

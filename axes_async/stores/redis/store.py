@@ -39,7 +39,7 @@ class RedisStore(RedisOutbox):
         self, client: Any, *, namespace: str = "axes", outbox_max: int = 1_000_000, outbox_max_bytes: int = 2**29
     ) -> None:
         super().__init__(client, namespace=namespace)
-        self.outbox_max, self.generation = outbox_max, 0
+        self.generation = 0
         keys = (self.state_key, self.outbox_key, self.nudged_key, self.overflow_key)
         self._fixed_keys, self._bulk_max = "".join(map(bulk, keys)), bulk(str(outbox_max)) + bulk(str(outbox_max_bytes))
 
