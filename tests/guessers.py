@@ -35,6 +35,9 @@ def main(threads: int, memcached: str = "") -> None:
 
     options: dict[str, Any] = {"AXES_FAILURE_LIMIT": 5}
     if database:
+        from tests.stores.patience import take_all_the_time
+
+        take_all_the_time()
         options["AXES_STORE"] = "database"
     else:
         call_command("migrate", verbosity=0)

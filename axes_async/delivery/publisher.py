@@ -166,11 +166,12 @@ def _producers(pid: int) -> Any:
     return pool(bounded_connection().Pool(limit=PUBLISHERS), limit=PUBLISHERS)
 
 
-def bounded_connection(timeout: float = PUBLISH_TIMEOUT) -> Any:
-    """Return a connection of our own, with ``timeout`` in seconds for each of its waits.
+def bounded_connection(timeout: float | None = None) -> Any:
+    """Return a connection of our own, with ``timeout`` in seconds for each of its waits, or ``PUBLISH_TIMEOUT``.
 
     The project's may wait for ever on a broker that accepts and stays silent.
     """
+    timeout = PUBLISH_TIMEOUT if timeout is None else timeout
     waits = "connect_timeout", "socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"
     options = {
         **(current_app.conf.broker_transport_options or {}),

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tests import servers
 from tests.waiting import until
+
+THREADS = 20
+"""Passwords that may be looked at at once: more than any test has. Python would have few on a host of one processor."""
 
 
 def is_over(number: int = 0) -> bool:
@@ -47,8 +52,13 @@ def serve(server: str) -> None:
         from django.core.asgi import get_asgi_application
 
         config = uvicorn.Config(get_asgi_application(), lifespan="off", ws="none", log_level="critical")
+
+        async def run() -> None:
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+            await uvicorn.Server(config).serve(sockets=[listener])
+
         print(listener.getsockname()[1], flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        asyncio.run(run())
     else:
         from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
         from django.core.wsgi import get_wsgi_application

@@ -19,6 +19,7 @@ from django.utils.translation import override
 from axes_async.clock import now_ms
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.dashboard import page as dashboard_page
+from axes_async.delivery import publisher
 from axes_async.models import AttemptCounter, OutboxEvent
 from axes_async.stores.redis.store import RedisStore
 from axes_async.tasks.expire import expire
@@ -106,6 +107,7 @@ def test_store_and_broker_that_are_frozen_hold_up_neither_page(
 ) -> None:
     monkeypatch.setattr(current_app.conf, "broker_url", f"{own_valkey.url}/1")
     assert problems(admin_client.get(URL).content.decode()) == []
+    monkeypatch.setattr(publisher, "PUBLISH_TIMEOUT", 0.1)
     own_valkey.freeze()
     try:
         for url in (URL, DASHBOARD):

@@ -86,8 +86,9 @@ def test_messages_go_to_the_queue_of_the_settings(broker: redis.Redis, settings:
 
 
 def test_a_broker_that_refuses_stops_no_login_and_is_left_alone_for_a_while(
-    broker_at: Callable[[str], None], caplog: pytest.LogCaptureFixture
+    broker_at: Callable[[str], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(circuit_breaker, "monotonic", lambda: 100.0)
     broker_at("redis://127.0.0.1:1/0")
     assert failure()
     assert not publisher.publish(publisher.DRAIN)
@@ -95,17 +96,23 @@ def test_a_broker_that_refuses_stops_no_login_and_is_left_alone_for_a_while(
     assert len(told) == 1, "the second publish did not try"
 
 
-def test_a_broker_that_accepts_and_stays_silent_is_given_up(broker_at: Callable[[str], None]) -> None:
+def test_a_broker_that_accepts_and_stays_silent_is_given_up(
+    broker_at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "PUBLISH_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         broker_at(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         assert not publisher.publish(publisher.DRAIN)
 
 
-def test_more_publishes_at_once_than_connections_are_no_fault_of_the_broker(broker: redis.Redis) -> None:
+def test_more_publishes_at_once_than_connections_are_no_fault_of_the_broker(
+    broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = publisher._producers(os.getpid())
-    with ExitStack() as busy:
+    with ExitStack() as busy, monkeypatch.context() as impatient:
         for _ in range(publisher.PUBLISHERS):
             busy.enter_context(pool.acquire())
+        impatient.setattr(publisher, "PUBLISH_TIMEOUT", 0.1)
         assert not publisher.publish(publisher.DRAIN)
     assert publisher.publish(publisher.DRAIN)
     assert len(messages(broker)) == 1

@@ -15,6 +15,7 @@ from axes_async.delivery.circuit_breaker import CircuitBreaker
 from axes_async.models import AccessAttempt, AccessFailureLog
 from axes_async.stores.redis.store import RedisStore
 from tests.actions import failure, success
+from tests.conftest import PATIENT
 from tests.faults.machines import Listener, Valkey
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,6 +43,17 @@ def broker_at() -> Iterator[Callable[[str], None]]:
     yield use
     conf.update(before)
     publisher._producers.cache_clear()
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that has logins wait for a silent broker no longer than on a real site."""
+
+    def hurry() -> None:
+        monkeypatch.setattr(publisher, "PUBLISH_TIMEOUT", 0.1)
+        publisher._producers.cache_clear()
+
+    return hurry
 
 
 @pytest.fixture
@@ -95,11 +107,13 @@ def test_broker_that_is_away_is_tried_by_one_login_and_no_other(
     drain: Drain,
     broker_at: Callable[[str], None],
     sent: list[str],
+    hurry: Callable[[], None],
     listener: Listener,
     closed_port: int,
     how: str,
     scheme: str,
 ) -> None:
+    hurry()
     port = listener.port if how == "silent" else closed_port
     broker_at(f"{scheme}://127.0.0.1:{port}//" if scheme == "amqp" else f"redis://127.0.0.1:{port}/0")
     log_in_while_away(own_store)
@@ -110,16 +124,25 @@ def test_broker_that_is_away_is_tried_by_one_login_and_no_other(
 
 
 def test_frozen_broker_gets_its_message_when_it_goes_on(
-    own_store: RedisStore, drain: Drain, broker: Valkey, broker_at: Callable[[str], None], sent: list[str]
+    own_store: RedisStore,
+    drain: Drain,
+    broker: Valkey,
+    broker_at: Callable[[str], None],
+    hurry: Callable[[], None],
+    sent: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker_at(f"{broker.url}/0")
     rearm(own_store)
     assert failure("alice", "192.0.2.1")
     assert broker.client.llen("celery") == len(sent) == 1
+    hurry()
     broker.freeze()
     log_in_while_away(own_store)
     assert len(sent) == 2
     broker.thaw()
+    monkeypatch.setattr(publisher, "PUBLISH_TIMEOUT", PATIENT)
+    publisher._producers.cache_clear()
     publisher._broker._opens_until = 1.0  # The retry interval is over.
     before = broker.client.llen("celery")
     rearm(own_store)
@@ -157,8 +180,15 @@ def test_broker_that_dies_between_two_nudges_costs_no_event(
 
 @pytest.mark.parametrize("how", ["refused", "silent"])
 def test_without_an_outbox_the_event_is_written_here_when_the_broker_is_away(
-    settings: Any, broker_at: Callable[[str], None], sent: list[str], listener: Listener, closed_port: int, how: str
+    settings: Any,
+    broker_at: Callable[[str], None],
+    hurry: Callable[[], None],
+    sent: list[str],
+    listener: Listener,
+    closed_port: int,
+    how: str,
 ) -> None:
+    hurry()
     settings.AXES_CACHE = "memory"
     broker_at(f"redis://127.0.0.1:{listener.port if how == 'silent' else closed_port}/0")
     for _ in range(3):

@@ -160,8 +160,9 @@ async def test_looking_at_an_async_view_is_no_attempt_and_a_locked_client_does_n
 
 @in_a_loop
 async def test_a_busy_wait_leaves_the_loop_to_others_and_ends_when_a_reservation_ends(
-    alice: User, async_client: AsyncClient, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    alice: User, async_client: AsyncClient, redis_store: RedisStore, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings.AXES_RESERVE_WAIT = PATIENCE
     counters, waiting, sleep = address_counters(), asyncio.Event(), asyncio.sleep
     for place in range(3):
         redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)

@@ -27,6 +27,7 @@ from axes_async.stores.database import mode
 from axes_async.stores.database.rows import reservations_of, saved_of
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.results import PERMANENT, StepResult, Verdict
+from tests.stores.patience import take_all_the_time
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -492,6 +493,7 @@ def test_step_in_a_request_that_the_database_has_given_up_on(steps: Steps) -> No
         assert steps.fail("a").failures == (1,)
 
 
+@pytest.mark.usefixtures("_patient")
 def test_40_requests_in_transactions_at_once_are_all_done(alone: Steps) -> None:
     if SQLITE:
         pytest.skip("A step shares the transaction of its caller on SQLite.")
@@ -533,7 +535,7 @@ def test_thread_without_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = autonomous._Pool()
     for _ in range(2):
         thread = pool.run(threading.current_thread)
-        thread.join(10)
+        thread.join(PATIENCE)
         assert (pool.threads, pool.idle) == (0, 0)
 
 
@@ -549,6 +551,7 @@ def test_caller_at_repeatable_read_sees_what_others_have_counted(alone: Steps) -
         assert alone.store.peek([alone.counter]).failures == (2,)
 
 
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="of PostgreSQL")
 def test_default_isolation_of_the_site_makes_no_step_fail(alone: Steps) -> None:
     def fail(number: int) -> StepResult:
@@ -583,6 +586,12 @@ def in_thread(call: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all threads get their turn."""
+    take_all_the_time(monkeypatch.setattr)
+
+
 needs_row_locks = pytest.mark.skipif(SQLITE, reason="SQLite has one lock")
 
 
@@ -598,12 +607,12 @@ def hold() -> Iterator[Callable[[Counter], None]]:
             with transaction.atomic():
                 list(AttemptCounter.objects.select_for_update().filter(digest=counter.digest))
                 held.set()
-                end.wait(20)
+                end.wait(PATIENCE)
 
         thread = threading.Thread(target=in_thread(keep))
         thread.start()
         threads.append(thread)
-        assert held.wait(10)
+        assert held.wait(PATIENCE)
 
     yield hold
     end.set()
@@ -636,6 +645,7 @@ def test_sync_that_holds_the_state_is_waited_for_in_bounds(steps: Steps) -> None
             pool.submit(in_thread(lambda: steps.fail("a"))).result()
 
 
+@pytest.mark.usefixtures("_patient")
 @needs_row_locks
 @pytest.mark.parametrize("threads", [20])
 def test_one_counter_is_exact_with_20_threads(alone: Steps, threads: int) -> None:
@@ -652,6 +662,7 @@ def test_one_counter_is_exact_with_20_threads(alone: Steps, threads: int) -> Non
     assert alone.store.states([counter])[0].failures == 5
 
 
+@pytest.mark.usefixtures("_patient")
 @needs_row_locks
 def test_all_failures_of_20_threads_are_counted_on_crossing_counters(alone: Steps) -> None:
     address, names = counter_of(limit=0), [named(f"user{number}", limit=0) for number in range(4)]
@@ -665,6 +676,7 @@ def test_all_failures_of_20_threads_are_counted_on_crossing_counters(alone: Step
     assert OutboxEvent.objects.count() == 20
 
 
+@pytest.mark.usefixtures("_patient")
 @needs_row_locks
 def test_one_event_sent_twice_at_once_counts_once(alone: Steps) -> None:
     event = alone.event(Kind.FAILED)
@@ -676,6 +688,7 @@ def test_one_event_sent_twice_at_once_counts_once(alone: Steps) -> None:
 # Trouble
 
 
+@pytest.mark.usefixtures("_patient")
 @needs_row_locks
 def test_mode_is_changed_though_a_sync_holds_the_state_for_a_moment(
     steps: Steps, monkeypatch: pytest.MonkeyPatch

@@ -41,7 +41,7 @@ from tests.conftest import PASSWORD, REFUSED
 from tests.site import CountingBackend
 from tests.stores.conftest import NAMESPACE, Time, completed
 from tests.urls import urlpatterns as site_urls
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 Post = Callable[..., Any]
 Drain = Callable[[], int]
@@ -234,11 +234,12 @@ class TestAway:
         assert OutboxEvent.objects.count() == 2
 
     def test_one_probe_serves_all_threads_that_suspect_it(self, faulty: Faulty) -> None:
-        begun, go_on = threading.Event(), threading.Event()
+        begun, go_on, probes = threading.Event(), threading.Event(), [0]
 
         def slow() -> None:
+            probes[0] += 1
             begun.set()
-            go_on.wait(5)
+            go_on.wait(PATIENCE)
             raise StoreUnavailable("no answer")
 
         faulty.probe = slow  # type: ignore[method-assign]
@@ -249,14 +250,16 @@ class TestAway:
                 threading.Thread(target=lambda: answers.append(store.watch.answers(suspicion))) for _ in range(9)
             ]
             threads[0].start()
-            begun.wait(5)
-            begun.clear()
+            assert begun.wait(PATIENCE)
+            probe = store.watch._probe
+            assert probe is not None
             for thread in threads[1:]:
                 thread.start()
+            until(lambda: len(probe._condition._waiters) == 8, what="the others wait for its answer")
             go_on.set()
             for thread in threads:
-                thread.join(5)
-            assert answers == [False] * 9
+                thread.join(PATIENCE)
+            assert (answers, probes) == ([False] * 9, [1])
             assert store.is_away
 
     def test_when_it_is_back_the_database_is_asked_first_until_it_says_so(
@@ -490,6 +493,7 @@ def test_a_store_that_lacks_counters_is_synced_soon_where_nobody_may_decide_inst
 ) -> None:
     sent: list[str] = []
     monkeypatch.setattr("axes_async.delivery.publisher.publish", lambda name, *args, **kwargs: sent.append(name))
+    monkeypatch.setattr("axes_async.delivery.circuit_breaker.monotonic", lambda: 100.0)  # Else once a second.
     settings.AXES_ON_STORE_FAILURE = "deny"
     valkey.flushall()
     assert [post().status_code for _ in range(3)] == [503] * 3

@@ -24,6 +24,7 @@ from axes_async.tasks.reset import reset
 from axes_async.tasks.sync import needs_sync, sync, sync_store
 from tests.actions import failure, request_from, success
 from tests.tasks.agreement import in_store_and_rows
+from tests.waiting import PATIENCE
 
 Drain = Callable[[], int]
 
@@ -232,8 +233,15 @@ def test_logins_go_on_while_the_store_is_synced(
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("command", ["invalidate", "read", "load", "complete"])
 def test_sync_that_is_killed_anywhere_is_done_by_the_next(
-    redis_store: RedisStore, drain: Drain, valkey: redis.Redis, command: str, moment: str, lost: bool
+    redis_store: RedisStore,
+    drain: Drain,
+    valkey: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    moment: str,
+    lost: bool,
 ) -> None:
+    monkeypatch.setattr(sync_module, "LEASE", 600_000)
     fail_everywhere(3)
     drain()
     if lost:
@@ -253,7 +261,7 @@ def test_sync_that_is_killed_anywhere_is_done_by_the_next(
             sync()
     assert not success("alice", ADDRESSES[0])
     assert not sync(), "the lease of the killed one is still in force"
-    with time_machine.travel(timedelta(seconds=3)):
+    with time_machine.travel(timedelta(seconds=601)):
         assert sync()
         assert not success("alice", ADDRESSES[0])
         assert list(check_agreement(redis_store).values()).count(3) == 10
@@ -371,7 +379,7 @@ def test_drain_goes_on_while_counters_are_loaded(
     def while_another_drains(self: RedisStore, *args: Any) -> bool:
         thread = threading.Thread(target=other)
         thread.start()
-        thread.join(20)
+        thread.join(PATIENCE)
         return load(self, *args)
 
     def other() -> None:
