@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from axes_async.dashboard.charts import stacked
-from axes_async.dashboard.figures import MOST_LOCKED, SPANS, Bucket, history, locked_now, now_figures, top_values
+from axes_async.dashboard.figures import MOST_LOCKED, SPANS, history, locked_now, now_figures, top_values
 from axes_async.tasks.status import Status, status
 from axes_async.text import printable
 
@@ -67,6 +67,8 @@ class DashboardAdmin(ModelAdmin):
         chosen = chosen if chosen in SPANS else "1h"
         span, now = SPANS[chosen], timezone.now()
         buckets = history(span, now)
+        times = [_time(bucket.start, chosen) for bucket in buckets]
+        rules = sorted(sum((bucket.lockouts for bucket in buckets), Counter()))
         context = {
             **self.admin_site.each_context(request),
             "title": _("Dashboard"),
@@ -77,8 +79,18 @@ class DashboardAdmin(ModelAdmin):
             "locked": {name: _bounded(number) for name, number in locked_now(now).items()},
             "status": (seen := status(at_most=MOST_WAITING)),
             "problems": _problems(seen, now),
-            "outcomes": _outcomes(buckets, chosen),
-            "lockouts": _lockouts(buckets, chosen),
+            "outcomes": _chart(
+                _("Attempts"),
+                [*OUTCOMES],
+                [(bucket.failed, bucket.turned_away, bucket.logged_in) for bucket in buckets],
+                times,
+            ),
+            "lockouts": _chart(
+                _("Lockouts by rule"),
+                [" + ".join(str(PARAMETER_NAMES[name]) for name in rule.split("+")) for rule in rules],
+                [tuple(bucket.lockouts[rule] for rule in rules) for bucket in buckets],
+                times,
+            ),
             "tops": [
                 (TOP_NAMES[kind], [(printable(value), count) for value, count in values])
                 for kind, values in top_values(span, now).items()
@@ -116,22 +128,8 @@ def _problems(seen: Status, now: datetime) -> list[str]:
     return [gettext(text) % values for text, values in seen.found(now)]
 
 
-def _outcomes(buckets: list[Bucket], span: str) -> dict[str, Any]:
-    values = [(bucket.failed, bucket.turned_away, bucket.logged_in) for bucket in buckets]
-    return _chart(_("Attempts"), [*OUTCOMES], values, buckets, span)
-
-
-def _lockouts(buckets: list[Bucket], span: str) -> dict[str, Any]:
-    rules = sorted(sum((bucket.lockouts for bucket in buckets), Counter()))
-    values = [tuple(bucket.lockouts[rule] for rule in rules) for bucket in buckets]
-    return _chart(_("Lockouts by rule"), [_rule(rule) for rule in rules], values, buckets, span)
-
-
-def _chart(
-    title: Any, names: list[Any], values: Sequence[tuple[int, ...]], buckets: list[Bucket], span: str
-) -> dict[str, Any]:
+def _chart(title: Any, names: list[Any], values: Sequence[tuple[int, ...]], times: list[str]) -> dict[str, Any]:
     """Return a chart, and the same figures as a table without the rows that hold nothing."""
-    times = [_time(bucket.start, span) for bucket in buckets]
     told = [
         f"{time}: " + ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
         for time, numbers in zip(times, values, strict=True)
@@ -145,10 +143,6 @@ def _chart(
         "names": names,
         "rows": rows[::-1],
     }
-
-
-def _rule(parameters: str) -> str:
-    return " + ".join(str(PARAMETER_NAMES.get(name, name)) for name in parameters.split("+"))
 
 
 def _time(start: datetime, span: str) -> str:

@@ -117,14 +117,10 @@ def window(rows: QuerySet[Any], time: str, size: int) -> datetime | None:
 
 def find_in_log(rows: QuerySet[Any], term: Term, bounds: Bounds = BOUNDS) -> Found:
     """Find ``term`` in a log, which has indexes of names and of addresses, each with the time."""
-    if term.kind == "name":
-        return _of_values(rows, "username", term.names, bounds)
-    if term.kind == "address":
-        return _of_values(rows, "ip_address", [term.address], bounds)
-    column = "username" if term.kind == "prefix" else "ip_address"
     values = _values(rows, term)
     if values is None:
         return _in_window(rows, term, bounds)
+    column = "username" if term.kind in {"name", "prefix"} else "ip_address"
     return _of_values(rows, column, values, bounds)
 
 
@@ -195,7 +191,11 @@ def _in_window(rows: QuerySet[Any], term: Term, bounds: Bounds) -> Found:
 
 
 def _values(rows: QuerySet[Any], term: Term) -> list[str] | None:
-    """Return the names or addresses that a prefix or a network stands for; ``None`` if there are too many."""
+    """Return the names or addresses that a term stands for; ``None`` if there are too many."""
+    if term.kind == "name":
+        return term.names
+    if term.kind == "address":
+        return [term.address]
     vendor, found = connections[rows.db].vendor, list[str]()
     if term.kind == "network":
         if vendor != "postgresql":

@@ -77,8 +77,8 @@ def note_lockouts(events: Iterable[AttemptEvent], channels: Iterable[str], using
 
     Each of ``channels`` has rows of its own: what one could not tell holds up no other, and is not told twice by it.
     """
-    told: dict[str, list[str]] = {}
-    over: dict[str, str] = {}
+    now = as_datetime(now_ms())
+    news: dict[str, Notice] = {}
     for event in events:
         for change in lockouts_of(event):
             text = json.dumps(_lockout(event, change))
@@ -86,16 +86,13 @@ def note_lockouts(events: Iterable[AttemptEvent], channels: Iterable[str], using
                 # Where an address is locked, whoever was tried last from there is not meant.
                 if channel != "owner" or "username" in change.parameters:
                     key = key_of(f"lockout {channel}", change.digest)
-                    told.setdefault(key, []).append(text)
-                    over[key] = channel
-    now = as_datetime(now_ms())
-    for keys in portions(told, PORTION):
-        known = Notice.objects.using(using).in_bulk(keys)
-        rows = [known.get(key) or Notice(key=key, until=now, channel=over[key]) for key in keys]
-        for row in rows:
-            row.waiting, row.count = told[row.key][-1], row.count + len(told[row.key])
-        upsert(Notice, rows, key=["key"], fields=["waiting", "count"], using=using)
-    if told:
+                    notice = news.setdefault(key, Notice(key=key, until=now, channel=channel))
+                    notice.waiting, notice.count = text, notice.count + 1
+    for some in portions(news.values(), PORTION):
+        for known in Notice.objects.using(using).filter(key__in=[notice.key for notice in some]):
+            news[known.key].count += known.count
+        upsert(Notice, some, key=["key"], fields=["waiting", "count"], using=using)
+    if news:
         transaction.on_commit(_tell_soon, using=using, robust=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -30,10 +30,7 @@ KINDS = ("name", "address", "network", "agent")
 
 def roll_up(entries: Sequence[Entry], using: str) -> None:
     """Add ``entries`` to the rollups. Call it under the writer lock: nobody else writes these rows."""
-    minutes: dict[datetime, list[Entry]] = {}
-    for number, some in _grouped(entries, MINUTE).items():
-        # Without USE_TZ, two hours of a year are one.
-        minutes.setdefault(as_datetime(number * MINUTE), []).extend(some)
+    minutes = _grouped(entries, MINUTE)
     rows = AttemptRollup.objects.using(using).in_bulk(minutes)
     late = _after_failures(entries, using)
     for minute, some in minutes.items():
@@ -41,12 +38,8 @@ def roll_up(entries: Sequence[Entry], using: str) -> None:
         _add(row, some)
         row.after_failures += sum(entry.event.id in late for entry in some)
     _save(AttemptRollup, list(rows.values()), ("minute",), using)
-    tops: dict[tuple[datetime, str], TopValues] = {}
-    hours: dict[datetime, list[Entry]] = {}
-    for number, some in _grouped(_refused(entries), HOUR).items():
-        hours.setdefault(as_datetime(number * HOUR), []).extend(some)
-    for top in TopValues.objects.using(using).filter(hour__in=hours):
-        tops[top.hour, top.kind] = top
+    hours = _grouped(_refused(entries), HOUR)
+    tops = {(top.hour, top.kind): top for top in TopValues.objects.using(using).filter(hour__in=hours)}
     for hour, some in hours.items():
         for kind, counts in _values(some).items():
             top = tops.setdefault((hour, kind), TopValues(hour=hour, kind=kind))
@@ -77,10 +70,14 @@ def lockouts_of(event: AttemptEvent) -> list[CounterChange]:
     return [change for change in event.changes if change.counted and change.locked]
 
 
-def _grouped(entries: Sequence[Entry], length: int) -> dict[int, list[Entry]]:
-    found: dict[int, list[Entry]] = {}
+def _grouped(entries: Sequence[Entry], length: int) -> dict[datetime, list[Entry]]:
+    """Return ``entries`` by when the minute or the hour of each begins."""
+    numbered: dict[int, list[Entry]] = defaultdict(list)
     for entry in entries:
-        found.setdefault(entry.event.time // length, []).append(entry)
+        numbered[entry.event.time // length].append(entry)
+    found: dict[datetime, list[Entry]] = defaultdict(list)
+    for number, some in numbered.items():
+        found[as_datetime(number * length)] += some  # Without USE_TZ, two hours of a year are one.
     return found
 
 

@@ -44,15 +44,15 @@ def distinct(sketch: bytes) -> int:
     return round(size * log(size / empty) if empty and about <= 2.5 * size else about)
 
 
-def keep_heaviest(counts: Counter[str], kept: int = KEPT) -> int:
-    """Drop all but the most frequent from ``counts``; return by how much any count may be too low now.
+def keep_heaviest(counts: Counter[str]) -> int:
+    """Drop all but the ``KEPT`` most frequent from ``counts``; return by how much any count may be too low now.
 
     Every count loses what the first one to go has had, so that the error is bounded: Misra and Gries, "Finding repeated
     elements"; merged as in Agarwal and others, "Mergeable summaries".
     """
-    if len(counts) <= kept:
+    if len(counts) <= KEPT:
         return 0
-    lost = counts.most_common(kept + 1)[-1][1]
+    lost = counts.most_common(KEPT + 1)[-1][1]
     for value, count in list(counts.items()):
         if count > lost:
             counts[value] = count - lost

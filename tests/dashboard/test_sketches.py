@@ -41,7 +41,7 @@ def test_heavy_values_are_found_among_many_that_come_once() -> None:
         random.shuffle(values)
         seen.update(values)
         counts.update(values)
-        missed += keep_heaviest(counts, 100)
+        missed += keep_heaviest(counts)
     assert len(counts) <= 100
     assert [value for value, _ in counts.most_common(2)] == ["heavy", "less"]
     for value in ("heavy", "less"):
