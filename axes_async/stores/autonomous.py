@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from functools import cache
+from functools import cache, partial
 from threading import Condition, Semaphore, Thread
 from time import monotonic
 from typing import Any, TypeVar
@@ -42,6 +42,9 @@ def autonomous(step: Callable[[], T], *, using: str) -> T:
     caller's transaction: on SQLite, a second connection could only wait for the first; in a Django ``TestCase``, a
     second connection would see nothing of the test, and what it wrote would stay.
 
+    Where the site's connections are pooled (``OPTIONS["pool"]``), those threads have none of that pool: callers may
+    hold all of it while they wait. There are as many threads at most as the pool has connections.
+
     :raises StoreUnavailable: if the step could not be run in time. It may be done later.
     """
     connection = connections[using]
@@ -49,7 +52,21 @@ def autonomous(step: Callable[[], T], *, using: str) -> T:
         getattr(b, "_from_testcase", False) for b in connection.atomic_blocks
     )
     is_idle = connection.connection is not None and not connection.in_atomic_block and connection.get_autocommit()
-    return step() if is_shared or is_idle else _pool(os.getpid()).run(step)
+    if is_shared or is_idle:
+        return step()
+    pooled: Any = getattr(connection, "pool", None)
+    if not pooled:
+        return _pool(os.getpid()).run(step)
+    return _pool(os.getpid(), min(THREADS, pooled.max_size)).run(partial(_beside_the_pool, step, using))
+
+
+def _beside_the_pool(step: Callable[[], T], using: str) -> T:
+    connection = connections[using]
+    options = connection.settings_dict["OPTIONS"]
+    if "pool" in options:
+        own = {name: value for name, value in options.items() if name != "pool"}
+        connections[using] = type(connection)({**connection.settings_dict, "OPTIONS": own}, using)
+    return step()
 
 
 class _Pool:
@@ -59,9 +76,10 @@ class _Pool:
     ending.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self.most = THREADS if most is None else most
         self.work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self.places, self.changed = Semaphore(THREADS), Condition()
+        self.places, self.changed = Semaphore(self.most), Condition()
         self.threads = self.idle = 0
 
     def run(self, step: Callable[[], T]) -> T:
@@ -73,15 +91,24 @@ class _Pool:
             self.work.append((future, step))
             if self.idle >= len(self.work):
                 self.changed.notify()
-            elif self.threads < THREADS:
-                self.threads += 1
-                Thread(target=self._serve, name="axes-async-step", daemon=True).start()
+            elif self.threads < self.most and not self._start() and not self.threads:
+                self.work.pop()
+                future.cancel()
+                raise StoreBusy("The process has as many threads as it may.")
         try:
             return future.result(timeout=PATIENCE)
         except FutureTimeoutError:
             if future.done():
                 raise  # It is the step that has raised it.
             raise StoreUnavailable(f"The database has not answered for {PATIENCE} s.") from None
+
+    def _start(self) -> bool:
+        try:
+            Thread(target=self._serve, name="axes-async-step", daemon=True).start()
+        except RuntimeError:  # The process has as many threads as it may.
+            return False
+        self.threads += 1  # It waits for the lock.
+        return True
 
     def _serve(self) -> None:
         opened = monotonic()
@@ -120,6 +147,6 @@ def _do(future: Future[Any], step: Callable[[], Any]) -> None:
 
 
 @cache
-def _pool(pid: int) -> _Pool:
-    """Return the threads of this process; a forked one has to start its own."""
-    return _Pool()
+def _pool(pid: int, most: int | None = None) -> _Pool:
+    """Return the threads of this process, ``most`` of them; a forked one has to start its own."""
+    return _Pool(most)

@@ -530,6 +530,18 @@ def test_pool_that_is_busy_refuses_in_bounds(monkeypatch: pytest.MonkeyPatch) ->
     assert pool.run(lambda: "done") == "done"
 
 
+def test_pool_that_may_start_no_thread_refuses_and_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = autonomous._Pool()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StoreBusy):
+            pool.run(lambda: None)
+    assert pool.run(lambda: "done") == "done"
+
+
 def test_thread_without_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autonomous, "IDLE", 0.01)
     pool = autonomous._Pool()
