@@ -456,6 +456,13 @@ def test_known_failures_between_two_tiers_lock_nothing(steps: Steps) -> None:
     assert heard(steps, 3).verdict is Verdict.ALLOWED
 
 
+def test_known_failures_lock_where_the_row_is_of_a_rolling_window_that_the_rule_had(steps: Steps) -> None:
+    steps.counter, plain = counter_of(rolling=True), steps.counter
+    steps.fail("a")
+    steps.counter = plain
+    assert heard(steps, 3).locked_until == NOW + 60_000
+
+
 # Nudges
 
 
