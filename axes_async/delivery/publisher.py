@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -23,6 +22,7 @@ from axes_async import telemetry
 from axes_async.conf import get_settings
 from axes_async.counters.events import AttemptEvent
 from axes_async.delivery.circuit_breaker import CircuitBreaker
+from axes_async.delivery.lock_waits import short_lock_waits
 from axes_async.errors import StoreUnavailable
 from axes_async.models import database
 from axes_async.stores import factory
@@ -43,15 +43,6 @@ PUBLISHERS = 10
 
 DRAIN_EXPIRES = 60
 """Seconds after which a nudge that no worker took is worth nothing: beat has drained since."""
-
-SHORT_LOCK_WAITS = {
-    "postgresql": ("SET lock_timeout = 100", "RESET lock_timeout"),
-    "mysql": (
-        "SET @axes_usual = @@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 1",
-        "SET SESSION innodb_lock_wait_timeout = COALESCE(@axes_usual, 50)",
-    ),
-}
-"""How a session is told to wait 100 ms for a lock, and as long as before; MySQL counts in seconds."""
 
 _broker = CircuitBreaker(retry_interval=5.0, name="broker")
 _syncs = CircuitBreaker(retry_interval=1.0)
@@ -191,26 +182,9 @@ def _run_here(name: str, *args: Any, **named: Any) -> bool:
     """Run a task of ours in this process; return whether it went through."""
     import_module("axes_async.tasks")
     try:
-        with _short_lock_waits(connections[database()]):
+        with nullcontext() if factory.is_eager() else short_lock_waits(connections[database()]):
             current_app.tasks[name].run(*args, **named)
     except (DatabaseError, InterfaceError, StoreUnavailable):
         log.exception("%s did not go through in this process.", name)
         return False
     return True
-
-
-@contextmanager
-def _short_lock_waits(connection: Any) -> Iterator[None]:
-    """Have statements give up soon where somebody else holds a lock: a login waits for what runs here."""
-    short, usual = SHORT_LOCK_WAITS.get(connection.vendor, ("", ""))
-    if factory.is_eager() or not short:
-        yield
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(short)
-    try:
-        yield
-    finally:
-        if connection.connection is not None:
-            with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
-                cursor.execute(usual)

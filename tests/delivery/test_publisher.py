@@ -7,14 +7,15 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import pytest
 import redis
 from celery import current_app
 from django.contrib.auth.models import User
-from django.db import OperationalError
+from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from axes_async.counters.events import AttemptEvent
 from axes_async.delivery import circuit_breaker, publisher
@@ -231,6 +232,25 @@ def test_without_a_broker_a_nudge_drains_here(broker_at: Callable[[Any], None]) 
     broker_at(None)
     failure()
     assert AccessAttempt.objects.get().failures_since_start == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_atomic", [False, True])
+def test_what_runs_here_leaves_no_setting_in_a_session_that_a_pooler_gives_to_others(
+    broker_at: Callable[[Any], None], is_atomic: bool
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("of PostgreSQL")
+    broker_at(None)
+    with CaptureQueriesContext(connection) as queries, transaction.atomic() if is_atomic else nullcontext():
+        failure()
+        assert AccessAttempt.objects.count() == 1
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('lock_timeout')")
+            assert cursor.fetchone() == ("0",)
+    told = {query["sql"] for query in queries if "lock_timeout" in query["sql"] and query["sql"].startswith("SET")}
+    assert told
+    assert all(sql.startswith("SET LOCAL") for sql in told)
 
 
 def test_in_the_tests_of_a_site_a_nudge_drains_here(settings: Any, broker: redis.Redis) -> None:
