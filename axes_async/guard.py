@@ -24,8 +24,8 @@ from axes_async.login.reservation import arelease, areserve, release, reserve
 from axes_async.login.settlement import fail, succeed
 from axes_async.login.state import AxesState, current, served, state_of
 from axes_async.login.steps import client_and_counters, in_store, mark_locked
-from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT
+from axes_async.stores.step import Step, StepKind
 
 __all__ = ["attempt", "look"]
 
@@ -43,7 +43,7 @@ def look(request: HttpRequest, credentials: Credentials = None) -> AxesState:
         state.client = client
         state.mark_locked(PERMANENT)
     elif exemption is Exemption.NONE:
-        result = in_store("Lockout not checked", get_failover().peek, counters)
+        result = in_store("Lockout not checked", Step(StepKind.PEEK, counters=counters))
         if result is None:
             state.unavailable = True
         elif result.locked_until:

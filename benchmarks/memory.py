@@ -23,6 +23,7 @@ from axes_async.counters.events import Kind  # noqa: E402
 from axes_async.counters.rules import Parameter  # noqa: E402
 from axes_async.stores.redis.server import build_client  # noqa: E402
 from axes_async.stores.redis.store import RedisStore  # noqa: E402
+from axes_async.stores.step import Step, StepKind  # noqa: E402
 from benchmarks import load, servers  # noqa: E402
 from benchmarks.figures import heading, row, verdict  # noqa: E402
 
@@ -66,9 +67,9 @@ def measure(store: RedisStore, case: Case, number: int) -> dict[str, float]:
         address, username = case.address(index), load.username(index)
         counters = load.counters(address, username, rules=case.rules, cooloff=case.cooloff)
         event = load.event(Kind.FAILED, address, username)
-        store.fail(event.id[-16:], counters, (), event, extend=False)
+        store.do(Step(StepKind.FAIL, event.id[-16:], counters, event=event))
         if case.reserved:
-            store.reserve(event.id[:16], counters, event, lease=LEASE, extend=False)
+            store.do(Step(StepKind.RESERVE, event.id[:16], counters, event=event, lease=LEASE))
     full = used(valkey)
     stream = valkey.memory_usage(store.outbox_key, samples=0)
     store.trim(store.key().last)

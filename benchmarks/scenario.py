@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from axes_async.counters.events import Kind
 from axes_async.stores.contract import OutboxStore
 from axes_async.stores.results import Verdict
+from axes_async.stores.step import Step, StepKind
 from benchmarks import load
 
 LIMIT = 3
@@ -53,7 +54,7 @@ class Play:
         counters = load.counters(address, username, limit=LIMIT)
         blocked, failed = (load.event(kind, address, username) for kind in (Kind.BLOCKED, Kind.FAILED))
         token = failed.id[-16:]
-        answer = self.store.reserve(token, counters, blocked, lease=LEASE, extend=False)
+        answer = self.store.do(Step(StepKind.RESERVE, token, counters, event=blocked, lease=LEASE))
         self._wrong[address] += 1
         turned_away = self._wrong[address] - LIMIT
         if (answer.verdict is Verdict.LOCKED) is not (turned_away > 0):
@@ -66,7 +67,7 @@ class Play:
                 self.expected.blocked += 1
                 self.expected.locked += 1
             return
-        self.store.fail(token, counters, (), failed, extend=False)
+        self.store.do(Step(StepKind.FAIL, token, counters, event=failed))
         self.expected.events += 1
         self.expected.failed += 1
         self.expected.locked += turned_away == 0
@@ -78,8 +79,10 @@ class Play:
         session = f"{number:064x}"
         login = load.event(Kind.LOGGED_IN, address, username, session=session)
         counters = load.counters(address, username, limit=LIMIT)
-        self.store.succeed(login.id[-16:], counters, (), login, always=True)
-        self.store.record(load.event(Kind.LOGGED_OUT, address, username, session=session, login=login.id))
+        self.store.do(Step(StepKind.SUCCEED, login.id[-16:], counters, event=login))
+        self.store.do(
+            Step(StepKind.RECORD, event=load.event(Kind.LOGGED_OUT, address, username, session=session, login=login.id))
+        )
         self.expected.events += 2
         self.expected.logins += 1
         self.expected.logouts += 1

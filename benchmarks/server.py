@@ -24,6 +24,7 @@ from axes_async.counters.rules import Counter
 from axes_async.stores.redis.connection import packed
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from benchmarks import load, servers
 from benchmarks.figures import heading, row, spread, verdict
 
@@ -73,8 +74,8 @@ def commands(recorder: Recorder, numbers: Sequence[int]) -> tuple[list[bytes], l
         address, username = load.address(number), load.username(number)
         counters = counters_of(number)
         event = load.event(Kind.FAILED, address, username)
-        recorder.reserve(event.id[:16], counters, event, lease=LEASE, extend=False)
-        recorder.fail(event.id[:16], counters, (), event, extend=False)
+        recorder.do(Step(StepKind.RESERVE, event.id[:16], counters, event=event, lease=LEASE))
+        recorder.do(Step(StepKind.FAIL, event.id[:16], counters, event=event))
     return recorder.commands[::2], recorder.commands[1::2]
 
 
@@ -134,7 +135,7 @@ def main() -> None:
     recorder.generation = 1
     connection = client.connection_pool.make_connection()
     connection.connect()
-    store.reserve("first", load.counters("192.0.2.1", "first"), None, lease=0, extend=False)  # Loads the functions.
+    store.do(Step(StepKind.RESERVE, "first", load.counters("192.0.2.1", "first"), lease=0))  # Loads the functions.
     row("counters", "reserve, µs", "fail, µs", "bare HGET, µs", "logins/s of one core", widths=WIDTHS)
     made = 0
     for wanted in options.counters:

@@ -16,6 +16,7 @@ from axes_async.login.backlog import Backlog
 from axes_async.login.state import AxesState
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import Verdict
+from axes_async.stores.step import Step, StepKind
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def _renew(attempt: Attempt) -> None:
     store, asked_at = get_failover(), time.monotonic()
     if store.peek(attempt.counters).verdict is Verdict.LOCKED:
         return
-    result = store.reserve(attempt.token, attempt.counters, None, lease=get_settings().lease_ms)
+    result = store.do(Step(StepKind.RESERVE, attempt.token, attempt.counters, lease=get_settings().lease_ms))
     if result.verdict is Verdict.ALLOWED:
         attempt.reserved_at = asked_at
     if attempt.settled and not attempt.given_up:  # Meanwhile.

@@ -41,6 +41,7 @@ from axes_async.login.steps import (
 )
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, Verdict
+from axes_async.stores.step import Step, StepKind
 
 log = logging.getLogger(__name__)
 
@@ -177,17 +178,12 @@ class _Asking:
             _release(attempt)  # It may hold some from before it was widened.
             return 0.0
         attempt.reserved_at = time.monotonic()
-        extend = settings.reset_cool_off_on_failure_during_lockout
-        told = settings.enable_access_failure_log or extend
-        result = in_store(
-            "Attempt turned away",
-            get_failover().reserve,
-            attempt.token,
-            attempt.counters,
-            event_of(Kind.BLOCKED, attempt.id, attempt.client, self.request) if told else None,
-            lease=NO_LEASE if state.detached else settings.lease_ms,
-            extend=extend,
-        )
+        extend, event = settings.reset_cool_off_on_failure_during_lockout, None
+        if settings.enable_access_failure_log or extend:
+            event = event_of(Kind.BLOCKED, attempt.id, attempt.client, self.request, attempt.counters)
+        lease = NO_LEASE if state.detached else settings.lease_ms
+        step = Step(StepKind.RESERVE, attempt.token, attempt.counters, event=event, lease=lease, extend=extend)
+        result = in_store("Attempt turned away", step)
         if result is None:
             state.unavailable = True
             return 0.0
@@ -289,7 +285,7 @@ def _turn_away(request: HttpRequest | None, state: AxesState, attempt: Attempt) 
         log.warning("Refused, by its address: %s.", client_str(attempt.client, request, attempt.counters))
         if get_settings().enable_access_failure_log:
             event = event_of(Kind.BLOCKED, attempt.id, attempt.client, request).applied((), at=0, repeats=repeats)
-            settle_in_store("Refusal not recorded", get_failover().record, event=event)
+            settle_in_store("Refusal not recorded", Step(StepKind.RECORD, event=event))
 
 
 def _release(attempt: Attempt) -> None:

@@ -39,8 +39,8 @@ from axes_async.login.steps import (
     settle_in_store,
     without,
 )
-from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, StepResult
+from axes_async.stores.step import Step, StepKind
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +86,20 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
     elsewhere = () if counters is attempt.counters else without(attempt.counters, counters)
     settled: list[tuple[Client, tuple[Counter, ...], str, StepResult | None]] = []
     for named, own in by_name(client, counters):
-        event = event_of(Kind.FAILED, new_id(now_ms()) if settled else attempt.id, named, request)
-        result = settle_in_store(
-            "Failure not counted",
-            get_failover().fail,
+        event = event_of(Kind.FAILED, new_id(now_ms()) if settled else attempt.id, named, request, own)
+        step = Step(
+            StepKind.FAIL,
             attempt.token,
             own,
-            () if settled else elsewhere,
+            release=() if settled else elsewhere,
             event=event,
             extend=settings.reset_cool_off_on_failure_during_lockout,
-            held=attempt if attempt.reserved else None,
+            held=attempt.reserved,
+        )
+        result = settle_in_store(
+            "Failure not counted",
+            step,
+            reserved_at=attempt.reserved_at,
             tell=partial(_tell_of_lock, None, named, own, event.id),  # A request that waits keeps its body in memory.
         )
         if result is not None and result.locked_until and exemption is not Exemption.LOCKOUT:
@@ -134,19 +138,19 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
     state.client = client
     every = (*attempt.counters, *without(counters, attempt.counters))
     clear = _cleared(settings, attempt, client, counters, every)
-    event = event_of(Kind.LOGGED_IN, attempt.id, client, request, session=session_hash)
+    event = event_of(Kind.LOGGED_IN, attempt.id, client, request, every, session=session_hash)
     retries = 0
     if clear or held is not None or not settings.disable_access_log:
-        result = settle_in_store(
-            "Login not recorded",
-            get_failover().succeed,
+        step = Step(
+            StepKind.SUCCEED,
             attempt.token,
             every,
-            clear,
             event=event,
+            clear=clear,
             always=not settings.disable_access_log,
-            held=attempt if attempt.reserved else None,
+            held=attempt.reserved,
         )
+        result = settle_in_store("Login not recorded", step, reserved_at=attempt.reserved_at)
         if result is not None:
             retries = _retries(every, counters, result.failures)
     if retries:
@@ -166,7 +170,7 @@ def log_out(request: HttpRequest | None, username: object, *, session_hash: str 
     event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, request, session=session_hash, login=login)
     audit.write("session_expired", event.id, client, request, details="logout")
     if not settings.disable_access_log:
-        settle_in_store("Logout not recorded", get_failover().record, event=event)
+        settle_in_store("Logout not recorded", Step(StepKind.RECORD, event=event))
 
 
 def _tell_of_lock(

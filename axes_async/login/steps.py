@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import Any
 
 from django.http import HttpRequest
 
@@ -24,7 +24,9 @@ from axes_async.login.attempt import Attempt
 from axes_async.login.rules_in_force import counters_of, longest_lockout
 from axes_async.login.state import AxesState, state_of
 from axes_async.login.unsettled import try_later
+from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, StepResult
+from axes_async.stores.step import Step
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +51,17 @@ def new_attempt(client: Client, counters: tuple[Counter, ...]) -> Attempt:
     return Attempt(id=new_id(now_ms()), client=client, counters=counters, own=counters)
 
 
-def event_of(kind: Kind, event_id: str, client: Client, request: HttpRequest | None, **extra: str) -> AttemptEvent:
-    """Return the event that tells of ``client``; of ``extra``, what is empty is left out."""
+def event_of(
+    kind: Kind,
+    event_id: str,
+    client: Client,
+    request: HttpRequest | None,
+    counters: Sequence[Counter] = (),
+    **extra: str,
+) -> AttemptEvent:
+    """Return the event that tells of ``client`` and ``counters``; of ``extra``, what is empty is left out."""
     scope = "admin" if is_admin_view(request) else ""
-    return AttemptEvent(
+    event = AttemptEvent(
         kind=kind,
         id=event_id,
         username=client.username,
@@ -64,6 +73,7 @@ def event_of(kind: Kind, event_id: str, client: Client, request: HttpRequest | N
             name: value for name, value in {"address": client.not_an_address, "scope": scope, **extra}.items() if value
         },
     )
+    return event.fitted(len(counters))
 
 
 def without(counters: Iterable[Counter], others: Iterable[Counter]) -> tuple[Counter, ...]:
@@ -85,13 +95,13 @@ def by_name(client: Client, counters: tuple[Counter, ...]) -> list[tuple[Client,
     return parts
 
 
-def in_store(lost: str, step: Callable[..., StepResult], *args: Any, **options: Any) -> StepResult | None:
-    """Do a step of the store, and what it leaves to do; return ``None`` where the store cannot be asked.
+def in_store(lost: str, step: Step) -> StepResult | None:
+    """Do ``step``, and what it leaves to do; return ``None`` where the store cannot be asked.
 
     :param lost: what the log says then.
     """
     try:
-        result = step(*args, **options)
+        result = get_failover().do(step)
     except StoreUnavailable as error:
         log.error("%s, the store is unavailable (%s).", lost, error)
         publisher.nudge_for_sync()
@@ -101,37 +111,30 @@ def in_store(lost: str, step: Callable[..., StepResult], *args: Any, **options: 
 
 
 def settle_in_store(
-    lost: str,
-    step: Callable[..., StepResult],
-    *args: Any,
-    event: AttemptEvent,
-    held: Attempt | None = None,
-    tell: Callable[[StepResult], object] = lambda result: None,
-    **options: Any,
+    lost: str, step: Step, *, reserved_at: float = 0.0, tell: Callable[[StepResult], object] = lambda result: None
 ) -> StepResult | None:
-    """Do a step that tells of ``event``. Where no store answers, return ``None``; the step is tried again later.
+    """Do a step that tells of an event. Where no store answers, return ``None``; the step is tried again later.
 
     :param lost: what the log says then, with the event.
-    :param held: the attempt that is settled, if it holds reservations.
+    :param reserved_at: when the reservations that are ``held`` were asked for.
     :param tell: called with the result of a step that is done later, in another thread.
     """
-    step = partial(step, *args, event=event, **options)
     try:
-        result = step(held=True) if held else step()
+        result = get_failover().do(step)
     except StoreUnavailable as error:
-        is_tried = try_later(partial(_settle_again, step, held.reserved_at) if held else step, tell, event.line())
+        is_tried = try_later(partial(_settle_again, step, reserved_at), tell, step.line)
         plan = "It is tried again" if is_tried else "It is lost but for this line"
-        log.error("%s, the store is unavailable (%s). %s: %s", lost, error, plan, event.line())
+        log.error("%s, the store is unavailable (%s). %s: %s", lost, error, plan, step.line)
         publisher.nudge_for_sync()
         return None
     publisher.follow_up(result)
     return result
 
 
-def _settle_again(step: Callable[..., StepResult], reserved_at: float) -> StepResult:
+def _settle_again(step: Step, reserved_at: float) -> StepResult:
     """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
-    is_sure = time.monotonic() < reserved_at + get_settings().reserve_lease / 2
-    return step(held=True, again=True) if is_sure else step()
+    is_sure = step.held and time.monotonic() < reserved_at + get_settings().reserve_lease / 2
+    return get_failover().do(replace(step, held=is_sure, again=is_sure))
 
 
 def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:

@@ -15,7 +15,7 @@ from axes_async.counters.events import AttemptEvent
 from axes_async.counters.rules import Counter
 from axes_async.counters.state import CounterState
 from axes_async.stores.results import SeenCounter, StepResult
-from axes_async.stores.step import Known, Step, StepKind
+from axes_async.stores.step import Step, StepKind
 
 
 class Store(ABC):
@@ -48,55 +48,11 @@ class Store(ABC):
     def close(self) -> None:  # noqa: B027  (most stores have nothing to close)
         """Close what is open and not in use now."""
 
-    def reserve(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        event: AttemptEvent | None,
-        *,
-        lease: int,
-        extend: bool = False,
-        known: Known | None = None,
-    ) -> StepResult:
-        kind, event = StepKind.RESERVE, event and event.fitted(len(counters))
-        return self.do(Step(kind, token, counters, event=event, lease=lease, extend=extend, known=known))
-
-    def fail(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        release: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        extend: bool = False,
-        held: bool = False,
-        again: bool = False,
-    ) -> StepResult:
-        event = event.fitted(len(counters))
-        return self.do(Step(StepKind.FAIL, token, counters, release, event, extend=extend, held=held, again=again))
-
-    def succeed(
-        self,
-        token: str,
-        counters: Sequence[Counter],
-        clear: Sequence[Counter],
-        event: AttemptEvent,
-        *,
-        always: bool = True,
-        held: bool = False,
-        again: bool = False,
-    ) -> StepResult:
-        kind, event = StepKind.SUCCEED, event.fitted(len(counters))
-        return self.do(Step(kind, token, counters, event=event, clear=clear, always=always, held=held, again=again))
-
     def release(self, token: str, counters: Sequence[Counter]) -> None:
         self.do(Step(StepKind.RELEASE, token, counters))
 
     def peek(self, counters: Sequence[Counter]) -> StepResult:
         return self.do(Step(StepKind.PEEK, counters=counters))
-
-    def record(self, event: AttemptEvent) -> StepResult:
-        return self.do(Step(StepKind.RECORD, event=event))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

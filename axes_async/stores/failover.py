@@ -136,7 +136,7 @@ class FailoverStore(Store):
                 step = replace(step, again=step.held)
                 log.warning("The store did not answer a step (%s), and may be well. It is asked again.", error)
         if self.on_failure == "allow":
-            log.error("Let through without a store (%s): %s", reason, step.event.line() if step.event else "no event")
+            log.error("Let through without a store (%s): %s", reason, step.line)
             return allowed
         if self.fallback is None or self.on_failure == "deny":
             raise reason

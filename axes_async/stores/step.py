@@ -44,7 +44,8 @@ class Step:
     release: Sequence[Counter] = ()
     """Counters that a failure does not count on, and whose reservations it gives back."""
     event: AttemptEvent | None = None
-    """What a reservation records if a counter is locked (repetitions coalesced: one to ten, then each doubling)."""
+    """What is recorded, ``fitted`` to the counters. A reservation records it if one is locked: one to ten, then each
+    doubling."""
     clear: Sequence[Counter] = ()
     """Those of ``counters`` that a success clears, unless they are locked."""
     lease: int = 0
@@ -64,3 +65,8 @@ class Step:
     def all_counters(self) -> Sequence[Counter]:
         """Every counter that the step touches."""
         return [*self.counters, *self.release] if self.release else self.counters
+
+    @property
+    def line(self) -> str:
+        """What the step tells of, for a log."""
+        return self.event.line() if self.event else "no event"

@@ -12,6 +12,7 @@ from django.db import connection, transaction
 
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import Verdict
+from axes_async.stores.step import Step, StepKind
 from tests.faults.sending import LEASE, address, counters
 from tests.waiting import PATIENCE
 
@@ -36,7 +37,9 @@ def _pooled(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def reserve(number: int) -> Verdict:
-    return get_failover().reserve(f"{number}", counters(address(number), "alice"), None, lease=LEASE).verdict
+    return (
+        get_failover().do(Step(StepKind.RESERVE, f"{number}", counters(address(number), "alice"), lease=LEASE)).verdict
+    )
 
 
 def test_logins_whose_transactions_hold_all_of_the_pool_are_decided() -> None:

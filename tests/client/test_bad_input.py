@@ -32,6 +32,7 @@ from axes_async.login.responses import lockout_response
 from axes_async.login.state import AxesState
 from axes_async.models import AccessAttempt, AccessFailureLog
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from axes_async.tasks.reset import reset
 from tests.actions import kept_keys
 from tests.conftest import PASSWORD
@@ -300,7 +301,7 @@ def test_a_try_without_a_name_that_is_turned_away_as_busy_counts_as_nothing(
         [Rule(parameters=("ip_address",), limit=3, cooloff=None)], identify(request, None).canonical
     )
     for place in range(3):
-        redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
+        redis_store.do(Step(StepKind.RESERVE, f"{place:016}", counters, lease=30_000))
     assert authenticate(request, username=None, password="wrong") is None
     assert CountingBackend.checks == 0
     assert redis_store.states(counters)[0].failures == 0

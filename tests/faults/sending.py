@@ -12,6 +12,7 @@ from axes_async.clock import now_ms
 from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import Counter, Parameter, Rule, counters_for
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from tests.waiting import PATIENCE
 
 LEASE = 30_000
@@ -78,7 +79,7 @@ def fail_all(store: RedisStore, clients: Iterable[tuple[str, str]], rules: Seque
         for username, ip_address in clients:
             failed = event(Kind.FAILED, username, ip_address)
             of_it = counters(ip_address, username, rules)
-            store.fail(failed.id[-16:], of_it, (), failed, extend=False)
+            store.do(Step(StepKind.FAIL, failed.id[-16:], of_it, event=failed))
 
 
 def turn_away(store: RedisStore, username: str, ip_address: str, times: int) -> None:
@@ -87,4 +88,4 @@ def turn_away(store: RedisStore, username: str, ip_address: str, times: int) -> 
     with piped(store):
         for _ in range(times):
             blocked = event(Kind.BLOCKED, username, ip_address)
-            store.reserve(blocked.id[-16:], of_it, blocked, lease=LEASE, extend=False)
+            store.do(Step(StepKind.RESERVE, blocked.id[-16:], of_it, event=blocked, lease=LEASE))

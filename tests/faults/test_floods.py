@@ -12,6 +12,7 @@ from axes_async.models import AccessFailureLog
 from axes_async.stores.factory import get_store
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import Verdict
+from axes_async.stores.step import Step, StepKind
 from axes_async.tasks.sync import sync_store
 from tests.actions import failure
 from tests.faults.machines import Valkey
@@ -111,7 +112,7 @@ def test_attackers_whose_attempts_were_never_settled_leave_nothing_after_the_lea
     for number in range(200):
         blocked = event(Kind.BLOCKED, "alice", address(number))
         of_it = counters(address(number), "alice")
-        own_store.reserve(blocked.id[-16:], of_it, blocked, lease=LEASE, extend=False)
+        own_store.do(Step(StepKind.RESERVE, blocked.id[-16:], of_it, event=blocked, lease=LEASE))
     ttls = list(counter_ttls(own_valkey, own_store))
     assert len(ttls) == 200
     assert all(0 < ttl <= LEASE for ttl in ttls)
@@ -148,5 +149,5 @@ def test_locked_client_whose_events_found_no_room_stays_locked(
     drain()
     blocked = event(Kind.BLOCKED, "alice", "192.0.2.1")
     of_it = counters("192.0.2.1", "alice")
-    result = store.reserve(blocked.id[-16:], of_it, blocked, lease=LEASE, extend=False)
+    result = store.do(Step(StepKind.RESERVE, blocked.id[-16:], of_it, event=blocked, lease=LEASE))
     assert result.verdict is Verdict.LOCKED

@@ -21,6 +21,7 @@ from axes_async.decorators import axes_dispatch
 from axes_async.errors import AttemptDenied
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from tests.actions import address_counters, in_a_loop, kept_keys, reservations_held
 from tests.conftest import PASSWORD
 from tests.site import CountingBackend, async_sign_in, sign_in
@@ -165,7 +166,7 @@ async def test_a_busy_wait_leaves_the_loop_to_others_and_ends_when_a_reservation
     settings.AXES_RESERVE_WAIT = PATIENCE
     counters, waiting, sleep = address_counters(), asyncio.Event(), asyncio.sleep
     for place in range(3):
-        redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
+        redis_store.do(Step(StepKind.RESERVE, f"{place:016}", counters, lease=30_000))
 
     async def pause(seconds: float) -> None:
         waiting.set()
@@ -187,7 +188,7 @@ async def test_an_async_wait_has_an_end(
 ) -> None:
     settings.AXES_RESERVE_WAIT = 0.02
     for place in range(3):
-        redis_store.reserve(f"{place:016}", address_counters(), None, lease=30_000, extend=False)
+        redis_store.do(Step(StepKind.RESERVE, f"{place:016}", address_counters(), lease=30_000))
     response = await async_client.post("/async-sign-in/", {"username": "alice", "password": PASSWORD})
     assert (response.status_code, response["Retry-After"]) == (429, "1")
 

@@ -183,7 +183,7 @@ async def test_a_client_that_leaves_while_it_waits_for_a_reservation_leaves_none
     waiting, sleep = asyncio.Event(), asyncio.sleep
     counters = counters_for([Rule(parameters=("username",), limit=3, cooloff=None)], {"username": "alice"})
     for place in range(3):
-        redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
+        redis_store.do(Step(StepKind.RESERVE, f"{place:016}", counters, lease=30_000))
 
     async def pause(seconds: float) -> None:
         waiting.set()
@@ -239,7 +239,7 @@ async def test_of_a_client_that_leaves_a_sync_view_without_a_reservation_no_pass
     loop, asked, left, do = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), RedisStore.do
     for place in range(3):
         if verdict is Verdict.BUSY:
-            redis_store.reserve(f"{place:016}", address_counters(), None, lease=30_000, extend=False)
+            redis_store.do(Step(StepKind.RESERVE, f"{place:016}", address_counters(), lease=30_000))
         elif verdict is Verdict.LOCKED:
             failure("alice", "127.0.0.1")
 
@@ -275,7 +275,7 @@ async def test_a_client_that_leaves_while_it_waits_for_more_reservations_leaves_
     loop, asked, left, do = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), RedisStore.do
     counters = counters_for([Rule(parameters=("username",), limit=3, cooloff=None)], {"username": "bob"})
     for place in range(3):
-        redis_store.reserve(f"{place:016}", counters, None, lease=30_000, extend=False)
+        redis_store.do(Step(StepKind.RESERVE, f"{place:016}", counters, lease=30_000))
 
     def slow(store: RedisStore, step: Step) -> StepResult:
         outcome = do(store, step)

@@ -19,6 +19,7 @@ from axes_async.login.responses import iso_duration, lockout_response
 from axes_async.login.state import AxesState
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import PERMANENT
+from axes_async.stores.step import Step, StepKind
 from tests.conftest import PASSWORD
 
 Post = Callable[..., Any]
@@ -42,7 +43,7 @@ def hold_reservations(store: RedisStore, number: int = 3) -> None:
     client = identify(RequestFactory().get("/"), None)
     counters = counters_for([Rule(parameters=("ip_address",), limit=3, cooloff=None)], client.canonical)
     for token in range(number):
-        store.reserve(f"{token:016}", counters, None, lease=30_000, extend=False)
+        store.do(Step(StepKind.RESERVE, f"{token:016}", counters, lease=30_000))
 
 
 def test_a_lockout_is_answered_with_429_and_is_never_cached(post: Post) -> None:

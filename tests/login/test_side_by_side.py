@@ -20,6 +20,7 @@ from axes_async.decorators import axes_dispatch
 from axes_async.login import reservation
 from axes_async.models import AccessFailureLog
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from tests.actions import address_counters, failures_stored, request_from, reservations_held
 from tests.site import CountingBackend
 from tests.waiting import PATIENCE
@@ -147,7 +148,7 @@ def test_who_came_first_asks_most_often_and_the_others_move_up(
     settings.AXES_RESERVE_WAIT = 3600
     monkeypatch.setattr(reservation, "uniform", lambda low, high: high)
     for place in range(3):
-        redis_store.reserve(f"{place:016}", address_counters(), None, lease=30_000, extend=False)
+        redis_store.do(Step(StepKind.RESERVE, f"{place:016}", address_counters(), lease=30_000))
     asking = [
         reservation._Asking(request_from("127.0.0.1"), {"username": name}) for name in ("alice", "bob", "carol", "dave")
     ]

@@ -28,6 +28,7 @@ from axes_async.stores.failover import FailoverStore
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import StepResult
+from axes_async.stores.step import Step, StepKind
 from tests import servers
 from tests.faults.machines import Valkey
 
@@ -97,14 +98,16 @@ class Web:
         self.logins = FailoverStore(self.store, DatabaseStore(replaces=self.store), retry_interval=100_000)
 
     def reserve(self, token: str, user: str) -> StepResult:
-        return self.logins.reserve(token, [counter(user)], self.event(Kind.BLOCKED, user), lease=LEASE, extend=False)
+        return self.logins.do(
+            Step(StepKind.RESERVE, token, [counter(user)], event=self.event(Kind.BLOCKED, user), lease=LEASE)
+        )
 
     def fail(self, token: str, user: str, event: AttemptEvent) -> StepResult:
-        return self.logins.fail(token, [counter(user)], (), event, extend=False, held=True)
+        return self.logins.do(Step(StepKind.FAIL, token, [counter(user)], event=event, held=True))
 
     def succeed(self, token: str, user: str) -> StepResult:
         event, one = self.event(Kind.LOGGED_IN, user), [counter(user)]
-        return self.logins.succeed(token, one, one, event, always=True, held=True)
+        return self.logins.do(Step(StepKind.SUCCEED, token, one, event=event, clear=one, held=True))
 
     def release(self, token: str, user: str) -> None:
         self.logins.release(token, [counter(user)])

@@ -10,6 +10,7 @@ from axes_async.counters.rules import Counter, Parameter, Rule, counters_for
 from axes_async.stores.contract import OutboxStore, Position, Store
 from axes_async.stores.failover import FailoverStore
 from axes_async.stores.results import StepResult
+from axes_async.stores.step import Step, StepKind
 
 LEASE = 30_000
 
@@ -51,17 +52,23 @@ class Steps:
 
     def reserve(self, token: str, *counters: Counter, extend: bool = False, lease: int = LEASE) -> StepResult:
         event = self.event(Kind.BLOCKED)
-        return self._noted(self.store.reserve(token, counters or [self.counter()], event, lease=lease, extend=extend))
+        return self._noted(
+            self.store.do(
+                Step(StepKind.RESERVE, token, counters or [self.counter()], event=event, lease=lease, extend=extend)
+            )
+        )
 
     def fail(self, token: str, *counters: Counter, release: Sequence[Counter] = (), extend: bool = False) -> StepResult:
         event = self.event(Kind.FAILED)
         counting = counters or [self.counter()]
-        return self._noted(self.store.fail(token, counting, release, event, extend=extend))
+        return self._noted(
+            self.store.do(Step(StepKind.FAIL, token, counting, release=release, event=event, extend=extend))
+        )
 
     def succeed(self, token: str, *counters: Counter, clear: Sequence[Counter] = (), always: bool = True) -> StepResult:
         event = self.event(Kind.LOGGED_IN)
         every = counters or [self.counter()]
-        return self._noted(self.store.succeed(token, every, clear, event, always=always))
+        return self._noted(self.store.do(Step(StepKind.SUCCEED, token, every, event=event, clear=clear, always=always)))
 
     def failures(self, *counters: Counter) -> list[int]:
         return [state.failures for state in self.store.states(counters or [self.counter()])]

@@ -11,6 +11,7 @@ from axes_async.counters.events import AttemptEvent, Kind
 from axes_async.stores.contract import Store
 from axes_async.stores.failover import FailoverStore
 from axes_async.stores.results import PERMANENT, SeenCounter, Verdict
+from axes_async.stores.step import Step, StepKind
 from tests.stores.places import PLACES, Place
 from tests.stores.steps import LEASE, Steps, Time
 
@@ -223,8 +224,8 @@ def test_all_that_there_is_to_see_of_a_counter(steps: Steps) -> None:
 
 def test_no_counters_are_no_obstacle(steps: Steps) -> None:
     event = steps.event(Kind.FAILED)
-    assert steps.store.reserve("a", [], event, lease=LEASE, extend=False).verdict is Verdict.ALLOWED
-    assert steps.store.fail("a", [], [], event, extend=False).failures == ()
+    assert steps.store.do(Step(StepKind.RESERVE, "a", [], event=event, lease=LEASE)).verdict is Verdict.ALLOWED
+    assert steps.store.do(Step(StepKind.FAIL, "a", [], event=event)).failures == ()
     assert steps.store.peek([]).verdict is Verdict.ALLOWED
     assert steps.store.states([]) == []
     steps.store.release("a", [])
@@ -232,7 +233,7 @@ def test_no_counters_are_no_obstacle(steps: Steps) -> None:
 
 def test_a_recorded_event_is_kept_or_handed_back(steps: Steps) -> None:
     event = AttemptEvent(kind=Kind.LOGGED_OUT, id=steps.event(Kind.LOGGED_OUT).id, username="älice\u2028")
-    result = steps.store.record(event)
+    result = steps.store.do(Step(StepKind.RECORD, event=event))
     (kept,) = steps.events() if result.event is None else [result.event]
     assert kept == event.applied((), at=steps.time.now)
 

@@ -10,6 +10,7 @@ from axes_async.counters.events import Kind
 from axes_async.counters.rules import Counter, LockoutTier, Rule
 from axes_async.stores.contract import Store
 from axes_async.stores.results import Verdict
+from axes_async.stores.step import Step, StepKind
 from tests.stores.steps import LEASE, Steps, Time
 
 
@@ -144,7 +145,7 @@ def test_blocked_attempts_are_recorded_one_to_ten_and_then_at_each_doubling(step
 def test_attempts_that_are_turned_away_unrecorded_are_counted(steps: Steps) -> None:
     for token in "abc":
         steps.fail(token)
-    results = [steps.store.reserve("late", [steps.counter()], None, lease=LEASE, extend=False) for _ in range(2)]
+    results = [steps.store.do(Step(StepKind.RESERVE, "late", [steps.counter()], lease=LEASE)) for _ in range(2)]
     assert [(result.repeats, result.event) for result in results] == [(1, None), (2, None)]
     assert len(steps.events()) == 3
 

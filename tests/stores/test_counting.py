@@ -275,15 +275,15 @@ def cache_store(monkeypatch: pytest.MonkeyPatch) -> CacheStore:
 def test_rows_written_over_a_caches_copies(cache_store: CacheStore) -> None:
     counter = Counter(RULES["cool-off"], "d" * 22)
     event = AttemptEvent(kind=Kind.FAILED, id=new_id(NOW))
-    cache_store.reserve("in the cache", [counter], None, lease=LEASE, extend=False)
-    cache_store.fail("x", [counter], [], event, extend=False)
+    cache_store.do(Step(StepKind.RESERVE, "in the cache", [counter], lease=LEASE))
+    cache_store.do(Step(StepKind.FAIL, "x", [counter], event=event))
     state = CounterState(failures=1, since=NOW, expires_at=NOW + 10_000)
     cache_store.load([SavedCounter(digest=counter.digest, state=state, reservations={"in the row": NOW + LEASE})])
     assert cache_store.states([counter]) == [state]
-    assert cache_store.reserve("another", [counter], None, lease=LEASE, extend=False).verdict is Verdict.BUSY
+    assert cache_store.do(Step(StepKind.RESERVE, "another", [counter], lease=LEASE)).verdict is Verdict.BUSY
     cache_store.load([SavedCounter(digest=counter.digest, state=CounterState())])
     assert cache_store.states([counter]) == [CounterState()]
-    assert cache_store.reserve("another", [counter], None, lease=LEASE, extend=False).verdict is Verdict.ALLOWED
+    assert cache_store.do(Step(StepKind.RESERVE, "another", [counter], lease=LEASE)).verdict is Verdict.ALLOWED
 
 
 def test_entry_of_another_version_counts_nothing(cache_store: CacheStore) -> None:

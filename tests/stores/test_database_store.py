@@ -27,6 +27,7 @@ from axes_async.stores.database import mode
 from axes_async.stores.database.rows import reservations_of, saved_of
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.results import PERMANENT, StepResult, Verdict
+from axes_async.stores.step import Step, StepKind
 from tests.stores.patience import take_all_the_time
 from tests.waiting import PATIENCE
 
@@ -62,16 +63,18 @@ class Steps:
     def reserve(self, token: str, *counters: Counter, lease: int = LEASE, **options: Any) -> StepResult:
         event = self.event(Kind.BLOCKED)
         options = {"extend": False, **options}
-        return self.store.reserve(token, counters or [self.counter], event, lease=lease, **options)
+        return self.store.do(
+            Step(StepKind.RESERVE, token, counters or [self.counter], event=event, lease=lease, **options)
+        )
 
     def fail(self, token: str, *counters: Counter, event: AttemptEvent | None = None, **options: Any) -> StepResult:
         event = event or self.event(Kind.FAILED)
         options = {"release": [], "extend": False, **options}
-        return self.store.fail(token, counters or [self.counter], event=event, **options)
+        return self.store.do(Step(StepKind.FAIL, token, counters or [self.counter], event=event, **options))
 
     def succeed(self, token: str, *, clear: bool = False, always: bool = True) -> StepResult:
         cleared, event = [self.counter] if clear else [], self.event(Kind.LOGGED_IN)
-        return self.store.succeed(token, [self.counter], cleared, event, always=always)
+        return self.store.do(Step(StepKind.SUCCEED, token, [self.counter], event=event, clear=cleared, always=always))
 
     def failures(self) -> list[int]:
         return [state.failures for state in self.store.states([self.counter])]
@@ -156,7 +159,7 @@ def test_database_decides_whatever_generation_is_known(steps: Steps) -> None:
 def test_looking_and_releasing_change_no_mode(steps: Steps) -> None:
     assert steps.store.peek([steps.counter]) == StepResult(failures=(0,))
     steps.store.release("a", [steps.counter])
-    steps.store.record(steps.event(Kind.LOGGED_OUT))
+    steps.store.do(Step(StepKind.RECORD, event=steps.event(Kind.LOGGED_OUT)))
     assert state().mode == StoreState.STORE
 
 
@@ -217,7 +220,7 @@ def test_again_on_the_only_store_counts_once(alone: Steps) -> None:
 
 def test_event_of_a_logout_is_recorded_once(steps: Steps) -> None:
     event = steps.event(Kind.LOGGED_OUT)
-    assert [steps.store.record(event).event for _ in range(2)] == [None, None]
+    assert [steps.store.do(Step(StepKind.RECORD, event=event)).event for _ in range(2)] == [None, None]
     assert [(one.id, one.at) for one in events()] == [(event.id, NOW)]
 
 
@@ -781,5 +784,5 @@ def test_statements_of_a_step(steps: Steps) -> None:
     assert statements(lambda: steps.succeed("a", always=False)) == 4  # bounds, state, counter, applied
     assert statements(lambda: steps.store.release("a", [steps.counter])) == 3
     assert statements(lambda: steps.store.peek([steps.counter])) == 2
-    assert statements(lambda: steps.store.record(steps.event(Kind.LOGGED_OUT))) == 2
+    assert statements(lambda: steps.store.do(Step(StepKind.RECORD, event=steps.event(Kind.LOGGED_OUT)))) == 2
     assert statements(lambda: steps.reserve("a", counter_of("192.0.2.9"))) == 6  # and: insert, counter

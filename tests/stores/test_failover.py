@@ -32,7 +32,7 @@ from axes_async.stores.recent import RecentAnswers
 from axes_async.stores.redis.server import build_client
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import StepResult, Verdict
-from axes_async.stores.step import Step
+from axes_async.stores.step import Step, StepKind
 from axes_async.tasks.sync import sync_store
 from axes_async.utils import reset
 from tests import servers
@@ -113,11 +113,11 @@ def failed(time: Time) -> AttemptEvent:
 
 
 def fail(store: FailoverStore, counters: tuple[Counter, ...], time: Time, *, held: bool = False) -> StepResult:
-    return store.fail(TOKEN, counters, (), failed(time), extend=False, held=held)
+    return store.do(Step(StepKind.FAIL, TOKEN, counters, event=failed(time), held=held))
 
 
 def reserve(store: FailoverStore, counters: tuple[Counter, ...], token: str = TOKEN) -> StepResult:
-    return store.reserve(token, counters, None, lease=LEASE, extend=False)
+    return store.do(Step(StepKind.RESERVE, token, counters, lease=LEASE))
 
 
 def rows() -> list[int]:
@@ -228,7 +228,7 @@ class TestAway:
         assert reserve(away, counters).verdict is Verdict.ALLOWED
         fail(away, counters, time, held=True)
         away.release(TOKEN, counters)
-        away.record(AttemptEvent(kind=Kind.LOGGED_OUT, id=new_id(time.now)))
+        away.do(Step(StepKind.RECORD, event=AttemptEvent(kind=Kind.LOGGED_OUT, id=new_id(time.now))))
         assert [state.failures for state in away.states(counters)] == [1]
         assert (faulty.calls, faulty.probes) == ([], 1)
         assert OutboxEvent.objects.count() == 2
@@ -301,7 +301,7 @@ class TestAway:
     ) -> None:
         fail(both, counters, time)
         fail(both, counters, time)
-        both.succeed(TOKEN, counters, counters, failed(time), always=True)
+        both.do(Step(StepKind.SUCCEED, TOKEN, counters, event=failed(time), clear=counters))
         faulty.is_there, faulty.faults = False, [StoreUnavailable("refused")]
         for token in "abc":
             assert reserve(both, counters, token).verdict is Verdict.ALLOWED

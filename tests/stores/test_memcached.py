@@ -23,6 +23,7 @@ from axes_async.models import AccessAttempt, AccessFailureLog
 from axes_async.stores.cache import CacheStore
 from axes_async.stores.factory import get_failover, get_store
 from axes_async.stores.results import Verdict
+from axes_async.stores.step import Step, StepKind
 from axes_async.utils import reset
 from tests import system
 from tests.actions import failure, success
@@ -48,7 +49,7 @@ def fail(store: CacheStore, address: str, *, cooloff: float) -> tuple[int, Any]:
     """Count a failure on the one rule that locks ``address`` at once; return when it ends, and the counter."""
     (counter,) = counters_for([Rule(parameters=("ip_address",), limit=1, cooloff=cooloff)], {"ip_address": address})
     event = AttemptEvent(kind=Kind.FAILED, id=new_id(now_ms()))
-    return store.fail("token", [counter], [], event, extend=False).locked_until, counter
+    return store.do(Step(StepKind.FAIL, "token", [counter], event=event)).locked_until, counter
 
 
 def test_of_100_wrong_passwords_at_once_5_are_looked_at(cache: BaseCache, alice: User, settings: Any) -> None:
@@ -112,7 +113,7 @@ def test_reservations_of_a_crashed_process_end(cache: BaseCache, settings: Any) 
     settings.AXES_RESERVE_WAIT = PATIENCE
     settings.AXES_FAILURE_LIMIT = 1
     counters = counters_for([Rule(parameters=("ip_address",), limit=1, cooloff=None)], {"ip_address": "192.0.2.1"})
-    get_store().reserve("crashed", counters, None, lease=200, extend=False)
+    get_store().do(Step(StepKind.RESERVE, "crashed", counters, lease=200))
     assert failure(address="192.0.2.1")
 
 

@@ -19,6 +19,7 @@ from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.counters.rules import PARAMETERS
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AttemptCounter, DrainCursor
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from axes_async.tasks.expire import expire
 from axes_async.tasks.projection.counters import Entry
 from axes_async.tasks.projection.projector import Projector
@@ -192,7 +193,12 @@ def test_an_event_that_cannot_be_written_is_set_aside_and_the_rest_goes_on(
     drain: Drain, redis_store: RedisStore
 ) -> None:
     failure()
-    redis_store.record(AttemptEvent(kind=Kind.BLOCKED, id=new_id(now_ms()), username="x" * 300, ip_address="nonsense"))
+    redis_store.do(
+        Step(
+            StepKind.RECORD,
+            event=AttemptEvent(kind=Kind.BLOCKED, id=new_id(now_ms()), username="x" * 300, ip_address="nonsense"),
+        )
+    )
     redis_store.client.xadd(redis_store.outbox_key, {"v1": "[", "c": ""}, id="1-*")
     failure()
     drain()

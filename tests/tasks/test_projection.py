@@ -27,6 +27,7 @@ from axes_async.models import (
 )
 from axes_async.stores.database.store import DatabaseStore
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from axes_async.tasks.drain import drain_batch
 from axes_async.tasks.projection.bulk import Columns
 from axes_async.tasks.projection.counters import Entry
@@ -146,9 +147,9 @@ def test_event_that_store_and_database_have_both_done_counts_once(redis_store: R
     """A step whose answer got lost was done again in the database."""
     counters = counters_for([Rule(parameters=("ip_address",), limit=9, cooloff=None)], {"ip_address": "192.0.2.1"})
     one = AttemptEvent(kind=Kind.FAILED, id=new_id(NOON), username="alice", ip_address="192.0.2.1")
-    redis_store.fail("t" * 16, counters, (), one, extend=False)
+    redis_store.do(Step(StepKind.FAIL, "t" * 16, counters, event=one))
     redis_store.invalidate(redis_store.key().generation + 1)
-    DatabaseStore(replaces=redis_store).fail("t" * 16, counters, (), one, extend=False)
+    DatabaseStore(replaces=redis_store).do(Step(StepKind.FAIL, "t" * 16, counters, event=one))
     assert OutboxEvent.objects.count() == 1
     drain()
     stored, rows = in_store_and_rows(redis_store)
@@ -222,7 +223,7 @@ def test_steps_of_store_and_database_mix_in_any_order(redis_store: RedisStore, d
         action = random.random()
         if action < 0.8:
             store = database if action < 0.4 else redis_store
-            store.fail("", counters, (), one, extend=False)
+            store.do(Step(StepKind.FAIL, "", counters, event=one))
             sent += 1
         else:
             drain_batch(redis_store if action < 0.9 else None)

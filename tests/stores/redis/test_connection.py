@@ -18,6 +18,7 @@ from axes_async.stores.redis import connection as connections
 from axes_async.stores.redis.connection import packed
 from axes_async.stores.redis.server import LateClient, build_client
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from tests import servers
 from tests.stores.places import NAMESPACE
 from tests.stores.steps import Steps, Time
@@ -208,5 +209,5 @@ def test_names_that_are_not_ascii_are_told_in_full(lone: RedisStore, time: Time)
     steps = Steps(lone, time)
     event = steps.event(Kind.FAILED)
     object.__setattr__(event, "username", 'Zoë 名前 \N{PILE OF POO} |:" ')
-    lone.fail("a", [steps.counter()], [], event, extend=False)
+    lone.do(Step(StepKind.FAIL, "a", [steps.counter()], event=event))
     assert steps.events()[0].username == event.username

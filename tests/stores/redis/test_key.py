@@ -13,6 +13,7 @@ from axes_async.errors import StoreIncomplete
 from axes_async.stores.contract import Position, StoreKey
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import Verdict
+from axes_async.stores.step import Step, StepKind
 from tests import servers
 from tests.stores.places import NAMESPACE, completed
 from tests.stores.steps import Steps, Time
@@ -37,7 +38,7 @@ def every_step(steps: Steps) -> list[Callable[[], object]]:
         lambda: steps.store.release("a", [counter]),
         lambda: steps.store.peek([counter]),
         lambda: steps.store.states([counter]),
-        lambda: steps.store.record(event),
+        lambda: steps.store.do(Step(StepKind.RECORD, event=event)),
     ]
 
 
@@ -108,10 +109,10 @@ def test_step_that_may_have_been_done_asks_the_database_in_a_new_generation(step
     lone.push(1, lone.key().last, [])
     event = steps.event(Kind.FAILED)
     with pytest.raises(StoreIncomplete):
-        lone.fail("a", [steps.counter()], [], event, extend=False, again=True)
+        lone.do(Step(StepKind.FAIL, "a", [steps.counter()], event=event, again=True))
     assert lone.generation == 1, "the database compares it with its own"
     with pytest.raises(StoreIncomplete):
-        lone.succeed("a", [steps.counter()], [], event, always=True, again=True)
+        lone.do(Step(StepKind.SUCCEED, "a", [steps.counter()], event=event, again=True))
     assert steps.failures() == [0]
 
 
@@ -139,7 +140,7 @@ def test_failure_is_counted_once_if_it_is_sent_again(steps: Steps, lone: RedisSt
     steps.reserve("a")
     event = steps.event(Kind.FAILED)
     for _ in range(3):
-        result = lone.fail("a", [steps.counter()], [], event, extend=False, again=True)
+        result = lone.do(Step(StepKind.FAIL, "a", [steps.counter()], event=event, again=True))
         assert result.failures == (1,)
     assert len(steps.events()) == 1
 
@@ -149,7 +150,9 @@ def test_failure_that_was_sent_again_still_tells_of_the_lockout(steps: Steps, lo
         steps.fail(token)
     steps.reserve("c")
     event = steps.event(Kind.FAILED)
-    results = [lone.fail("c", [steps.counter()], [], event, extend=False, again=again) for again in (False, True)]
+    results = [
+        lone.do(Step(StepKind.FAIL, "c", [steps.counter()], event=event, again=again)) for again in (False, True)
+    ]
     assert [result.verdict for result in results] == [Verdict.LOCKED] * 2
     assert [result.newly_locked for result in results] == [True, False]
 
@@ -160,7 +163,7 @@ def test_login_is_recorded_once_if_it_is_sent_again(steps: Steps, lone: RedisSto
     event = steps.event(Kind.LOGGED_IN)
     for found in ((1,), (0,)):
         counters = [steps.counter()]
-        result = lone.succeed("a", counters, counters, event, always=True, again=True)
+        result = lone.do(Step(StepKind.SUCCEED, "a", counters, event=event, clear=counters, again=True))
         assert result.failures == found
     assert [event.kind for event in steps.events()] == [Kind.FAILED, Kind.LOGGED_IN]
 

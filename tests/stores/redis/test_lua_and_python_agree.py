@@ -17,6 +17,8 @@ from axes_async.counters.state import CounterState
 from axes_async.stores.contract import Position, SavedCounter
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import PERMANENT, Verdict
+from axes_async.stores.step import Step as StoreStep
+from axes_async.stores.step import StepKind
 from tests.stores.steps import Time
 
 RULES = {
@@ -76,12 +78,14 @@ class Twins:
         if step.name.startswith("fail"):
             locks = state.count(rule, now)
             event = AttemptEvent(kind=Kind.FAILED, id=new_id(now))
-            result = self.store.fail("token", counters, (), event, extend=extend)
+            result = self.store.do(StoreStep(StepKind.FAIL, "token", counters, event=event, extend=extend))
             assert result.newly_locked is locks
         elif step.name.startswith("reserve"):
             writes = writes and locked
             event = AttemptEvent(kind=Kind.BLOCKED, id=new_id(now))
-            result = self.store.reserve("token", counters, event, lease=9000, extend=extend)
+            result = self.store.do(
+                StoreStep(StepKind.RESERVE, "token", counters, event=event, lease=9000, extend=extend)
+            )
         elif step.name == "push":
             key = self.store.key()
             assert self.store.push(key.generation, key.last, [SavedCounter(digest=self.digest, state=state)]) == "ok"
@@ -92,7 +96,7 @@ class Twins:
             if writes:
                 state.clear()
             event = AttemptEvent(kind=Kind.LOGGED_IN, id=new_id(now))
-            result = self.store.succeed("token", counters, clear, event, always=True)
+            result = self.store.do(StoreStep(StepKind.SUCCEED, "token", counters, event=event, clear=clear))
             assert result.failures == (before,)
             result = self.store.peek(counters)
         if writes:

@@ -11,6 +11,7 @@ from axes_async.counters.events import AttemptEvent, Kind, new_id
 from axes_async.errors import StoreIncomplete
 from axes_async.stores.contract import OutboxSize, Position
 from axes_async.stores.redis.store import RedisStore
+from axes_async.stores.step import Step, StepKind
 from tests.stores.places import NAMESPACE
 from tests.stores.steps import Steps, Time
 
@@ -87,7 +88,7 @@ def test_outbox_of_large_events_is_bounded_in_bytes(lone: RedisStore, time: Time
     with closing(RedisStore(lone.client, namespace=NAMESPACE, outbox_max_bytes=bound)) as store:
         for number in range(sent):
             event = AttemptEvent(kind=Kind.LOGGED_OUT, id=new_id(time.now), username=f"{number}", user_agent="a" * 900)
-            store.record(event)
+            store.do(Step(StepKind.RECORD, event=event))
         size = store.size()
         assert 1000 < size.events < sent - 1000
         assert size.overflow == sent - size.events
@@ -154,6 +155,6 @@ def test_outbox_is_read_and_trimmed_whatever_the_key_says(steps: Steps, lone: Re
 
 def test_event_of_the_step_carries_the_kind_that_was_given(steps: Steps, lone: RedisStore) -> None:
     event = steps.event(Kind.LOGGED_OUT)
-    lone.record(event)
+    lone.do(Step(StepKind.RECORD, event=event))
     ((_, kept),) = lone.read(Position(), 10)
     assert kept == event.applied((), at=steps.time.now)

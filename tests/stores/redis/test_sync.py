@@ -11,6 +11,7 @@ from axes_async.counters.state import CounterState
 from axes_async.stores.contract import Position, SavedCounter, StoreKey
 from axes_async.stores.redis.store import RedisStore
 from axes_async.stores.results import PERMANENT, Verdict
+from axes_async.stores.step import Step, StepKind
 from tests.stores.steps import LEASE, Steps, Time
 
 RULE = Rule(parameters=("ip_address",), limit=3, cooloff=None)
@@ -212,7 +213,7 @@ def test_push_conflicts_with_an_event_of_its_counters_alone(steps: Steps, lone: 
 
 def test_push_conflicts_with_more_events_than_it_looks_at(steps: Steps, lone: RedisStore) -> None:
     for _ in range(1001):
-        lone.record(steps.event(Kind.LOGGED_OUT))
+        lone.do(Step(StepKind.RECORD, event=steps.event(Kind.LOGGED_OUT)))
     assert lone.push(1, Position(), [saved(steps.counter(), 1)]) == "conflict"
     assert lone.push(1, Position(1, 0), [saved(steps.counter(), 1)]) == "ok"
 
@@ -240,7 +241,12 @@ def test_push_of_a_void_generation_conflicts_with_nothing(steps: Steps, lone: Re
 
 def test_digest_in_a_name_is_no_conflict(steps: Steps, lone: RedisStore) -> None:
     named = f"|{steps.counter().digest}:1:1:3:0"
-    lone.record(AttemptEvent(kind=Kind.LOGGED_OUT, id=steps.event(Kind.LOGGED_OUT).id, username=named))
+    lone.do(
+        Step(
+            StepKind.RECORD,
+            event=AttemptEvent(kind=Kind.LOGGED_OUT, id=steps.event(Kind.LOGGED_OUT).id, username=named),
+        )
+    )
     assert lone.push(1, Position(), [saved(steps.counter(), 1)]) == "ok"
 
 
