@@ -177,14 +177,12 @@ def write_next(cursor: DrainCursor, store: OutboxStore | None) -> int:
     totals.add(cursor, write(entries, store, using))
     if rows:
         OutboxEvent.objects.using(using).filter(pk__in=[row.pk for row in rows]).delete()
-    now = timezone.now()
-    if found:
-        cursor.position, cursor.moved_at = str(found[-1][0]), now
-    cursor.drained_at = now
-    cursor.save(using=using, update_fields=["position", "moved_at", "drained_at", "totals"])
     if store is not None and found:
+        cursor.position = str(found[-1][0])
         # In a caller's transaction, which may yet be rolled back, that is when that one is committed.
         transaction.on_commit(partial(_trim, store, found[-1][0]), using=using)
+    cursor.drained_at = timezone.now()
+    cursor.save(using=using, update_fields=["position", "drained_at", "totals"])
     return len(found) + len(rows)
 
 

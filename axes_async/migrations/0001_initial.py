@@ -122,7 +122,6 @@ class Migration(migrations.Migration):
             fields=[
                 ("name", models.CharField(max_length=32, primary_key=True, serialize=False)),
                 ("position", models.CharField(default="0-0", max_length=48)),
-                ("moved_at", models.DateTimeField(null=True)),
                 ("drained_at", models.DateTimeField(null=True)),
                 ("expired_at", models.DateTimeField(null=True)),
                 (
@@ -179,6 +178,13 @@ class Migration(migrations.Migration):
                     models.BigIntegerField(default=-1, help_text="Counters and events up to it count nothing."),
                 ),
                 ("voided_at", models.DateTimeField(help_text="When everything was reset last.", null=True)),
+                (
+                    "void_attempts_until",
+                    models.DateTimeField(
+                        help_text="The last attempt that this reset has voided; null: no void row is left to delete.",
+                        null=True,
+                    ),
+                ),
                 (
                     "synced",
                     models.BigIntegerField(
@@ -424,7 +430,6 @@ class Migration(migrations.Migration):
                 ("hour", models.DateTimeField()),
                 ("kind", models.CharField(max_length=16)),
                 ("counts", models.TextField(default="{}", help_text="How often each, at least; JSON.")),
-                ("missed", models.PositiveIntegerField(default=0, help_text="How much any count may be too low by.")),
             ],
             options={
                 "default_permissions": (),

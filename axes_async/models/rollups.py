@@ -34,7 +34,6 @@ class TopValues(models.Model):
     hour = models.DateTimeField()
     kind = models.CharField(max_length=16)
     counts = models.TextField(default="{}", help_text="How often each, at least; JSON.")
-    missed = models.PositiveIntegerField(default=0, help_text="How much any count may be too low by.")
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("hour", "kind"), name="axes_async_top_of_an_hour"),)

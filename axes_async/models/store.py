@@ -27,6 +27,9 @@ class StoreState(models.Model):
     mode = models.CharField(max_length=8, default=STORE)
     void_generation = models.BigIntegerField(default=-1, help_text="Counters and events up to it count nothing.")
     voided_at = models.DateTimeField(null=True, help_text="When everything was reset last.")
+    void_attempts_until = models.DateTimeField(
+        null=True, help_text="The last attempt that this reset has voided; null: no void row is left to delete."
+    )
     synced = models.BigIntegerField(default=0, help_text="The generation of the last sync that drained the store.")
     sync_until = models.DateTimeField(null=True, help_text="Until when another sync keeps away.")
     syncs = models.BigIntegerField(default=0, help_text="How many full syncs were completed.")
@@ -47,7 +50,6 @@ class DrainCursor(models.Model):
 
     name = models.CharField(max_length=32, primary_key=True)
     position = models.CharField(max_length=48, default="0-0")
-    moved_at = models.DateTimeField(null=True)
     drained_at = models.DateTimeField(null=True)
     expired_at = models.DateTimeField(null=True)
     totals = models.JSONField(default=dict, help_text="What was counted since the beginning: tasks.projection.totals.")

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from axes_async.clock import as_datetime, now_ms
+from axes_async.clock import now_ms
 from axes_async.conf import get_settings
 from axes_async.counters.events import Kind
 from axes_async.models import AccessFailureLog, AccessLog, DrainCursor, database
@@ -80,8 +80,7 @@ def import_rows(source: Source, *, dry_run: bool = False) -> Iterator[Portion]:
                     became[LEFT_OUT] = len(left_out)
                     position.read([one.pk for one in found], left_out=[one.pk for one in left_out])
                     position.keep(mark)
-                    mark.moved_at = as_datetime(now_ms())
-                    mark.save(using=using, update_fields=["position", "again", "moved_at"])
+                    mark.save(using=using, update_fields=["position", "again"])
                 if dry_run:
                     transaction.set_rollback(True, using=using)
             if found:

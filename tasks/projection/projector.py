@@ -21,7 +21,6 @@ from axes_async.tasks.projection.bulk import ATTEMPT_KEY, PORTION, WHO, Columns,
 from axes_async.tasks.projection.counters import Entry, Group, Told, counters_of, group_of, keys_under
 from axes_async.tasks.projection.logs import LogWriter
 from axes_async.tasks.projection.news import note_lockouts
-from axes_async.tasks.projection.resets import void_attempts_until
 from axes_async.tasks.projection.rollups import roll_up
 
 COUNTED = ("attempt_time", "first_attempt_time", "failures_since_start", "expires_at")
@@ -37,8 +36,8 @@ class Projector:
 
     def __init__(self, using: str) -> None:
         self.using, self.settings = using, get_settings()
-        self.void = StoreState.current(using).void_generation
-        self.void_attempts_until = void_attempts_until(using)
+        state = StoreState.current(using)
+        self.void, self.void_attempts_until = state.void_generation, state.void_attempts_until
         self.moments = Moments(using)
 
     def write(self, entries: Iterable[Entry]) -> list[Entry]:

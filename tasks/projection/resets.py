@@ -6,7 +6,6 @@ import logging
 from collections import Counter as Sums
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
 from django.db import transaction
@@ -16,10 +15,10 @@ from django.db.models.functions import Greatest
 from axes_async import signals
 from axes_async.client.keys import ADDRESS, ip_address_key, kinds_with, username_key
 from axes_async.client.normalize import canonical_address, canonical_username
-from axes_async.clock import as_datetime, as_ms
+from axes_async.clock import EARLIEST, as_datetime, as_ms
 from axes_async.counters.events import AttemptEvent, Kind, parameters_of
 from axes_async.counters.rules import Parameter, Rule, counters_for
-from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, StoreState
+from axes_async.models import AccessAttempt, AttemptCounter, StoreState
 from axes_async.stores.database.rows import (
     STATE_FIELDS,
     keep_state,
@@ -38,12 +37,6 @@ FETCHED = 2000
 
 PORTION = 5000
 """Rows that are deleted in one transaction after a reset of everything, or once they have expired."""
-
-RESET_OF_ALL = "reset of all"
-"""The name of the cursor that is there while rows are left that a reset of everything has voided.
-
-Its ``moved_at`` is the time of the last attempt that was reset, its ``position`` the generation that is void.
-"""
 
 NOTHING_COUNTS: dict[str, Any] = {
     "failures": 0,
@@ -177,7 +170,7 @@ class Reset:
 def attempts_in(scope: Scope, using: str) -> Any:
     """Return the attempts that a reset removes, but for those that an earlier reset has voided."""
     attempts = AccessAttempt.objects.using(using).all()
-    until = void_attempts_until(using)
+    until = StoreState.current(using).void_attempts_until
     if until is not None:
         attempts = attempts.filter(attempt_time__gt=until)
     if scope.kind == "all":
@@ -219,12 +212,6 @@ def announce(row: Any, using: str) -> None:
     transaction.on_commit(send, using=using)
 
 
-def void_attempts_until(using: str) -> datetime | None:
-    """Return the time up to which attempts are voided that are still there; ``None``: there are none."""
-    mark = DrainCursor.objects.using(using).filter(name=RESET_OF_ALL)
-    return mark.values_list("moved_at", flat=True).first()
-
-
 def void_all(state: StoreState, using: str, *, void: int, at: int) -> tuple[int, int]:
     """Have no row of the generation ``void`` or before count; return how many attempts and counters there were.
 
@@ -234,21 +221,17 @@ def void_all(state: StoreState, using: str, *, void: int, at: int) -> tuple[int,
     number = attempts_in(Scope(kind="all"), using).count(), counters.count()
     state.void_generation, state.voided_at = void, as_datetime(at)
     last = AccessAttempt.objects.using(using).order_by("-attempt_time").values_list("attempt_time", flat=True).first()
-    DrainCursor.objects.using(using).update_or_create(
-        name=RESET_OF_ALL, defaults={"position": str(void), "moved_at": last}
-    )
+    state.void_attempts_until = last or as_datetime(EARLIEST)
     return number
 
 
 def delete_void(using: str) -> None:
     """Delete the rows that a reset of everything has voided, in portions."""
-    mark = DrainCursor.objects.using(using).filter(name=RESET_OF_ALL).first()
     state = StoreState.current(using)
-    if mark is None or state.voided_at is None:
+    if state.voided_at is None or state.void_attempts_until is None:
         return
-    if mark.moved_at is not None:
-        attempts = AccessAttempt.objects.using(using).filter(attempt_time__lte=mark.moved_at)
-        delete_portions(attempts, "attempt_time", PORTION)
+    attempts = AccessAttempt.objects.using(using).filter(attempt_time__lte=state.void_attempts_until)
+    delete_portions(attempts, "attempt_time", PORTION)
     at, counters = as_ms(state.voided_at), AttemptCounter.objects.using(using)
 
     def choose(void: list[AttemptCounter]) -> list[AttemptCounter]:
@@ -262,4 +245,4 @@ def delete_void(using: str) -> None:
 
     delete_portions(counters.filter(generation__lte=state.void_generation), "digest", PORTION, choose=choose)
     # Unless there was another reset meanwhile.
-    DrainCursor.objects.using(using).filter(name=RESET_OF_ALL, position=mark.position).delete()
+    StoreState.objects.using(using).filter(void_generation=state.void_generation).update(void_attempts_until=None)

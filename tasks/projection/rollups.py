@@ -44,7 +44,7 @@ def roll_up(entries: Sequence[Entry], using: str) -> None:
         for kind, counts in _values(some).items():
             top = tops.setdefault((hour, kind), TopValues(hour=hour, kind=kind))
             counts.update(json.loads(top.counts))
-            top.missed += keep_heaviest(counts)
+            keep_heaviest(counts)
             top.counts = json.dumps(counts)
     _save(TopValues, list(tops.values()), ("hour", "kind"), using)
 

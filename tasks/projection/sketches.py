@@ -44,18 +44,17 @@ def distinct(sketch: bytes) -> int:
     return round(size * log(size / empty) if empty and about <= 2.5 * size else about)
 
 
-def keep_heaviest(counts: Counter[str]) -> int:
-    """Drop all but the ``KEPT`` most frequent from ``counts``; return by how much any count may be too low now.
+def keep_heaviest(counts: Counter[str]) -> None:
+    """Drop all but the ``KEPT`` most frequent from ``counts``.
 
     Every count loses what the first one to go has had, so that the error is bounded: Misra and Gries, "Finding repeated
     elements"; merged as in Agarwal and others, "Mergeable summaries".
     """
     if len(counts) <= KEPT:
-        return 0
+        return
     lost = counts.most_common(KEPT + 1)[-1][1]
     for value, count in list(counts.items()):
         if count > lost:
             counts[value] = count - lost
         else:
             del counts[value]
-    return lost
