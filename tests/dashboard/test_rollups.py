@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,13 @@ Drain = Callable[[], int]
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+@pytest.fixture(autouse=True)
+def _noon() -> Iterator[None]:
+    """Let no minute and no hour end in the middle of a test."""
+    with time_machine.travel(NOON, tick=False):
+        yield
 
 
 def top(kind: str) -> dict[str, int]:

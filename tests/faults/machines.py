@@ -144,7 +144,7 @@ class Postgres(servers.Postgres):
         """Stop it as PostgreSQL's immediate mode does: every connection is cut, and nothing is finished."""
         pid = self.pid
         os.kill(pid, signal.SIGQUIT)
-        until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), what="PostgreSQL stopped")
+        until(lambda: _state(pid) == "Z", what="PostgreSQL stopped")
 
     def start(self) -> None:
         with warnings.catch_warnings():
@@ -158,10 +158,12 @@ class Postgres(servers.Postgres):
         super().stop()
 
     def _signal(self, number: signal.Signals) -> None:
-        """Signal the server and its children, which serve the connections."""
+        """Signal the server, and then its children, which serve the connections: one that is stopped starts no more."""
+        os.kill(self.pid, number)
+        if number == signal.SIGSTOP:
+            until(lambda: _state(self.pid) in "TZ", what="PostgreSQL stands still")
         others = [process for process in Path("/proc").iterdir() if process.name.isdigit()]
-        pids = [self.pid, *(int(process.name) for process in others if _parent(process) == self.pid)]
-        for pid in pids:
+        for pid in [int(process.name) for process in others if _parent(process) == self.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -173,8 +175,9 @@ def _parent(process: Path) -> int | None:
         return None
 
 
-def _is_zombie(pid: int) -> bool:
+def _state(pid: int) -> str:
+    """Return the letter that Linux has for what a process does: "T" if it is stopped, "Z" if it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return True
+        return "Z"

@@ -16,6 +16,7 @@ from axes_async.tasks.reset import reset
 from axes_async.tasks.sync import needs_sync, sync_store
 from tests.actions import failure
 from tests.faults.machines import Valkey
+from tests.stores.patience import take_all_the_time
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -174,8 +175,11 @@ def test_flush_between_two_portions_of_a_drain_doubles_nothing(
     assert own_store.size().dead_letters == 0
 
 
-def test_syncs_under_load_lose_no_count(own_valkey: Valkey, own_store: RedisStore, drain: Drain, settings: Any) -> None:
+def test_syncs_under_load_lose_no_count(
+    own_valkey: Valkey, own_store: RedisStore, drain: Drain, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is counted while the database decides is in the store afterwards, whenever the sync comes."""
+    take_all_the_time(monkeypatch.setattr)
     # A reservation that is written into the store, and settled in the database, is there until its lease ends.
     settings.AXES_RESERVE_LEASE, settings.AXES_RESERVE_WAIT = 2, PATIENCE
     addresses = [f"192.0.2.{number}" for number in range(40)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from django.core.management import CommandError, call_command
 from django.http import HttpRequest
 
@@ -49,7 +50,9 @@ def start_site(own_valkey: Valkey, own_store: RedisStore, tmp_path: Path) -> Ite
         ours = {"AXES_TRUSTED_PROXIES": [], "AXES_FAILURE_LIMIT": 3}
         site = Site("one", tmp_path, database_of_test(), own_valkey.url, **{**usual, **ours, **settings})
         started.append(site)
-        return f"http://{HERE}:{site.socket.getsockname()[1]}"
+        url = f"http://{HERE}:{site.socket.getsockname()[1]}"
+        requests.get(url, timeout=PATIENCE)  # The command waits for no site that is being started.
+        return url
 
     yield start
     for site in started:
