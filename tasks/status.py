@@ -108,7 +108,6 @@ def shown(value: object) -> str:
 
 
 def _beat_interval() -> timedelta:
-    """Return how often beat has the expiry done."""
     for entry in (current_app.conf.beat_schedule or {}).values():
         every = entry.get("schedule") if entry.get("task") == "axes_async.expire" else None
         if isinstance(every, timedelta):

@@ -114,7 +114,6 @@ def _saved(rows: Iterable[Any], void: int, using: str) -> list[SavedCounter]:
 
 
 def _load_cache(store: CacheStore, using: str) -> bool:
-    """Write dirty rows over what the cache has of them."""
     while True:
         with transaction.atomic(using=using):
             void = shared_state(using).void_generation

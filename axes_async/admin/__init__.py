@@ -11,10 +11,10 @@ from django.utils.translation import gettext_lazy as _
 
 from axes_async.admin.attempts import AccessAdmin, AccessAttemptAdmin
 from axes_async.admin.columns import SHORT, outcome_badge, text_column, time_column
+from axes_async.admin.dashboard import DashboardAdmin
 from axes_async.admin.filters import LoggedOutFilter, OutcomeFilter, ResetTimeFilter, ScopeFilter, TimeFilter
 from axes_async.admin.lockouts import LockoutAdmin
 from axes_async.admin.read_only import ReadOnlyAdmin
-from axes_async.dashboard.page import DashboardAdmin
 from axes_async.inspection.search import Bounds, Found, Term, find_in_resets
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog, AccessReset, Lockout
 from axes_async.models.rollups import Dashboard

@@ -71,7 +71,6 @@ def outcome_badge(failure: AccessFailureLog) -> str:
 
 
 def until_badge(standing: Standing) -> str:
-    """Return how long a counter is still locked, and until when, if it is."""
     if not standing.is_locked:
         return badge("open", _("not locked"))
     if standing.seconds_left is None:

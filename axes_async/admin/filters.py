@@ -24,8 +24,6 @@ BEFORE = "before"
 
 
 class Choice(NamedTuple):
-    """One choice of a filter."""
-
     text: Any
     condition: Callable[[], Q]
     bounds: Bounds | None = None
@@ -95,8 +93,6 @@ class ResetTimeFilter(TimeFilter):
 
 
 class LockedOutFilter(Filter):
-    """Attempts of clients that are locked out now, or the others."""
-
     title = _("locked out")
     parameter_name = "locked_out"
 
@@ -122,8 +118,6 @@ class OutcomeFilter(Filter):
 
 
 class LoggedOutFilter(Filter):
-    """Logins that have ended by a logout, or the others."""
-
     title = _("logged out")
     parameter_name = "logged_out"
 

@@ -61,7 +61,6 @@ class BoundedList(ChangeList):
 
     @property
     def note(self) -> str:
-        """What is to be said of rows that are not listed."""
         if self.is_bounded:
             most = number_format(LISTED, use_l10n=True, force_grouping=True)
             return _("Only the first %s are listed. Search or filter to see others.") % most

@@ -1,1 +1,1 @@
-"""The dashboard in the admin: what goes on now, and what went on in the last hour, day and week."""
+"""The figures of the dashboard, and its charts; its pages are in ``admin/dashboard.py``."""

@@ -186,7 +186,6 @@ class SelfTest:
         return f"{found}, after {time.monotonic() - began:.1f} s"
 
     def look_at_counters(self) -> str:
-        """Find the lockout in the rows of counters."""
         self.await_rows(lambda: bool(self.locked()))
         if not (locked := self.locked()):
             raise Ended("The rows have the failures, and no counter that is locked.")

@@ -94,7 +94,6 @@ class SelfTestHere(SelfTest):
         return {"username": self.name, "password": self.password}
 
     def _guess(self) -> AxesState:
-        """Try a wrong password; return what came of it."""
         request = login_request(self.address, agent=self.agent, fields=self._fields())
         self.has_guessed = True
         try:

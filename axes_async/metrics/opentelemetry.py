@@ -27,8 +27,6 @@ FAILED = {"unavailable", "disconnected", "error"}
 
 
 class _Spans(telemetry.Listener):
-    """What this process tells."""
-
     def __init__(self) -> None:
         self.tracer, meter = trace.get_tracer(NAME, __version__), metrics.get_meter(NAME, __version__)
         self.seconds = meter.create_histogram(
@@ -67,8 +65,6 @@ class _Spans(telemetry.Listener):
 
 
 class _Site:
-    """What was read of the site last."""
-
     def __init__(self) -> None:
         self._lock, self._samples, self._read = Lock(), list[site.Sample](), float("-inf")
 

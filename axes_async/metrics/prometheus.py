@@ -35,8 +35,6 @@ class SiteCollector:
 
 
 class _ProcessFigures(telemetry.Listener):
-    """What this process tells."""
-
     def __init__(self) -> None:
         self.seconds = Histogram(
             "axes_step_seconds", "How long a step of the store takes.", ("step", "store"), buckets=BUCKETS

@@ -76,8 +76,6 @@ class Replayed:
 
 @dataclass(slots=True)
 class _Counter:
-    """A counter, as far as its events have been replayed."""
-
     state: CounterState = field(default_factory=CounterState)
     changed_at: int = 1
     limit: int = 0

@@ -83,7 +83,6 @@ class Projector:
         self._clear(cleared | replayed.cleared)
 
     def _makes_attempt(self, entry: Entry, void: dict[str, int]) -> bool:
-        """Return whether an event is a failure that no reset has voided."""
         event, generation = entry.event, entry.generation
         if event.kind is not Kind.FAILED:
             return False

@@ -16,9 +16,9 @@ from django.test import Client
 from django.utils.html import escape
 from django.utils.translation import override
 
+from axes_async.admin import dashboard as dashboard_page
 from axes_async.clock import now_ms
 from axes_async.counters.events import AttemptEvent, Kind, new_id
-from axes_async.dashboard import page as dashboard_page
 from axes_async.delivery import publisher
 from axes_async.models import AttemptCounter, OutboxEvent
 from axes_async.stores.redis.store import RedisStore

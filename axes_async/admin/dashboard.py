@@ -1,13 +1,12 @@
-"""The page of the dashboard, in the admin."""
+"""The pages of the dashboard: what goes on now, and what went on in the last hour, day and week."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -16,15 +15,11 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from axes_async.admin.read_only import ReadOnlyAdmin
 from axes_async.dashboard.charts import stacked
 from axes_async.dashboard.figures import MOST_LOCKED, SPANS, history, locked_now, now_figures, top_values
 from axes_async.tasks.status import Status, status
 from axes_async.text import printable
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin  # Generic only in its type stubs.
 
 MOST_WAITING = 100_000
 """How far what waits in tables is counted."""
@@ -47,17 +42,8 @@ PARAMETER_NAMES = {
 }
 
 
-class DashboardAdmin(ModelAdmin):
+class DashboardAdmin(ReadOnlyAdmin):
     """Stands where the list of a model would be; its permission is ``axes_async.view_dashboard``."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Show everything; ``?span=`` is one of ``SPANS``, and anything else is the first of them."""
