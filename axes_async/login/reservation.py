@@ -36,7 +36,6 @@ from axes_async.login.steps import (
     in_store,
     mark_locked,
     new_attempt,
-    settle_in_store,
     without,
 )
 from axes_async.stores.factory import get_failover
@@ -285,7 +284,7 @@ def _turn_away(request: HttpRequest | None, state: AxesState, attempt: Attempt) 
         log.warning("Refused, by its address: %s.", client_str(attempt.client, request, attempt.counters))
         if get_settings().enable_access_failure_log:
             event = event_of(Kind.BLOCKED, attempt.id, attempt.client, request).applied((), at=0, repeats=repeats)
-            settle_in_store("Refusal not recorded", Step(StepKind.RECORD, event=event))
+            in_store("Refusal not recorded", Step(StepKind.RECORD, event=event))
 
 
 def _release(attempt: Attempt) -> None:

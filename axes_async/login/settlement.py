@@ -33,10 +33,10 @@ from axes_async.login.steps import (
     client_and_counters,
     client_behind,
     event_of,
+    in_store,
     locking_rule,
     mark_locked,
     new_attempt,
-    settle_in_store,
     without,
 )
 from axes_async.stores.results import PERMANENT, StepResult
@@ -96,7 +96,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
             extend=settings.reset_cool_off_on_failure_during_lockout,
             held=attempt.reserved,
         )
-        result = settle_in_store(
+        result = in_store(
             "Failure not counted",
             step,
             reserved_at=attempt.reserved_at,
@@ -150,7 +150,7 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
             always=not settings.disable_access_log,
             held=attempt.reserved,
         )
-        result = settle_in_store("Login not recorded", step, reserved_at=attempt.reserved_at)
+        result = in_store("Login not recorded", step, reserved_at=attempt.reserved_at)
         if result is not None:
             retries = _retries(every, counters, result.failures)
     if retries:
@@ -170,7 +170,7 @@ def log_out(request: HttpRequest | None, username: object, *, session_hash: str 
     event = event_of(Kind.LOGGED_OUT, new_id(now_ms()), client, request, session=session_hash, login=login)
     audit.write("session_expired", event.id, client, request, details="logout")
     if not settings.disable_access_log:
-        settle_in_store("Logout not recorded", Step(StepKind.RECORD, event=event))
+        in_store("Logout not recorded", Step(StepKind.RECORD, event=event))
 
 
 def _tell_of_lock(

@@ -95,36 +95,25 @@ def by_name(client: Client, counters: tuple[Counter, ...]) -> list[tuple[Client,
     return parts
 
 
-def in_store(lost: str, step: Step) -> StepResult | None:
-    """Do ``step``, and what it leaves to do; return ``None`` where the store cannot be asked.
-
-    :param lost: what the log says then.
-    """
-    try:
-        result = get_failover().do(step)
-    except StoreUnavailable as error:
-        log.error("%s, the store is unavailable (%s).", lost, error)
-        publisher.nudge_for_sync()
-        return None
-    publisher.follow_up(result)
-    return result
-
-
-def settle_in_store(
+def in_store(
     lost: str, step: Step, *, reserved_at: float = 0.0, tell: Callable[[StepResult], object] = lambda result: None
 ) -> StepResult | None:
-    """Do a step that tells of an event. Where no store answers, return ``None``; the step is tried again later.
+    """Do ``step``, and what it leaves to do; return ``None`` where no store answers.
 
-    :param lost: what the log says then, with the event.
+    A step that tells of what has happened is tried again later then.
+
+    :param lost: what the log says then.
     :param reserved_at: when the reservations that are ``held`` were asked for.
     :param tell: called with the result of a step that is done later, in another thread.
     """
     try:
         result = get_failover().do(step)
     except StoreUnavailable as error:
-        is_tried = try_later(partial(_settle_again, step, reserved_at), tell, step.line)
-        plan = "It is tried again" if is_tried else "It is lost but for this line"
-        log.error("%s, the store is unavailable (%s). %s: %s", lost, error, plan, step.line)
+        plan = ""
+        if not step.decides:
+            is_tried = try_later(partial(_settle_again, step, reserved_at), tell, step.line)
+            plan = f" {'It is tried again' if is_tried else 'It is lost but for this line'}: {step.line}"
+        log.error("%s, the store is unavailable (%s).%s", lost, error, plan)
         publisher.nudge_for_sync()
         return None
     publisher.follow_up(result)

@@ -61,8 +61,6 @@ class SavedCounter:
 
     digest: str
     state: CounterState
-    limit: int = 0
-    """The limit that was in force last; 0: none, or not known."""
     blocked: int = 0
     """How many attempts its lockout has turned away."""
     reservations: Mapping[str, int] = field(default_factory=dict)

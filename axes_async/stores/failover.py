@@ -36,10 +36,6 @@ ROUNDS = 2
 OnFailure = Literal["database", "deny", "allow"]
 
 
-DECIDE = {StepKind.RESERVE, StepKind.PEEK}
-"""Steps by whose result a password is looked at or not."""
-
-
 class FailoverStore(Store):
     """The steps of a login on ``primary``, or else on ``fallback``.
 
@@ -110,7 +106,7 @@ class FailoverStore(Store):
             return ask(store, step)
         with telemetry.step(step.kind, "primary" if store is self.primary else "fallback") as ending:
             answer = ask(store, step)
-            if isinstance(answer, StepResult) and step.kind in DECIDE:
+            if isinstance(answer, StepResult) and step.decides:
                 ending.outcome = answer.verdict.name.lower()
             return answer
 
@@ -122,7 +118,7 @@ class FailoverStore(Store):
             try:
                 return self._watched(ask, self.primary, step)
             except (StoreBusy, StoreIncomplete) as error:
-                if isinstance(error, StoreBusy) and step.kind in DECIDE:
+                if isinstance(error, StoreBusy) and step.decides:
                     raise  # The store decides, and may know more than the database.
                 reason = error
                 break

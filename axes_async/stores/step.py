@@ -67,6 +67,11 @@ class Step:
         return [*self.counters, *self.release] if self.release else self.counters
 
     @property
+    def decides(self) -> bool:
+        """Whether a password is looked at or not by the result."""
+        return self.kind in {StepKind.RESERVE, StepKind.PEEK}
+
+    @property
     def line(self) -> str:
         """What the step tells of, for a log."""
         return self.event.line() if self.event else "no event"

@@ -281,7 +281,7 @@ def test_all_connections_in_use_are_no_second_limit_for_a_locked_client(
     def busy(*args: Any, **options: Any) -> Any:
         raise StoreBusy("All connections are in use.")
 
-    monkeypatch.setattr(own_store, "reserve", busy)
+    monkeypatch.setattr(own_store, "do", busy)
     assert not failure("alice", "192.0.2.1")
     assert not failover.is_away
 

@@ -103,7 +103,6 @@ def saved_of(row: AttemptCounter, now: int, *, void: int = -1) -> SavedCounter:
     return SavedCounter(
         digest=row.digest,
         state=state,
-        limit=row.limit,
         blocked=row.blocked if state.failures else 0,
         reservations=reservations_of(row, now) if row.reservations else {},
     )
