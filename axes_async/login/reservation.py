@@ -232,7 +232,9 @@ class _Asking:
 
     def leave_line(self) -> None:
         """Let the others move up."""
-        address = None if self.attempt is None else self.attempt.client.canonical.get("ip_address")
+        if self.attempt is None or not self.has_waited:
+            return
+        address = self.attempt.client.canonical.get("ip_address")
         with suppress(KeyError, ValueError):
             _lines[address].remove(self)
             if not _lines[address]:
