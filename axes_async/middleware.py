@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from axes_async.conf import get_settings
-from axes_async.login.frames import ViewTask
+from axes_async.login.frames import ViewTask, current_task
 from axes_async.login.renewal import LEASES
 from axes_async.login.reservation import arelease, release, release_joined
 from axes_async.login.responses import alockout_response, lockout_response
@@ -107,9 +107,13 @@ async def _unhurried(serving: Coroutine[Any, Any, Response], state: AxesState) -
 
 
 def _release_at_close(response: Response, state: AxesState) -> None:
-    """Have what is reserved while the response is streamed released when that ends, however it ends."""
+    """Have what is reserved while the response is streamed released when that ends, however it ends.
+
+    From Django 6.1 on, the task that streams it has it closed in a thread, and is not over then.
+    """
     if response.streaming:
-        response._resource_closers.append(lambda: release(state.attempts))  # type: ignore[attr-defined]
+        closer = current_task()
+        response._resource_closers.append(lambda: release(state.attempts, closer=closer))  # type: ignore[attr-defined]
 
 
 def _stands(request: HttpRequest, response: Response, state: AxesState) -> bool:

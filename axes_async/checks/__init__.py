@@ -21,8 +21,10 @@ def warning(number: int, told: str, hint: str) -> CheckMessage:
 def check(*tags: str, **options: Any) -> Callable[[Callable[..., Warnings]], Any]:
     """Register what looks for faults in the settings in force: while they can be read, and are on.
 
-    With the tag of databases, it also gets the aliases that are to be looked at.
+    With the tag of databases, it also gets the aliases that are to be looked at. It has this tag alone: from Django 6.1
+    on, a check whose other tag is asked for is given all databases, whether or not there is one to ask.
     """
+    of_databases = Tags.database in tags
 
     def register(find: Callable[..., Warnings]) -> Any:
         def run(app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
@@ -30,9 +32,10 @@ def check(*tags: str, **options: Any) -> Callable[[Callable[..., Warnings]], Any
                 settings = get_settings()
             except ImproperlyConfigured:
                 return []  # ``check_settings`` reports it.
-            asked = [databases or ()] if Tags.database in tags else []
+            asked = [databases or ()] if of_databases else []
             return list(find(settings, *asked)) if settings.enabled else []
 
-        return checks.register(run, "axes_async", *tags, **options)
+        own = () if of_databases else ("axes_async",)
+        return checks.register(run, *own, *tags, **options)
 
     return register

@@ -12,7 +12,7 @@ from typing import Any
 from axes_async.client.exemptions import Exemption
 from axes_async.client.identity import Client
 from axes_async.counters.rules import Counter
-from axes_async.login.frames import ViewTask, current_task, has_returned, is_running, tells_of_stop, was_ended_by
+from axes_async.login.frames import ViewTask, has_returned, is_running, tells_of_stop, was_ended_by
 from axes_async.stores.results import Verdict
 
 
@@ -57,13 +57,12 @@ class Attempt:
         caller = self.caller  # Another thread may settle the attempt.
         return caller is not None and has_returned(caller)
 
-    @property
-    def is_at_work(self) -> bool:
-        """Whether a block, another task than this one or a thread is not done with it."""
+    def is_at_work(self, but: Task[Any] | None) -> bool:
+        """Return whether a block, a thread or a task is not done with it; of a task, ``but`` is."""
         if self.blocks:
             return True
         if self.task is not None:
-            return not self.task.done() and self.task is not current_task()
+            return not self.task.done() and self.task is not but
         caller = self.caller
         return caller is not None and not has_returned(caller) and is_running(caller)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from itertools import takewhile
 from random import uniform
 from types import FrameType
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
@@ -28,6 +29,7 @@ from axes_async.counters.events import Kind, worth_a_row
 from axes_async.errors import StoreUnavailable
 from axes_async.login import audit
 from axes_async.login.attempt import Attempt
+from axes_async.login.frames import current_task
 from axes_async.login.renewal import keep
 from axes_async.login.state import AxesState, current, served, state_of
 from axes_async.login.steps import (
@@ -98,18 +100,20 @@ def give_back(attempt: Attempt) -> None:
         _release(attempt)
 
 
-def release(attempts: Iterable[Attempt]) -> None:
+def release(attempts: Iterable[Attempt], *, closer: asyncio.Task[Any] | None = None) -> None:
     """Release what ``attempts`` still hold: they were neither a failure nor a login.
 
     Who is still at work on one settles it later.
+
+    :param closer: the task that waits for this, if it is called in a thread.
     """
-    for attempt in _ended(attempts):
+    for attempt in _ended(attempts, closer or current_task()):
         give_back(attempt)
 
 
 async def arelease(attempts: Iterable[Attempt]) -> None:
     """Do as ``release``, without holding up the event loop."""
-    for attempt in _ended(attempts):
+    for attempt in _ended(attempts, current_task()):
         if attempt.reserved:
             await sync_to_async(give_back)(attempt)
         else:
@@ -126,15 +130,15 @@ def release_joined(attempts: Iterable[Attempt]) -> None:
     release(attempts)
 
 
-def _ended(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """Return those of ``attempts`` that hold what nobody needs any more.
+def _ended(attempts: Iterable[Attempt], task: asyncio.Task[Any] | None) -> list[Attempt]:
+    """Return those of ``attempts`` that hold what nobody needs any more, ``task`` neither.
 
     What a check holds that was given up is left to its lease: no other check starts in its place meanwhile. Where the
     request lasts as long as the check, its end releases that.
     """
     state, ended = current.get(), []
     for attempt in attempts:
-        if attempt.settled or attempt.is_at_work:
+        if attempt.settled or attempt.is_at_work(but=task):
             continue
         attempt.given_up = attempt.is_cut_off
         if not attempt.given_up:
@@ -156,7 +160,7 @@ class _Asking:
         request: HttpRequest | None,
         credentials: Credentials,
         caller: FrameType | None = None,
-        task: asyncio.Task[object] | None = None,
+        task: asyncio.Task[Any] | None = None,
     ) -> None:
         self.request, self.credentials, self.caller, self.task = served(request), credentials, caller, task
         self.settings, self.state = get_settings(), state_of(request)

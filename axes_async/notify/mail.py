@@ -6,12 +6,12 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.core import mail
 from django.core.exceptions import FieldDoesNotExist
-from django.core.mail import EmailMessage, get_connection
 from django.template.loader import render_to_string
 
 PATIENCE = 30.0
-"""Seconds to wait for a mail server where ``EMAIL_TIMEOUT`` says nothing: Django would wait for ever."""
+"""Seconds to wait for a mail server where the site's settings say nothing: Django would wait for ever."""
 
 
 def email_field() -> str:
@@ -35,7 +35,8 @@ def send(template: str, context: dict[str, Any], to: list[str], *, sender: str |
     Raises whatever the site's mail backend does: those of providers have exceptions of their own.
     """
     subject, _, body = render_to_string(f"axes_async/mail/{template}.txt", context).strip().partition("\n")
-    connection: Any = get_connection()
+    # Django 6.1 has MAILERS, and deprecates get_connection().
+    connection: Any = mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
     if getattr(connection, "timeout", PATIENCE) is None:
         connection.timeout = PATIENCE
-    EmailMessage(subject.strip(), body.strip() + "\n", sender, to, connection=connection).send()
+    connection.send_messages([mail.EmailMessage(subject.strip(), body.strip() + "\n", sender, to)])

@@ -12,7 +12,8 @@ import redis
 from django.contrib.auth.models import User
 
 from tests.actions import reservations_held
-from tests.attacks.standing import Web, start_web  # noqa: F401  (a fixture)
+from tests.attacks.standing import LIMIT, Web, start_web  # noqa: F401  (a fixture)
+from tests.attacks.test_hanging_up import by
 from tests.conftest import PASSWORD
 from tests.waiting import until
 
@@ -57,3 +58,14 @@ def test_a_stream_whose_client_hangs_up_releases_what_it_has_reserved(
     with begin(web, path, valkey) as connection:
         until(lambda: b"checked" in connection.recv(1000))
     until(lambda: reservations_held(valkey) == 0)
+
+
+def test_a_check_in_a_stream_whose_client_hangs_up_keeps_its_place(
+    alice: User, start_web: Callable[..., Web], valkey: redis.Redis
+) -> None:
+    web = start_web(AXES_RESERVE_LEASE=600, AXES_RESERVE_WAIT=0, **by("AsyncBackend"))
+    for number in range(LIMIT):
+        with web.send("/async-stream/", f"guess-{number}"):
+            until(lambda: web.looked_at() == number + 1, what="it is looked at")  # noqa: B023  (asked here)
+    assert web.post("/async/", "another") == 429
+    assert web.looked_at() == reservations_held(valkey) == LIMIT

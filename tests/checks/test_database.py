@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 
 def found(**options: Any) -> set[str | None]:
-    return {message.id for message in run_checks(tags=["axes_async"], **options)}
+    return {message.id for message in run_checks(**options) if (message.id or "").startswith("axes_async.")}
 
 
 def without_accents(username: str) -> str:
@@ -74,7 +74,7 @@ def test_only_a_column_whose_names_are_counted_is_asked_for(settings: Any, monke
     settings.AXES_LOCKOUT_RULES = [{"parameters": ["username", "ip_address"]}]
     assert found(databases=["default"]) == {"axes_async.W019"}
     assert found() == set()
-    (message,) = run_checks(tags=["axes_async"], databases=["default"])
+    (message,) = [each for each in run_checks(databases=["default"]) if each.id == "axes_async.W019"]
     assert "auth_user.username" in message.msg
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import django
 import pytest
 import time_machine
 from celery import current_app
@@ -231,11 +232,24 @@ def test_a_mail_server_in_trouble_holds_up_no_expiry_and_loses_no_news(
     assert len(mail.outbox) == 1
 
 
+SMTP = "django.core.mail.backends.smtp.EmailBackend"
+
+
+@pytest.mark.parametrize(
+    "has_mailers",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.skipif(django.VERSION < (6, 1), reason="Django 6.1 brought MAILERS.")),
+    ],
+)
 def test_a_mail_goes_out_over_smtp_and_a_silent_server_is_not_waited_for_for_ever(
-    settings: Any, mail_server: MailServer
+    settings: Any, mail_server: MailServer, has_mailers: bool
 ) -> None:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", mail_server.port
+    if has_mailers:
+        options = {"host": "127.0.0.1", "port": mail_server.port}
+        settings.MAILERS = {"default": {"BACKEND": SMTP, "OPTIONS": options}}
+    else:
+        settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = SMTP, "127.0.0.1", mail_server.port
     context = {"problems": ["Events wait."], "prefix": "[x] "}
     mail_server.refusals = 1
     with pytest.raises(OSError, match="try later"):
@@ -298,7 +312,7 @@ class TestSilence:
     def _impatient(self, monkeypatch: pytest.MonkeyPatch, settings: Any, silent: Silent) -> None:
         monkeypatch.setattr(silence, "SLOW", 0)
         monkeypatch.setattr(webhook, "PATIENCE", 0.01)
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_BACKEND = SMTP
         settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", silent.port, 0.01
         settings.AXES_NOTIFY_WEBHOOK = f"http://127.0.0.1:{silent.port}/"
         settings.AXES_NOTIFY_WEBHOOK_SECRET = WRITTEN
