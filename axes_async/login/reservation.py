@@ -207,16 +207,8 @@ class _Asking:
         if result.verdict is Verdict.LOCKED:
             mark_locked(state, attempt.counters, result)
         if result.repeats:
-            audit.write(
-                "authn_login_fail_max",
-                attempt.id,
-                attempt.client,
-                self.request,
-                attempt.counters,
-                state.failure_limit,
-                limit=state.failure_limit,
-                repeats=result.repeats,
-            )
+            who, limit = (attempt.id, attempt.client, self.request, attempt.counters), state.failure_limit
+            audit.write("authn_login_fail_max", *who, limit, limit=limit, repeats=result.repeats)
         return 0.0
 
     def _wait(self, attempt: Attempt) -> float:

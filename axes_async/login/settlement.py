@@ -55,25 +55,22 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
         return
     state, request = state_of(request), served(request)
     attempt = state.attempt
-    is_known = attempt is not None and (
-        attempt.client.given == source_of(request, credentials) or is_masked(credentials)
-    )
-    if attempt is not None and is_known:
-        client, counters = attempt.client, attempt.own
-    else:
-        client, counters = client_and_counters(settings, request, credentials)
-    if attempt is not None and attempt.denied and attempt.client.canonical == client.canonical:
+    known = attempt
+    if attempt and attempt.client.given != source_of(request, credentials) and not is_masked(credentials):
+        known = None  # It is of another name.
+    client, counters = (known.client, known.own) if known else client_and_counters(settings, request, credentials)
+    if attempt and attempt.denied and attempt.client.canonical == client.canonical:
         # Turned away before the password was looked at: it is recorded, and it is no failure.
         if state.detached:
             state.drop(attempt)
         return
-    if attempt is not None and is_known and (attempt.informed or credentials is None):
-        exemption = attempt.exemption
+    if known and (known.informed or credentials is None):
+        exemption = known.exemption
     else:
         exemption = exemption_of(settings, request, credentials, client)
     state.client = client
     if exemption in {Exemption.ALL, Exemption.REFUSED}:
-        if attempt is not None:
+        if attempt:
             give_back(attempt)
         if log.isEnabledFor(logging.INFO):
             log.info("The failure of an exempt client is not counted: %s.", client_str(client, request, counters))
