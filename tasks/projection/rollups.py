@@ -107,7 +107,8 @@ def _add(row: AttemptRollup, entries: Sequence[Entry]) -> None:
         event = entry.event
         if event.kind is Kind.FAILED:
             row.failed += 1
-            lockouts.update("+".join(change.parameters) for change in lockouts_of(event))
+            for change in lockouts_of(event):
+                lockouts["+".join(change.parameters)] += 1
         elif event.kind is Kind.BLOCKED:
             row.turned_away += turned_away(event)
         elif event.kind is Kind.LOGGED_IN:

@@ -25,7 +25,8 @@ def totals_of(events: Iterable[AttemptEvent]) -> Counter[str]:
         if outcome := OUTCOMES.get(event.kind):
             scope = ADMIN if event.extra.get("scope") == ADMIN else SITE
             totals[f"attempts {outcome} {scope}"] += turned_away(event) if event.kind is Kind.BLOCKED else 1
-        totals.update(f"lockouts {'+'.join(change.parameters)}" for change in lockouts_of(event))
+        for change in lockouts_of(event):
+            totals[f"lockouts {'+'.join(change.parameters)}"] += 1
     return totals
 
 
