@@ -237,6 +237,13 @@ def test_a_full_list_leads_on_to_earlier_rows(client: Client, rows: None, monkey
     assert "Earlier rows" not in response.content.decode()
 
 
+def test_a_choice_of_time_leads_back_from_earlier_rows(client: Client, rows: None) -> None:
+    url = reverse("admin:axes_async_accesslog_changelist")
+    page = client.get(url, {"before": "2026-01-01T00:00:00+00:00", "logged_out": "no"}).content.decode()
+    for text, query in (("All", "?logged_out=no"), ("Past hour", "?logged_out=no&amp;time=hour")):
+        assert f'<a href="{query}">{text}</a>' in page
+
+
 @pytest.mark.parametrize("before", ["rubbish", "2026-99-99", "9999-12-31T23:59:59-23:59", ""])
 def test_a_broken_time_is_as_none(client: Client, rows: None, before: str) -> None:
     assert listed(client, "accesslog", before=before).result_count == 6

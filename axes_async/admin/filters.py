@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import get_default_timezone, is_aware, make_aware, make_naive
 from django.utils.translation import gettext_lazy as _
@@ -80,8 +80,9 @@ class TimeFilter(Filter):
 
     def choices(self, changelist: Any) -> Any:
         for choice in super().choices(changelist):
-            query = choice["query_string"]
-            yield choice if self.before is None else {**choice, "query_string": _without_before(changelist, query)}
+            query = QueryDict(choice["query_string"].removeprefix("?"), mutable=True)
+            query.pop(BEFORE, None)
+            yield {**choice, "query_string": f"?{query.urlencode()}"}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         queryset = super().queryset(request, queryset)
@@ -150,7 +151,3 @@ def _time(text: str) -> datetime | None:
         return make_naive(moment, zone) if is_aware(moment) else make_aware(moment, zone)
     except (ValueError, OverflowError):
         return None
-
-
-def _without_before(changelist: Any, query: str) -> str:
-    return "&".join(part for part in query.split("&") if not part.lstrip("?").startswith(f"{BEFORE}="))
