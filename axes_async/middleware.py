@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, cast
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -17,7 +17,8 @@ from axes_async.login.renewal import LEASES
 from axes_async.login.reservation import arelease, release, release_joined
 from axes_async.login.responses import alockout_response, lockout_response
 from axes_async.login.state import AxesState, current, state_of
-from axes_async.login.steps import mark_locked_by_site
+from axes_async.login.steps import mark_locked_by_site, redo_undone
+from axes_async.stores.shared import SharedStep, shared_steps
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], Response | Awaitable[Response]]
@@ -51,12 +52,15 @@ class AxesMiddleware:
             return self._serve_async(request)
         state = state_of(request)
         state.joins = True
-        token = current.set(state)
+        undoable: list[SharedStep] = []
+        token, shared = current.set(state), shared_steps.set(undoable)
         try:
             response = cast("Response", self.get_response(request))
         finally:
             current.reset(token)
+            shared_steps.reset(shared)
             state.is_over = True
+            redo_undone(undoable)
             release_joined(state.attempts)
         _release_at_close(response, state)
         return response if _stands(request, response, state) else lockout_response(request, state, response)
@@ -68,12 +72,16 @@ class AxesMiddleware:
 
     async def _serve_async(self, request: HttpRequest) -> Response:
         state = state_of(request)
-        token = current.set(state)
+        undoable: list[SharedStep] = []
+        token, shared = current.set(state), shared_steps.set(undoable)
         try:
             response = await _unhurried(cast("Coroutine[Any, Any, Response]", self.get_response(request)), state)
         finally:
             current.reset(token)
+            shared_steps.reset(shared)
             state.is_over = True
+            if undoable:
+                await sync_to_async(redo_undone)(undoable)
             await arelease(state.attempts)
         _release_at_close(response, state)
         return response if _stands(request, response, state) else await alockout_response(request, state, response)

@@ -26,6 +26,7 @@ from axes_async.login.state import AxesState, state_of
 from axes_async.login.unsettled import try_later
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, StepResult
+from axes_async.stores.shared import SharedStep
 from axes_async.stores.step import Step
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,12 @@ def in_store(
         return None
     publisher.follow_up(result)
     return result
+
+
+def redo_undone(shared: Iterable[SharedStep]) -> None:
+    """Do again what was part of transactions of the request, and was rolled back with them."""
+    for undone in [each for each in shared if each.is_undone()]:
+        in_store("What was rolled back is not counted or recorded", undone.step)
 
 
 def _settle_again(step: Step, reserved_at: float) -> StepResult:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from django.db import close_old_connections, connections
 
 from axes_async.errors import StoreBusy, StoreUnavailable
+from axes_async.stores.shared import shares_transaction
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ def autonomous(step: Callable[[], T], *, using: str) -> T:
     A failure must be counted also if the request that made it comes to nothing (``ATOMIC_REQUESTS``). So does a step of
     a caller that has no connection open: hundreds of logins at once are not to open as many. Two cases share the
     caller's transaction: on SQLite, a second connection could only wait for the first; in a Django ``TestCase``, a
-    second connection would see nothing of the test, and what it wrote would stay.
+    second connection would see nothing of the test, and what it wrote would stay. ``shared.py`` has what follows.
 
     Where the site's connections are pooled (``OPTIONS["pool"]``), those threads have none of that pool: callers may
     hold all of it while they wait. There are as many threads at most as the pool has connections.
@@ -48,11 +49,8 @@ def autonomous(step: Callable[[], T], *, using: str) -> T:
     :raises StoreUnavailable: if the step could not be run in time. It may be done later.
     """
     connection = connections[using]
-    is_shared = connection.vendor == "sqlite" or any(
-        getattr(b, "_from_testcase", False) for b in connection.atomic_blocks
-    )
     is_idle = connection.connection is not None and not connection.in_atomic_block and connection.get_autocommit()
-    if is_shared or is_idle:
+    if shares_transaction(connection) or is_idle:
         return step()
     pooled: Any = getattr(connection, "pool", None)
     if not pooled:

@@ -55,8 +55,6 @@ def _in_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
 def decided_by(request: pytest.FixtureRequest, settings: Any) -> str:
     """Have logins decided by the store, by the database alone, or by the database because the store is away."""
     which: str = request.param
-    if which != "store" and connection.vendor == "sqlite":
-        pytest.skip("A step shares the transaction of its caller on SQLite.")
     if which == "database":
         settings.AXES_STORE = "database"
     elif which == "away":
@@ -80,6 +78,20 @@ def test_a_lockout_survives_requests_that_are_rolled_back(
     drain()
     assert AccessAttempt.objects.get().failures_since_start == 3
     assert AccessFailureLog.objects.count() == 5
+
+
+@pytest.mark.django_db(transaction=False)
+def test_a_test_of_a_site_sees_the_lockout_too(
+    alice: User, settings: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    settings.AXES_TEST_STORE = "database"
+    client = Client(raise_request_exception=False)
+    with django_capture_on_commit_callbacks() as callbacks:
+        answers = [client.post("/roll-back/", {"username": "alice", "password": "wrong"}) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [401, 401, 429, 429]
+    assert AccessAttempt.objects.get().failures_since_start == 3
+    assert AccessFailureLog.objects.count() == 4
+    assert callbacks == []
 
 
 def test_a_login_in_a_transaction_is_one(alice: User, drain: Drain, decided_by: str) -> None:

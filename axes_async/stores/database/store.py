@@ -37,6 +37,7 @@ from axes_async.stores.database.rows import (
     told_at_of,
 )
 from axes_async.stores.results import StepResult
+from axes_async.stores.shared import note_shared
 from axes_async.stores.step import Known, Step, StepKind
 
 T = TypeVar("T")
@@ -65,7 +66,9 @@ class DatabaseStore(CountingStore):
     def do(self, step: Step) -> StepResult:
         if step.kind is StepKind.PEEK:
             return self.read(step.counters).do(step)
-        return self._run(partial(self._record if step.kind is StepKind.RECORD else self._do, step))
+        result = self._run(partial(self._record if step.kind is StepKind.RECORD else self._do, step))
+        note_shared(step, result, database())
+        return result
 
     def read(self, counters: Sequence[Counter]) -> Engine:
         def work(using: str, waits: Waits) -> Engine:
