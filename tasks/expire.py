@@ -7,6 +7,7 @@ import logging
 from celery import shared_task
 
 from axes_async.clock import as_datetime
+from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.models import AccessAttempt, AttemptCounter, DrainCursor, database
 from axes_async.stores.contract import Position
@@ -28,7 +29,7 @@ PORTION = 5000
 """Rows per transaction: a drain waits for it."""
 
 
-@shared_task(name="axes_async.expire")
+@shared_task(name=publisher.EXPIRE)
 def expire() -> dict[str, int]:
     """Delete attempts and counters that have expired; return how many of each there were.
 

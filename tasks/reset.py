@@ -36,11 +36,9 @@ log = logging.getLogger(__name__)
 AT_ONCE = 20_000
 """Rows that a reset of everything deletes itself; more are left to a worker, for they count nothing any more."""
 
-EXPIRE = "axes_async.expire"
-
 
 @shared_task(
-    name="axes_async.reset",
+    name=publisher.RESET,
     autoretry_for=(StoreUnavailable, OperationalError, InterfaceError),
     retry_backoff=5,
     max_retries=10,
@@ -204,7 +202,7 @@ def _reset(scope: Scope, store: Store, record: AccessReset, *, again: bool = Fal
     attempts, has_answered = _drained(store, work)
     if everything:
         is_large = attempts + record.counters > AT_ONCE
-        if not (is_large and publisher.has_broker() and publisher.publish(EXPIRE)):
+        if not (is_large and publisher.has_broker() and publisher.publish(publisher.EXPIRE)):
             delete_void(using)
     try:
         sync_store(store)

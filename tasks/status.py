@@ -109,7 +109,7 @@ def shown(value: object) -> str:
 
 def _beat_interval() -> timedelta:
     for entry in (current_app.conf.beat_schedule or {}).values():
-        every = entry.get("schedule") if entry.get("task") == "axes_async.expire" else None
+        every = entry.get("schedule") if entry.get("task") == publisher.EXPIRE else None
         if isinstance(every, timedelta):
             return every
         if isinstance(every, int | float):

@@ -12,6 +12,7 @@ from celery import shared_task
 from django.utils.translation import override
 
 from axes_async.clock import as_datetime, now_ms
+from axes_async.delivery import publisher
 from axes_async.delivery.silence import unless_silent
 from axes_async.models import AttemptCounter, database
 from axes_async.notify import mail
@@ -30,7 +31,7 @@ LOOKED_AT = 1000
 """Attempts of the name whose counters are looked at that have no name in them: an attacker may have made a million."""
 
 
-@shared_task(name="axes_async.unlock_mail", **{**AGAIN, "max_retries": 5})
+@shared_task(name=publisher.UNLOCK_MAIL, **{**AGAIN, "max_retries": 5})
 def unlock_mail(name: str, url: str, language: str) -> None:
     """Mail a link to the owner of the account that ``name`` means, if it is locked and has got none for a while.
 

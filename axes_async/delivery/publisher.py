@@ -31,6 +31,9 @@ from axes_async.stores.results import StepResult
 log = logging.getLogger(__name__)
 
 DRAIN = "axes_async.drain"
+EXPIRE = "axes_async.expire"
+RESET = "axes_async.reset"
+UNLOCK_MAIL = "axes_async.unlock_mail"
 WRITE = "axes_async.write"
 NOTIFY = "axes_async.notify"
 WATCH = "axes_async.watch"

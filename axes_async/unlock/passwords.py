@@ -18,7 +18,6 @@ from axes_async.notify.accounts import may_unlock
 
 log = logging.getLogger(__name__)
 
-RESET = "axes_async.reset"
 REASON = "The password was set anew."
 
 
@@ -45,6 +44,6 @@ def _unlock(user: AbstractBaseUser) -> None:
     try:
         name = as_text(user.get_username())
         if name and may_unlock(user, name):
-            publisher.hand_over(RESET, username=name, reason=REASON, by=name)
+            publisher.hand_over(publisher.RESET, username=name, reason=REASON, by=name)
     except Exception:
         log.exception("A user whose password was set is not unlocked.")

@@ -38,8 +38,6 @@ from axes_async.utils import reset
 
 log = logging.getLogger(__name__)
 
-MAIL = "axes_async.unlock_mail"
-
 ASKED, ASKED_IN = 5, timedelta(hours=1)
 """How many links one client may ask for, and in what time."""
 
@@ -118,7 +116,8 @@ def ask(request: HttpRequest) -> HttpResponse:
         return response
     response = _page(request, "sent")
     url = request.build_absolute_uri(reverse(UNLOCK))
-    response.then = partial(publisher.hand_over, MAIL, name, url, get_language() or django_settings.LANGUAGE_CODE)
+    language = get_language() or django_settings.LANGUAGE_CODE
+    response.then = partial(publisher.hand_over, publisher.UNLOCK_MAIL, name, url, language)
     return response
 
 
