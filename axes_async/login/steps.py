@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
 from math import inf
 
 from django.http import HttpRequest
@@ -112,7 +109,7 @@ def in_store(
     except StoreUnavailable as error:
         plan = ""
         if not step.decides:
-            is_tried = try_later(partial(_settle_again, step, reserved_at), tell, step.line)
+            is_tried = try_later(step, reserved_at, tell)
             plan = f" {'It is tried again' if is_tried else 'It is lost but for this line'}: {step.line}"
         log.error("%s, the store is unavailable (%s).%s", lost, error, plan)
         publisher.nudge_for_sync()
@@ -125,12 +122,6 @@ def redo_undone(shared: Iterable[SharedStep]) -> None:
     """Do again what was part of transactions of the request, and was rolled back with them."""
     for undone in [each for each in shared if each.is_undone()]:
         in_store("What was rolled back is not counted or recorded", undone.step)
-
-
-def _settle_again(step: Step, reserved_at: float) -> StepResult:
-    """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
-    is_sure = step.held and time.monotonic() < reserved_at + get_settings().reserve_lease / 2
-    return get_failover().do(replace(step, held=is_sure, again=is_sure))
 
 
 def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:

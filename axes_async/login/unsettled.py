@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from axes_async.conf import get_settings
 from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.login.backlog import Backlog
+from axes_async.stores.factory import get_failover
 from axes_async.stores.results import StepResult
+from axes_async.stores.step import Step
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +29,22 @@ MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A settlement, what is to be told of its result, and its event as a line of the log."""
+    """A step, when its reservations were asked for, and what is to be told of its result."""
 
-    settle: Callable[[], StepResult]
+    step: Step
+    reserved_at: float
     tell: Callable[[StepResult], object]
-    line: str
     since: float
 
+    def settle(self) -> StepResult:
+        """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
+        is_sure = self.step.held and time.monotonic() < self.reserved_at + get_settings().reserve_lease / 2
+        return get_failover().do(replace(self.step, held=is_sure, again=is_sure))
 
-def try_later(settle: Callable[[], StepResult], tell: Callable[[StepResult], object], line: str) -> bool:
-    """Have ``settle`` done as soon as a store answers; return False if it will not be tried."""
-    return _backlog.add(Unsettled(settle, tell, line, time.monotonic()))
+
+def try_later(step: Step, reserved_at: float, tell: Callable[[StepResult], object]) -> bool:
+    """Have ``step`` done as soon as a store answers; return False if it will not be tried."""
+    return _backlog.add(Unsettled(step, reserved_at, tell, time.monotonic()))
 
 
 def _is_done(one: Unsettled) -> bool:
@@ -47,17 +55,17 @@ def _is_done(one: Unsettled) -> bool:
         if time.monotonic() < one.since + SECONDS:
             time.sleep(PAUSE)
             return False
-        log.error("Given up, no store answered for %d s (%s): %s", SECONDS, error, one.line)
+        log.error("Given up, no store answered for %d s (%s): %s", SECONDS, error, one.step.line)
         return True
     except Exception:
-        log.exception("Given up: %s", one.line)
+        log.exception("Given up: %s", one.step.line)
         return True
-    log.warning("Counted or recorded after all: %s", one.line)
+    log.warning("Counted or recorded after all: %s", one.step.line)
     try:
         publisher.follow_up(result)
         one.tell(result)
     except Exception:
-        log.exception("What follows from it did not go through: %s", one.line)
+        log.exception("What follows from it did not go through: %s", one.step.line)
     return True
 
 

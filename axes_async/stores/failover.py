@@ -79,9 +79,6 @@ class FailoverStore(Store):
         step = Step(StepKind.PEEK, counters=counters)
         return self._ask(step, lambda store, step: store.look(step.counters), [SeenCounter() for _ in counters])
 
-    def probe(self) -> None:
-        self.primary.probe()
-
     def close(self) -> None:
         self.watch.close()
         self.primary.close()

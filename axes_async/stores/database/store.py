@@ -80,13 +80,6 @@ class DatabaseStore(CountingStore):
 
         return self._run(work)
 
-    def probe(self) -> None:
-        def work(using: str, waits: Waits) -> None:
-            with mode.step_transaction(using, waits), waits.of_state():
-                mode.shared_state(using)
-
-        self._run(work)
-
     def _record(self, step: Step, using: str, waits: Waits) -> StepResult:
         with mode.step_transaction(using, waits):
             event = step.event
