@@ -104,12 +104,14 @@ def in_store(
     :param reserved_at: when the reservations that are ``held`` were asked for.
     :param tell: called with the result of a step that is done later, in another thread.
     """
+    store = get_failover()
+    generation = store.generation
     try:
-        result = get_failover().do(step)
+        result = store.do(step)
     except StoreUnavailable as error:
         plan = ""
         if not step.decides:
-            is_tried = try_later(step, reserved_at, tell)
+            is_tried = try_later(step, reserved_at, generation, tell)
             plan = f" {'It is tried again' if is_tried else 'It is lost but for this line'}: {step.line}"
         log.error("%s, the store is unavailable (%s).%s", lost, error, plan)
         publisher.nudge_for_sync()

@@ -33,18 +33,22 @@ class Unsettled:
 
     step: Step
     reserved_at: float
+    generation: int
+    """That of the store when the step was tried at first: one that was lost since lacks the reservations anyway."""
     tell: Callable[[StepResult], object]
     since: float
 
     def settle(self) -> StepResult:
         """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
-        is_sure = self.step.held and time.monotonic() < self.reserved_at + get_settings().reserve_lease / 2
-        return get_failover().do(replace(self.step, held=is_sure, again=is_sure))
+        store = get_failover()
+        lasts = time.monotonic() < self.reserved_at + get_settings().reserve_lease / 2
+        is_sure = self.step.held and lasts and store.generation == self.generation
+        return store.do(replace(self.step, held=is_sure, again=is_sure))
 
 
-def try_later(step: Step, reserved_at: float, tell: Callable[[StepResult], object]) -> bool:
+def try_later(step: Step, reserved_at: float, generation: int, tell: Callable[[StepResult], object]) -> bool:
     """Have ``step`` done as soon as a store answers; return False if it will not be tried."""
-    return _backlog.add(Unsettled(step, reserved_at, tell, time.monotonic()))
+    return _backlog.add(Unsettled(step, reserved_at, generation, tell, time.monotonic()))
 
 
 def _is_done(one: Unsettled) -> bool:

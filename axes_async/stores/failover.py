@@ -68,6 +68,11 @@ class FailoverStore(Store):
         return self.watch.is_away
 
     @property
+    def generation(self) -> int:
+        """The latest generation of the primary that this process has sent a step in; 0 if it has none."""
+        return 0 if self._outbox is None else max(self._outbox.generation, self._outbox.sent_in)
+
+    @property
     def asks_primary(self) -> bool:
         """Whether the primary is asked first: it is not away, and not behind the database since its return."""
         return not self.is_away and not self._is_behind

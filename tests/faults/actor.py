@@ -28,6 +28,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 
 from axes_async import guard  # noqa: E402
 from axes_async.errors import AttemptDenied, StoreUnavailable  # noqa: E402
+from axes_async.login import unsettled  # noqa: E402
 from axes_async.models import AccessFailureLog, DrainCursor, OutboxEvent  # noqa: E402
 from axes_async.stores.contract import Position  # noqa: E402
 from axes_async.stores.factory import get_store  # noqa: E402
@@ -158,6 +159,11 @@ def work() -> int:
     return written
 
 
+def is_at_rest() -> bool:
+    """Return whether this process has nothing left that no store could take, and that is to be done later."""
+    return unsettled._backlog._thread is None
+
+
 def settled() -> bool:
     """Drain and sync; return whether everything is written, and the store complete and in step with the rows."""
     drain()
@@ -220,7 +226,7 @@ def rows() -> list[str | None]:
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (migrate, fail, succeed, attack, drain, expire, sync, settled, work, die_in, rows)
+    for function in (migrate, fail, succeed, attack, drain, expire, sync, is_at_rest, settled, work, die_in, rows)
 }
 
 

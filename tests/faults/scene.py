@@ -111,6 +111,7 @@ class Scene:
         self.notes.stop()
         for actor in (*self.webs, *self.workers):
             assert actor.answer() is not None
+        until(lambda: all(web.ask("is_at_rest") for web in self.webs), what="each failure has found a store")
         if not self.workers:
             self.workers.append(self.start().ready())
         self.settle()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields
-from threading import Thread
+from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +17,11 @@ from axes_async.signals import user_locked_out
 from axes_async.stores.contract import Position
 from axes_async.stores.factory import get_failover
 from axes_async.stores.redis.store import RedisStore
-from tests.actions import counter_keys, failures_stored, request_from, reservations_held
+from axes_async.tasks.sync import sync_store
+from tests.actions import counter_keys, failure, failures_stored, request_from, reservations_held
+from tests.attacks.test_held_locks import STORE_STATE, held
 from tests.faults.machines import Valkey
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,6 +75,36 @@ def test_failure_that_a_frozen_store_did_late_counts_once(
     wait_for_thread()
     assert kinds(own_store) == ["failed"]
     assert failures_stored(own_valkey.client) == [1]
+
+
+@pytest.mark.parametrize("on_failure", ["deny", "database"])
+def test_failure_counts_also_when_its_reservation_was_lost_with_the_store(
+    reserved: HttpRequest,
+    own_store: RedisStore,
+    own_valkey: Valkey,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    on_failure: str,
+) -> None:
+    """Before it is tried again, a sync has begun a new generation, which this process has heard of by then."""
+    settings.AXES_ON_STORE_FAILURE = on_failure
+    waits, go_on = Event(), Event()
+
+    def wait(seconds: float) -> None:
+        waits.set()
+        go_on.wait(PATIENCE)
+
+    monkeypatch.setattr(unsettled, "time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
+    own_valkey.client.flushall()
+    with held(STORE_STATE):
+        settlement.fail(reserved, ALICE)
+        assert waits.wait(PATIENCE)
+    until(lambda: sync_store(own_store), what="the store is complete again")
+    assert failure("bob", "192.0.2.2")
+    go_on.set()
+    wait_for_thread()
+    assert kinds(own_store) == ["failed", "failed"]
+    assert failures_stored(own_valkey.client) == [1, 1]
 
 
 def test_failure_counts_also_when_its_reservation_has_ended(
@@ -157,6 +191,6 @@ def test_what_waits_keeps_no_request_and_so_no_body(
     request = request_from("192.0.2.1")
     own_valkey.fill()
     settlement.fail(request, ALICE)
-    step, _, tell = kept
+    step, _, _, tell = kept
     assert '"alice"' in step.line
     assert all(each is not request for each in (*(getattr(step, field.name) for field in fields(step)), *tell.args))
