@@ -5,6 +5,7 @@
 # make test-protocol  the failure protocol, over many more random faults: hours
 # make test-browser  those of the pages in Chromium, where one is installed
 # make screenshots   takes the pictures of the documentation anew
+# make test-newest   those of what Django changes most, on the newest Django, by the newest Python at hand
 # make matrix  the tests that need no minutes, under every Python at hand and every Django
 # make check   style, types, import rules, migrations
 # make messages   collects the words to translate, and compiles those that are translated; needs GNU gettext
@@ -27,7 +28,7 @@ PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-mariadb test-faults test-protocol test-browser screenshots matrix check messages clean
+.PHONY: help run test test-mariadb test-faults test-protocol test-browser test-newest screenshots matrix check messages clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -57,7 +58,10 @@ screenshots: $(VENV)/installed-browser
 	$(BIN)/python -m tests.browser.screenshots
 
 matrix: $(VENV)/installed-matrix
-	$(BIN)/nox $(if $(ARGS),-- $(ARGS))
+	$(BIN)/nox --session tests $(if $(ARGS),-- $(ARGS))
+
+test-newest: $(VENV)/installed-matrix
+	$(BIN)/nox --session newest $(if $(ARGS),-- $(ARGS))
 
 # tasks/ is installed as axes_async.tasks: the tools look at a copy in which it stands there.
 check: $(VENV)/installed-dev
