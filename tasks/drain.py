@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from celery import shared_task
-from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
+from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError, transaction
 from django.utils import timezone
 
 from axes_async.counters.events import AttemptEvent
@@ -69,7 +69,7 @@ def drain(self: Any) -> int:
         return 0
     try:
         written = _drain(in_worker=not self.request.called_directly and not self.request.is_eager)
-    except (OperationalError, InterfaceError, ProgrammingError) as error:
+    except (OperationalError, InterfaceError, InternalError, ProgrammingError) as error:
         _database.failed()
         log.warning("Events wait in the outbox: the database cannot be used (%s).", error)
         return 0

@@ -28,8 +28,14 @@ from axes_async.stores.redis.store import RedisStore
 
 log = logging.getLogger(__name__)
 
-CLIENT_OPTIONS = ("username", "password", "db", "ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-"""``OPTIONS`` of a Redis cache that our own client takes over, in Django's spelling or django-redis' capitals."""
+CLIENT_OPTIONS = (
+    *("username", "password", "credential_provider", "db", "ssl_cert_reqs", "ssl_check_hostname"),
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+)
+"""``OPTIONS`` of a Redis cache that our own client takes over, in Django's spelling or django-redis' capitals.
+
+django-redis has them in ``CONNECTION_POOL_KWARGS`` there, too.
+"""
 
 _names: dict[str, object] = {}
 """The ``NAME`` of each database when the apps were ready."""
@@ -203,6 +209,7 @@ def primary_of(alias: str, config: Mapping[str, Any]) -> str:
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:
     given = {str(name).lower(): value for name, value in (config.get("OPTIONS") or {}).items()}
+    given |= given.get("connection_pool_kwargs") or {}
     return {name: given[name] for name in CLIENT_OPTIONS if name in given}
 
 

@@ -125,6 +125,19 @@ def test_drain_leaves_a_database_alone_that_did_not_answer(
     assert drain() == 1
 
 
+def test_drain_waits_while_the_database_is_read_only(
+    own_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("of PostgreSQL")
+    monkeypatch.setattr(drain_module, "_database", CircuitBreaker(retry_interval=0))
+    failure()
+    with connection.cursor() as cursor:
+        for value, written in (("on", 0), ("off", 1)):
+            cursor.execute(f"SET default_transaction_read_only = {value}")
+            assert drain() == written
+
+
 @pytest.mark.parametrize("code", ["40P01", "40001"], ids=["deadlock", "serialization"])
 def test_batch_that_the_database_gave_up_is_written_by_the_same_drain(
     own_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch, code: str

@@ -141,6 +141,18 @@ def test_a_client_of_the_sites_own_counts_and_locks(
         assert AccessAttempt.objects.get().failures_since_start == 3
 
 
+@pytest.mark.parametrize("within", ["", "CONNECTION_POOL_KWARGS"])
+def test_options_of_the_cache_reach_the_server(settings: Any, valkey: redis.Redis, within: str) -> None:
+    options: dict[str, Any] = {"username": "somebody", "password": "secret"}
+    entry = {**settings.CACHES["default"], "OPTIONS": {within: options} if within else options}
+    settings.CACHES = {**settings.CACHES, "default": entry}
+    with pytest.raises(StoreUnavailable, match="Authentication"):
+        get_store().probe()
+    valkey.execute_command("ACL", "SETUSER", "somebody", "on", ">secret", "~*", "+@all")
+    get_store().probe()
+    valkey.execute_command("ACL", "DELUSER", "somebody")
+
+
 def test_a_client_that_cannot_connect_yet_is_a_store_that_is_away(settings: Any) -> None:
     def connect() -> Any:
         raise redis.ConnectionError("refused")

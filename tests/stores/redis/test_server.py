@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
@@ -45,6 +47,27 @@ def test_new_server_is_given_the_functions(unknown: RedisStore, plain: redis.Red
     assert unknown.key() == StoreKey()
     (known,) = plain.function_list()
     assert known[1] + "_" == library().prefix
+
+
+def test_rights_that_the_docs_name_are_enough(server: servers.Valkey, time: Time) -> None:
+    docs = Path(__file__).resolve().parents[3] / "docs" / "settings.md"
+    (rights,) = re.findall("^ACL SETUSER axes on >password (.+)$", docs.read_text(encoding="utf-8"), re.MULTILINE)
+    server.client.execute_command("ACL", "SETUSER", "axes", "on", ">password", *rights.split())
+    client = build_client(server.url, {"username": "axes", "password": "password"}, timeout=10)
+    with closing(completed(RedisStore(client, namespace=NAMESPACE))) as store:
+        steps = Steps(store, time)
+        counter = steps.counter()
+        steps.reserve("a", counter)
+        assert steps.fail("a", counter).failures == (1,)
+        steps.succeed("b", counter, clear=[counter])
+        assert len(store.look([counter])) == 1
+        events = store.read(Position(), 10)
+        store.set_aside(b"no event", "no event")
+        assert (len(events), store.size().dead_letters, store.eviction()) == (2, 1, "noeviction")
+        store.trim(events[-1][0])
+        assert store.rearm(events[-1][0], pause=0)
+        saved = SavedCounter(digest=counter.digest, state=CounterState(failures=2))
+        assert store.push(store.key().generation, events[-1][0], [saved]) == "ok"
 
 
 def test_server_that_has_forgotten_the_functions_is_given_them_again(steps: Steps, server: servers.Valkey) -> None:
