@@ -59,7 +59,7 @@ def is_past(valkey: redis.Redis, ms: int) -> bool:
 def test_no_more_passwords_are_looked_at_than_the_limit_if_their_bodies_come_after_the_lease(
     alice: User, start_web: Callable[..., Web], valkey: redis.Redis
 ) -> None:
-    web = start_web("threads", AXES_RESERVE_LEASE=3, DATA_UPLOAD_MAX_MEMORY_SIZE=len(BODY) - 1)
+    web = start_web("threads", AXES_RESERVE_LEASE=6, DATA_UPLOAD_MAX_MEMORY_SIZE=len(BODY) - 1)
     web.let_go()
     clients = [begin(web) for _ in range(LIMIT)]
     until(lambda: len(leases(valkey)) == LIMIT, what="the site waits for their bodies")

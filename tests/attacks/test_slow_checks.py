@@ -29,7 +29,7 @@ def test_no_more_passwords_are_looked_at_than_the_limit_if_a_check_outlasts_its_
         "axes_async.backends.AxesStandaloneBackend",
         f"tests.attacks.standing_site.{'AsyncBackend' if server == 'uvicorn' else 'SyncBackend'}",
     ]
-    web = start_web(server, AXES_RESERVE_LEASE=3, AUTHENTICATION_BACKENDS=backends)
+    web = start_web(server, AXES_RESERVE_LEASE=6, AUTHENTICATION_BACKENDS=backends)
     with ExitStack() as stack:
         for number in range(LIMIT):
             stack.enter_context(web.send(path, f"guess-{number}"))
