@@ -112,6 +112,7 @@ def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     state.current.set(None)  # What a test did outside of any request is not to be the next one's.
     latest.set(None)
     rules_in_force.tell_of_no_request.cache_clear()
+    rules_in_force.tell_of_no_address.cache_clear()
     translation.deactivate()  # Django's own middleware leaves a thread in the language of its last request.
     yield
     monkeypatch.setattr(unsettled, "SECONDS", 0)  # What waits is given up, and nothing of it reaches the next test.

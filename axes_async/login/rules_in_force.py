@@ -25,8 +25,8 @@ def counters_of(
 ) -> tuple[Counter, ...]:
     """Return the counters that an attempt of ``client`` belongs to, by each of its names; see ``rules_for``."""
     rules = rules_for(settings, request, credentials)
-    if request is None and any("ip_address" in rule.parameters for rule in rules):
-        tell_of_no_request()
+    if client.canonical["ip_address"] is None and any("ip_address" in rule.parameters for rule in rules):
+        tell_of_no_request() if request is None else tell_of_no_address()
     counters = counters_for(rules, client.canonical)
     for other in client.others:
         counters += tuple(counter for counter in counters_for(rules, other.canonical) if counter not in counters)
@@ -39,6 +39,16 @@ def tell_of_no_request() -> None:
     log.warning(
         "A password is tried outside of any request, so without an address: rules with 'ip_address' do not count it. "
         "Pass the request, or add a rule for the username."
+    )
+
+
+@cache
+def tell_of_no_address() -> None:
+    """Log, once in a process, that requests come that rules with an address do not count."""
+    log.warning(
+        "A password is tried in a request without an address, as they come through a Unix socket: rules with "
+        "'ip_address' do not count it. Name the web server in AXES_TRUSTED_PROXIES, as 'unix', if it sends the "
+        "client's address in a header; or have AXES_CLIENT_IP_CALLABLE return it."
     )
 
 

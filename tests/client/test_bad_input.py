@@ -189,6 +189,11 @@ def test_any_address_is_counted_shares_with_no_other_and_can_be_read(
     assert AccessAttempt.objects.filter(ip_address=shown, failures_since_start=3).count() == 1
 
 
+def test_a_site_whose_requests_have_no_address_is_told_so_once(tries: Tries, caplog: pytest.LogCaptureFixture) -> None:
+    assert [tries("alice", address) for address in ("192.0.2.1", "", "")] == [401] * 3
+    assert len([text for text in caplog.messages if "a request without an address" in text]) == 1
+
+
 @override_settings(AXES_LOCKOUT_PARAMETERS=["ip_address", "username"])
 def test_clients_without_an_address_share_nothing_but_a_name(tries: Tries) -> None:
     assert [tries(f"user {number}", "") for number in range(5)] == [401] * 5
