@@ -17,8 +17,8 @@ from axes_async.login.renewal import LEASES
 from axes_async.login.reservation import arelease, release, release_joined
 from axes_async.login.responses import alockout_response, lockout_response
 from axes_async.login.state import AxesState, current, state_of
-from axes_async.login.steps import mark_locked_by_site, redo_undone
-from axes_async.stores.shared import SharedStep, shared_steps
+from axes_async.login.steps import end_request, mark_locked_by_site
+from axes_async.stores.shared import RequestEnd, request_end
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], Response | Awaitable[Response]]
@@ -52,15 +52,15 @@ class AxesMiddleware:
             return self._serve_async(request)
         state = state_of(request)
         state.joins = True
-        undoable: list[SharedStep] = []
-        token, shared = current.set(state), shared_steps.set(undoable)
+        end = RequestEnd()
+        token, end_token = current.set(state), request_end.set(end)
         try:
             response = cast("Response", self.get_response(request))
         finally:
             current.reset(token)
-            shared_steps.reset(shared)
+            request_end.reset(end_token)
             state.is_over = True
-            redo_undone(undoable)
+            end_request(end)
             release_joined(state.attempts)
         _release_at_close(response, state)
         return response if _stands(request, response, state) else lockout_response(request, state, response)
@@ -72,16 +72,16 @@ class AxesMiddleware:
 
     async def _serve_async(self, request: HttpRequest) -> Response:
         state = state_of(request)
-        undoable: list[SharedStep] = []
-        token, shared = current.set(state), shared_steps.set(undoable)
+        end = RequestEnd()
+        token, end_token = current.set(state), request_end.set(end)
         try:
             response = await _unhurried(cast("Coroutine[Any, Any, Response]", self.get_response(request)), state)
         finally:
             current.reset(token)
-            shared_steps.reset(shared)
+            request_end.reset(end_token)
             state.is_over = True
-            if undoable:
-                await sync_to_async(redo_undone)(undoable)
+            if end:
+                await sync_to_async(end_request)(end)
             await arelease(state.attempts)
         _release_at_close(response, state)
         return response if _stands(request, response, state) else await alockout_response(request, state, response)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -27,6 +27,7 @@ from axes_async.errors import StoreUnavailable
 from axes_async.models import database
 from axes_async.stores import factory
 from axes_async.stores.results import StepResult
+from axes_async.stores.shared import waits_for_end
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ def nudge() -> None:
     """Tell a worker that there is something to drain, or to sync. One that gets lost is made good by beat."""
     if has_worker():
         outcome = "sent" if publish(DRAIN, expires=DRAIN_EXPIRES) else "not_sent"
+    elif waits_for_end(DRAIN, nudge, database()):
+        return
     else:
         _run_here(DRAIN)
         outcome = "run_here"
@@ -79,6 +82,8 @@ def nudge_for_sync() -> None:
 
 def deliver(event: AttemptEvent) -> None:
     """Have an event written that no outbox holds: by a worker, else in this process, else as an ERROR log line."""
+    if waits_for_end(event.id, partial(deliver, event), database()):
+        return
     if not hand_over(WRITE, event.wire()):
         log.error("Event not written, neither by a worker nor here: %s", event.line())
 

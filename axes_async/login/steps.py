@@ -23,7 +23,7 @@ from axes_async.login.state import AxesState, state_of
 from axes_async.login.unsettled import try_later
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, StepResult
-from axes_async.stores.shared import SharedStep
+from axes_async.stores.shared import RequestEnd
 from axes_async.stores.step import Step
 
 log = logging.getLogger(__name__)
@@ -120,10 +120,12 @@ def in_store(
     return result
 
 
-def redo_undone(shared: Iterable[SharedStep]) -> None:
-    """Do again what was part of transactions of the request, and was rolled back with them."""
-    for undone in [each for each in shared if each.is_undone()]:
+def end_request(end: RequestEnd) -> None:
+    """Do what a request has left to do: first again what was rolled back with its transactions."""
+    for undone in [each for each in end.steps if each.is_undone()]:
         in_store("What was rolled back is not counted or recorded", undone.step)
+    for call in end.calls.values():
+        call()
 
 
 def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
@@ -101,9 +102,23 @@ def test_a_login_in_a_transaction_is_one(alice: User, drain: Drain, decided_by: 
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_counters_in_a_cache_survive_too(alice: User, settings: Any, limit: int) -> None:
+def test_counters_in_a_cache_survive_too(
+    alice: User, settings: Any, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.AXES_CACHE, settings.AXES_FAILURE_LIMIT = "memory", limit
+    monkeypatch.setattr(current_app.conf, "broker_url", None)
     client = Client(raise_request_exception=False)
     form = {"username": "alice", "password": "wrong"}
     assert [client.post("/break/", form).status_code for _ in range(limit)] == [500] * (limit - 1) + [429]
     assert client.post("/sign-in/", {"username": "alice", "password": PASSWORD}).status_code == 429
+    assert AccessFailureLog.objects.count() == limit + 1
+
+
+@pytest.mark.parametrize("decided_by", ["store", "database"], indirect=True)
+def test_without_a_worker_rows_are_there_though_the_request_comes_to_nothing(
+    alice: User, decided_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current_app.conf, "broker_url", None)
+    client = Client(raise_request_exception=False)
+    assert client.post("/break/", {"username": "alice", "password": "wrong"}).status_code == 500
+    assert AccessFailureLog.objects.count() == 1
