@@ -19,6 +19,7 @@ from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client
 from django.utils import translation
+from hypothesis import settings as hypothesis_settings
 
 from axes_async import clock
 from axes_async.client import exemptions
@@ -51,6 +52,10 @@ REFUSED = "redis://127.0.0.1:1/0"
 
 PATIENT = 10.0
 """Seconds to wait for a broker where its silence is not the point: a busy machine is slow."""
+
+
+hypothesis_settings.register_profile("unhurried", deadline=None)
+hypothesis_settings.load_profile("unhurried")
 
 
 def pytest_collection_finish() -> None:

@@ -32,8 +32,8 @@ class Attempt:
     """Whether the credentials were known when that was decided; else the form was read."""
     verdict: Verdict | None = None
     """What the reservation was answered; ``None`` before it was asked for, or where the store could not be."""
-    reserved: bool = False
-    """Whether reservations are held, or may be: by this verdict, or by one before the attempt was widened."""
+    held_in: int | None = None
+    """The generation of the store that its reservations were made in last; ``None`` while it holds none, nor may."""
     reserved_at: float = 0.0
     """When they were asked for last, in seconds of ``time.monotonic``: they end with their lease."""
     settled: bool = False
@@ -50,6 +50,11 @@ class Attempt:
     """The code that has the password looked at; ``None`` in a block, where that is any code."""
     lock: Lock = field(default_factory=Lock)
     """Held for a moment: an answer of the store comes in a thread, while a task may end the attempt."""
+
+    @property
+    def reserved(self) -> bool:
+        """Whether reservations are held, or may be: by this verdict, or by one before the attempt was widened."""
+        return self.held_in is not None
 
     @property
     def is_checked(self) -> bool:

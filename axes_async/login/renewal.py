@@ -86,11 +86,12 @@ def _is_done(held: Held) -> bool:
 def _renew(attempt: Attempt) -> None:
     """Reserve again under the same token. On a counter that is locked, it would be taken for an attempt turned away."""
     store, asked_at = get_failover(), time.monotonic()
+    generation = store.generation
     if store.peek(attempt.counters).verdict is Verdict.LOCKED:
         return
     result = store.do(Step(StepKind.RESERVE, attempt.token, attempt.counters, lease=get_settings().lease_ms))
     if result.verdict is Verdict.ALLOWED:
-        attempt.reserved_at = asked_at
+        attempt.reserved_at, attempt.held_in = asked_at, generation
     if attempt.settled and not attempt.given_up:  # Meanwhile.
         store.release(attempt.token, attempt.counters)
 

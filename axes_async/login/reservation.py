@@ -186,6 +186,7 @@ class _Asking:
             event = event_of(Kind.BLOCKED, attempt.id, attempt.client, self.request, attempt.counters)
         lease = NO_LEASE if state.detached else settings.lease_ms
         step = Step(StepKind.RESERVE, attempt.token, attempt.counters, event=event, lease=lease, extend=extend)
+        generation = get_failover().generation
         result = in_store("Attempt turned away", step)
         if result is None:
             state.unavailable = True
@@ -195,9 +196,9 @@ class _Asking:
         if self.has_waited or result.verdict is Verdict.BUSY:
             telemetry.count("busy_waits", "given_up" if result.verdict is Verdict.BUSY else "ended")
         verdict = attempt.decide(result.verdict)
-        if result.verdict is Verdict.ALLOWED and not attempt.reserved:
-            attempt.reserved = True
-            if not state.detached:
+        if result.verdict is Verdict.ALLOWED:
+            is_kept, attempt.held_in = attempt.reserved, generation or get_failover().generation
+            if not is_kept and not state.detached:
                 keep(state, attempt)
         if attempt.settled or self.is_given_up or verdict is not Verdict.ALLOWED:
             _release(attempt)
@@ -291,4 +292,4 @@ def _release(attempt: Attempt) -> None:
             get_failover().release(attempt.token, attempt.counters)
         except StoreUnavailable as error:
             log.warning("A reservation is left to its lease, the store is unavailable (%s).", error)
-    attempt.reserved = False
+    attempt.held_in = None

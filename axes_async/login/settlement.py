@@ -91,7 +91,7 @@ def fail(request: HttpRequest | None, credentials: Credentials) -> None:
             release=() if settled else elsewhere,
             event=event,
             extend=settings.reset_cool_off_on_failure_during_lockout,
-            held=attempt.reserved,
+            held_in=attempt.held_in,
         )
         result = in_store(
             "Failure not counted",
@@ -145,7 +145,7 @@ def succeed(request: HttpRequest | None, username: object, *, session_hash: str 
             event=event,
             clear=clear,
             always=not settings.disable_access_log,
-            held=attempt.reserved,
+            held_in=attempt.held_in,
         )
         result = in_store("Login not recorded", step, reserved_at=attempt.reserved_at)
         if result is not None:

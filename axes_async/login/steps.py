@@ -101,17 +101,15 @@ def in_store(
     A step that tells of what has happened is tried again later then.
 
     :param lost: what the log says then.
-    :param reserved_at: when the reservations that are ``held`` were asked for.
+    :param reserved_at: when the reservations of the attempt were asked for.
     :param tell: called with the result of a step that is done later, in another thread.
     """
-    store = get_failover()
-    generation = store.generation
     try:
-        result = store.do(step)
+        result = get_failover().do(step)
     except StoreUnavailable as error:
         plan = ""
         if not step.decides:
-            is_tried = try_later(step, reserved_at, generation, tell)
+            is_tried = try_later(step, reserved_at, tell)
             plan = f" {'It is tried again' if is_tried else 'It is lost but for this line'}: {step.line}"
         log.error("%s, the store is unavailable (%s).%s", lost, error, plan)
         publisher.nudge_for_sync()

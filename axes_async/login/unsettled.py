@@ -33,8 +33,6 @@ class Unsettled:
 
     step: Step
     reserved_at: float
-    generation: int
-    """That of the store when the step was tried at first: one that was lost since lacks the reservations anyway."""
     tell: Callable[[StepResult], object]
     since: float
 
@@ -42,13 +40,13 @@ class Unsettled:
         """Do a step that may have been done: while the reservations last, they show it; then, it may count twice."""
         store = get_failover()
         lasts = time.monotonic() < self.reserved_at + get_settings().reserve_lease / 2
-        is_sure = self.step.held and lasts and store.generation == self.generation
-        return store.do(replace(self.step, held=is_sure, again=is_sure))
+        is_sure = lasts and self.step.held_in == store.generation
+        return store.do(replace(self.step, held_in=self.step.held_in if is_sure else None, again=is_sure))
 
 
-def try_later(step: Step, reserved_at: float, generation: int, tell: Callable[[StepResult], object]) -> bool:
+def try_later(step: Step, reserved_at: float, tell: Callable[[StepResult], object]) -> bool:
     """Have ``step`` done as soon as a store answers; return False if it will not be tried."""
-    return _backlog.add(Unsettled(step, reserved_at, generation, tell, time.monotonic()))
+    return _backlog.add(Unsettled(step, reserved_at, tell, time.monotonic()))
 
 
 def _is_done(one: Unsettled) -> bool:

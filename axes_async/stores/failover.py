@@ -131,7 +131,7 @@ class FailoverStore(Store):
                         break
                     is_silent = True
                 # Slow, or a broken connection. Without a reservation, the step may be done twice: one failure too many.
-                step = replace(step, again=step.held)
+                step = replace(step, again=step.held_in == self.generation)
                 log.warning("The store did not answer a step (%s), and may be well. It is asked again.", error)
         if self.on_failure == "allow":
             log.error("Let through without a store (%s): %s", reason, step.line)

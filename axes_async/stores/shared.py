@@ -66,7 +66,7 @@ def note_shared(step: Step, result: StepResult, using: str) -> None:
     if step.event is None or (step.kind is StepKind.RESERVE and result.verdict is not Verdict.LOCKED):
         return
     # Its reservations are undone as well, and none is to be made where the lockout has ended meanwhile.
-    end.steps.append(shared := SharedStep(replace(step, held=False, lease=0), connection))
+    end.steps.append(shared := SharedStep(replace(step, held_in=None, lease=0), connection))
     transaction.on_commit(shared, using=using)
 
 

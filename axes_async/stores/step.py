@@ -54,8 +54,9 @@ class Step:
     """Whether the cool-off of a locked counter starts anew."""
     always: bool = True
     """Whether a success that clears nothing is recorded."""
-    held: bool = False
-    """Whether the attempt holds reservations: they show whether the step was done."""
+    held_in: int | None = None
+    """The generation of the store in which the attempt has made its reservations; ``None`` if it holds none. While that
+    generation lasts, they show whether the step was done."""
     again: bool = False
     """Whether the step may have been done already. Of an attempt that held reservations it was, if none is left."""
     known: Known | None = None

@@ -41,7 +41,7 @@ def test_step_that_is_cut_off_is_done_once_and_by_the_store(
         setattr(proxy, when, times)
         store.do(Step(StepKind.RESERVE, "token", of_it, lease=LEASE))
         setattr(proxy, when, times)
-        assert store.do(Step(StepKind.FAIL, "token", of_it, event=failed, held=True)).failures == (1,)
+        assert store.do(Step(StepKind.FAIL, "token", of_it, event=failed, held_in=store.generation)).failures == (1,)
         assert not store.is_away
     assert own_store.peek(of_it).failures == (1,)
     assert own_store.size().events == 1

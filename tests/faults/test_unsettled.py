@@ -191,6 +191,6 @@ def test_what_waits_keeps_no_request_and_so_no_body(
     request = request_from("192.0.2.1")
     own_valkey.fill()
     settlement.fail(request, ALICE)
-    step, _, _, tell = kept
+    step, _, tell = kept
     assert '"alice"' in step.line
     assert all(each is not request for each in (*(getattr(step, field.name) for field in fields(step)), *tell.args))

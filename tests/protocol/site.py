@@ -95,19 +95,24 @@ class Web:
         self.store, self.time = Remote(self.client, namespace=namespace), time
         self.store.on_fault = on_fault
         # Its watch never looks by itself: `look` does that when the machine wants it.
+        self.held_in: dict[str, int] = {}
         self.logins = FailoverStore(self.store, DatabaseStore(replaces=self.store), retry_interval=100_000)
 
     def reserve(self, token: str, user: str) -> StepResult:
-        return self.logins.do(
+        generation = self.logins.generation
+        result = self.logins.do(
             Step(StepKind.RESERVE, token, [counter(user)], event=self.event(Kind.BLOCKED, user), lease=LEASE)
         )
+        self.held_in[token] = generation or self.logins.generation
+        return result
 
     def fail(self, token: str, user: str, event: AttemptEvent) -> StepResult:
-        return self.logins.do(Step(StepKind.FAIL, token, [counter(user)], event=event, held=True))
+        return self.logins.do(Step(StepKind.FAIL, token, [counter(user)], event=event, held_in=self.held_in.get(token)))
 
     def succeed(self, token: str, user: str) -> StepResult:
         event, one = self.event(Kind.LOGGED_IN, user), [counter(user)]
-        return self.logins.do(Step(StepKind.SUCCEED, token, one, event=event, clear=one, held=True))
+        held_in = self.held_in.get(token)
+        return self.logins.do(Step(StepKind.SUCCEED, token, one, event=event, clear=one, held_in=held_in))
 
     def release(self, token: str, user: str) -> None:
         self.logins.release(token, [counter(user)])

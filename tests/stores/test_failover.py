@@ -113,7 +113,8 @@ def failed(time: Time) -> AttemptEvent:
 
 
 def fail(store: FailoverStore, counters: tuple[Counter, ...], time: Time, *, held: bool = False) -> StepResult:
-    return store.do(Step(StepKind.FAIL, TOKEN, counters, event=failed(time), held=held))
+    held_in = store.generation if held else None
+    return store.do(Step(StepKind.FAIL, TOKEN, counters, event=failed(time), held_in=held_in))
 
 
 def reserve(store: FailoverStore, counters: tuple[Counter, ...], token: str = TOKEN) -> StepResult:
@@ -180,6 +181,20 @@ class TestBrokenConnection:
         reserve(both, counters)
         faulty.faults, faulty.does_it_first = [StoreUnavailable("timed out")], True
         fail(both, counters, time, held=True)
+        assert faulty.states(counters)[0].failures == 1
+
+    def test_a_reservation_that_was_lost_with_the_store_does_not_tell(
+        self, both: FailoverStore, faulty: Faulty, counters: tuple[Counter, ...], time: Time
+    ) -> None:
+        reserve(both, counters)
+        held_in = both.generation
+        faulty.client.flushdb()
+        StoreState.objects.update(generation=2)
+        faulty.invalidate(2)
+        faulty.complete(2, 0)
+        both.peek(counters)
+        faulty.faults = [StoreUnavailable("reset by peer")]
+        both.do(Step(StepKind.FAIL, TOKEN, counters, event=failed(time), held_in=held_in))
         assert faulty.states(counters)[0].failures == 1
 
     def test_a_store_that_answers_nothing_but_probes_is_waited_for_twice_and_left_to_the_database(
