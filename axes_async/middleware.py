@@ -59,7 +59,7 @@ class AxesMiddleware:
         finally:
             current.reset(token)
             request_end.reset(end_token)
-            state.is_over = True
+            state.is_over = end.is_over = True
             end_request(end)
             release_joined(state.attempts)
         _release_at_close(response, state)
@@ -79,7 +79,7 @@ class AxesMiddleware:
         finally:
             current.reset(token)
             request_end.reset(end_token)
-            state.is_over = True
+            state.is_over = end.is_over = True
             if end:
                 await sync_to_async(end_request)(end)
             await arelease(state.attempts)

@@ -1,4 +1,4 @@
-"""Django's auth signals, handed to the settlement."""
+"""Django's signals, handed to the settlement of logins, and to what a request leaves to do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.contrib.sessions.backends.base import SessionBase
+from django.core.signals import request_finished
 from django.http import HttpRequest
 
 from axes_async.conf import get_settings
-from axes_async.login import settlement
+from axes_async.login import settlement, steps
 
 LOGIN_ID = "_axes_login"
 """Session key under which a login's id waits for the logout; the session's own key may change in between."""
@@ -23,6 +24,7 @@ def connect() -> None:
     user_login_failed.connect(on_login_failed, dispatch_uid="axes_async.login_failed")
     user_logged_in.connect(on_logged_in, dispatch_uid="axes_async.logged_in")
     user_logged_out.connect(on_logged_out, dispatch_uid="axes_async.logged_out")
+    request_finished.connect(steps.end_left, dispatch_uid="axes_async.request_finished")
 
 
 def on_login_failed(

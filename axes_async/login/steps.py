@@ -21,9 +21,10 @@ from axes_async.login.attempt import Attempt
 from axes_async.login.rules_in_force import counters_of, longest_lockout
 from axes_async.login.state import AxesState, state_of
 from axes_async.login.unsettled import try_later
+from axes_async.models import database
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, StepResult
-from axes_async.stores.shared import RequestEnd
+from axes_async.stores.shared import RequestEnd, hand_on, request_end, take_left
 from axes_async.stores.step import Step
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ def in_store(
     :param reserved_at: when the reservations of the attempt were asked for.
     :param tell: called with the result of a step that is done later, in another thread.
     """
+    if step.decides and (end := request_end.get()):
+        _do_again(end.take_undone(step.counters))  # In the same request, a password is looked at after a rollback.
     try:
         result = get_failover().do(step)
     except StoreUnavailable as error:
@@ -120,8 +123,25 @@ def in_store(
 
 def end_request(end: RequestEnd) -> None:
     """Do what a request has left to do: first again what was rolled back with its transactions."""
-    for undone in [each for each in end.steps if each.is_undone()]:
-        in_store("What was rolled back is not counted or recorded", undone.step)
+    _do_again(end.take_undone())
+    if end and not hand_on(end, database()):
+        _finish(end)
+
+
+def end_left(**kwargs: object) -> None:
+    """Do what requests have left to do whose transactions were those of middleware."""
+    for end in take_left():
+        _do_again(end.take_undone())
+        _finish(end)
+
+
+def _do_again(steps: Iterable[Step]) -> None:
+    for step in steps:
+        in_store("What was rolled back is not counted or recorded", step)
+
+
+def _finish(end: RequestEnd) -> None:
+    end.forget_steps()
     for call in end.calls.values():
         call()
 

@@ -9,13 +9,16 @@ On SQLite, a step cannot be written beside the transaction of a request, since t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from threading import local
 from typing import Any
 
 from django.db import connections, transaction
 
+from axes_async.counters.rules import Counter
 from axes_async.stores.results import StepResult, Verdict
 from axes_async.stores.step import Step, StepKind
 
@@ -31,11 +34,9 @@ class SharedStep:
     def __call__(self) -> None:
         self.is_committed = True
 
-    def is_undone(self) -> bool:
-        """Return whether it was rolled back; it does not wait for a commit any more."""
-        waiting = self.connection.run_on_commit
-        self.connection.run_on_commit = others = [each for each in waiting if each[1] is not self]
-        return not self.is_committed and len(others) == len(waiting)
+    def forget(self) -> None:
+        """Wait for no commit."""
+        self.connection.run_on_commit = [each for each in self.connection.run_on_commit if each[1] is not self]
 
 
 @dataclass(slots=True, eq=False)
@@ -44,13 +45,66 @@ class RequestEnd:
 
     steps: list[SharedStep] = field(default_factory=list)
     calls: dict[object, Callable[[], object]] = field(default_factory=dict)
+    is_over: bool = False
+    """Whether it has ended; tasks that it has started may go on, and have nothing to wait for."""
 
     def __bool__(self) -> bool:
         return bool(self.steps or self.calls)
 
+    def take_undone(self, counters: Sequence[Counter] | None = None) -> list[Step]:
+        """Return what was rolled back, in its order, once.
+
+        :param counters: only what has changed one of these; ``None`` for all.
+        """
+        asked = None if counters is None else {counter.digest for counter in counters}
+        theirs = {each.connection for each in self.steps}
+        waiting = {id(call) for connection in theirs for _, call, *_ in connection.run_on_commit}
+        undone = []
+        for each in [*self.steps]:
+            if id(each) in waiting or not (each.is_committed or _is_on(each.step, asked)):
+                continue
+            with suppress(ValueError):  # Another thread of the request may have been faster.
+                self.steps.remove(each)
+                if not each.is_committed:
+                    undone.append(each.step)
+        return undone
+
+    def forget_steps(self) -> None:
+        """Leave what was not rolled back as it is."""
+        for each in self.steps:
+            each.forget()
+        self.steps.clear()
+
 
 request_end: ContextVar[RequestEnd | None] = ContextVar("axes_async_request_end", default=None)
 """That of the request that is being served; ``None`` outside of any, where nothing can wait for its end."""
+
+_left = local()
+"""What requests of each thread have left to a middleware: ``ends``."""
+
+
+def hand_on(end: RequestEnd, using: str) -> bool:
+    """Return whether the transaction goes on after the request: ``end`` is left to whoever has begun it.
+
+    That is the request around it, or a middleware, whose transaction has ended when the response is closed.
+    """
+    if not _is_in_transaction(connections[using]):
+        return False
+    around = request_end.get()
+    if around is None:
+        _left.ends = [*getattr(_left, "ends", ()), end]
+    else:
+        around.steps += end.steps
+        around.calls = {**end.calls, **around.calls}
+    return True
+
+
+def take_left() -> list[RequestEnd]:
+    """Return what requests of this thread have left to middleware, once; nothing inside of a request."""
+    if request_end.get() is not None:
+        return []
+    ends, _left.ends = getattr(_left, "ends", []), []
+    return ends
 
 
 def shares_transaction(connection: Any) -> bool:
@@ -61,19 +115,21 @@ def shares_transaction(connection: Any) -> bool:
 def note_shared(step: Step, result: StepResult, using: str) -> None:
     """Note that ``step`` was done, if it told of an event, and is part of a transaction that the request may undo."""
     end, connection = request_end.get(), connections[using]
-    if end is None or not shares_transaction(connection) or not _is_in_transaction(connection):
+    if end is None or end.is_over or not shares_transaction(connection) or not _is_in_transaction(connection):
         return
     if step.event is None or (step.kind is StepKind.RESERVE and result.verdict is not Verdict.LOCKED):
         return
     # Its reservations are undone as well, and none is to be made where the lockout has ended meanwhile.
     end.steps.append(shared := SharedStep(replace(step, held_in=None, lease=0), connection))
     transaction.on_commit(shared, using=using)
+    # As the first: what another of these raises is no rollback.
+    connection.run_on_commit.insert(0, connection.run_on_commit.pop())
 
 
 def waits_for_end(key: object, call: Callable[[], object], using: str) -> bool:
     """Return whether the request is in a transaction. If so, ``call`` is called, once for a ``key``, at its end."""
     end = request_end.get()
-    if end is None or not _is_in_transaction(connections[using]):
+    if end is None or end.is_over or not _is_in_transaction(connections[using]):
         return False
     end.calls.setdefault(key, call)
     return True
@@ -82,6 +138,13 @@ def waits_for_end(key: object, call: Callable[[], object], using: str) -> bool:
 def _is_in_transaction(connection: Any) -> bool:
     """Return whether the caller is in a transaction of its own; the one around a test is none."""
     return not all(map(_is_of_test, connection.atomic_blocks))
+
+
+def _is_on(step: Step, digests: set[str] | None) -> bool:
+    if digests is None:
+        return True
+    is_change = step.kind in {StepKind.FAIL, StepKind.SUCCEED}
+    return is_change and any(counter.digest in digests for counter in step.all_counters)
 
 
 def _is_of_test(block: Any) -> bool:

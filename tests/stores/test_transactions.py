@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from celery import current_app
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.urls import path
 
 from axes_async.decorators import axes_dispatch
@@ -39,7 +41,66 @@ def authenticate_and_roll_back(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=401 if user is None else 204)
 
 
+def try_often(request: HttpRequest) -> HttpResponse:
+    """Check a password ten times, and undo what was written after each."""
+    for _ in range(10):
+        with transaction.atomic():
+            authenticate(request, username=request.POST["username"], password=request.POST["password"])
+            transaction.set_rollback(True)
+    return HttpResponse(status=204)
+
+
+def ask_oneself(request: HttpRequest) -> HttpResponse:
+    """Have another view of this site check a password, and end in an error."""
+    Client().post("/sign-in/", request.POST.dict())
+    raise RuntimeError
+
+
+def fail_after_commit(request: HttpRequest) -> HttpResponse:
+    """Check a password, and end in an error when all is committed."""
+    transaction.on_commit(lambda: 1 // 0)
+    authenticate(request, username=request.POST["username"], password=request.POST["password"])
+    return HttpResponse(status=401)
+
+
+async def go_on(request: HttpRequest) -> HttpResponse:
+    """Answer, while a task that was started waits to check a password in a transaction."""
+
+    @sync_to_async
+    def check() -> None:
+        with transaction.atomic():
+            authenticate(username=form["username"], password=form["password"])
+
+    async def wait_and_check() -> None:
+        await answered.wait()
+        await check()
+
+    form = request.POST.dict()
+    later.append(asyncio.create_task(wait_and_check()))
+    return HttpResponse(status=204)
+
+
+answered = asyncio.Event()
+later: list[asyncio.Task[None]] = []
+
+
+def undo_refusals(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Serve each request in a transaction, which is rolled back with an answer of 400 or more: a middleware."""
+
+    def serve(request: HttpRequest) -> HttpResponse:
+        with transaction.atomic():
+            response = get_response(request)
+            transaction.set_rollback(response.status_code >= 400)
+        return response
+
+    return serve
+
+
 urlpatterns = [
+    path("try-often/", try_often),
+    path("ask-oneself/", ask_oneself),
+    path("fail-after-commit/", fail_after_commit),
+    path("go-on/", go_on),
     path("break/", authenticate_and_break),
     path("roll-back/", authenticate_and_roll_back),
     path("dispatch/", axes_dispatch(authenticate_and_break)),
@@ -122,3 +183,57 @@ def test_without_a_worker_rows_are_there_though_the_request_comes_to_nothing(
     client = Client(raise_request_exception=False)
     assert client.post("/break/", {"username": "alice", "password": "wrong"}).status_code == 500
     assert AccessFailureLog.objects.count() == 1
+
+
+@pytest.mark.parametrize("decided_by", ["database"], indirect=True)
+@pytest.mark.parametrize("url", ["/try-often/", "/ask-oneself/"])
+def test_passwords_of_one_request_count_though_each_is_rolled_back(
+    alice: User, drain: Drain, url: str, decided_by: str
+) -> None:
+    client = Client(raise_request_exception=False)
+    for _ in range(5):
+        client.post(url, {"username": "alice", "password": "wrong"})
+    assert CountingBackend.checks == 3
+    drain()
+    assert AccessAttempt.objects.get().failures_since_start == 3
+
+
+@pytest.mark.parametrize("decided_by", ["database"], indirect=True)
+def test_what_a_middleware_rolls_back_counts(alice: User, settings: Any, drain: Drain, decided_by: str) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.undo_refusals", *settings.MIDDLEWARE]
+    form = {"username": "alice", "password": "wrong"}
+    assert [Client().post("/sign-in/", form).status_code for _ in range(4)] == [401, 401, 429, 429]
+    assert CountingBackend.checks == 3
+    drain()
+    assert AccessFailureLog.objects.count() == 4
+
+
+def test_an_event_that_no_outbox_holds_outlasts_the_transaction_of_a_middleware(
+    alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.undo_refusals", *settings.MIDDLEWARE]
+    settings.AXES_CACHE = "memory"
+    monkeypatch.setattr(current_app.conf, "broker_url", None)
+    assert Client().post("/sign-in/", {"username": "alice", "password": "wrong"}).status_code == 401
+    assert AccessFailureLog.objects.count() == 1
+
+
+@pytest.mark.parametrize("decided_by", ["database"], indirect=True)
+def test_an_error_after_the_commit_has_nothing_done_twice(alice: User, drain: Drain, decided_by: str) -> None:
+    client = Client(raise_request_exception=False)
+    for _ in range(3 + 15):  # Of those that are turned away, the first ten have rows, and then the twentieth.
+        client.post("/fail-after-commit/", {"username": "alice", "password": "wrong"})
+    drain()
+    assert AccessFailureLog.objects.count() == 3 + 10
+
+
+async def test_a_task_that_outlasts_its_request_has_its_event_written(
+    alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.AXES_CACHE = "memory"
+    monkeypatch.setattr(current_app.conf, "broker_url", None)
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)
+    await AsyncClient().post("/go-on/", {"username": "alice", "password": "wrong"})
+    answered.set()
+    await later.pop()
+    assert await AccessFailureLog.objects.acount() == 1
