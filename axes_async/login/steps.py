@@ -24,7 +24,7 @@ from axes_async.login.unsettled import try_later
 from axes_async.models import database
 from axes_async.stores.factory import get_failover
 from axes_async.stores.results import PERMANENT, StepResult
-from axes_async.stores.shared import RequestEnd, hand_on, request_end, take_left
+from axes_async.stores.shared import RequestEnd, SharedStep, hand_on, note_undone, request_end, take_left
 from axes_async.stores.step import Step
 
 log = logging.getLogger(__name__)
@@ -107,12 +107,14 @@ def in_store(
     """
     if step.decides and (end := request_end.get()):
         _do_again(end.take_undone(step.counters))  # In the same request, a password is looked at after a rollback.
+    store = get_failover()
     try:
-        result = get_failover().do(step)
+        result = store.do(step)
     except StoreUnavailable as error:
         plan = ""
         if not step.decides:
-            is_tried = try_later(step, reserved_at, tell)
+            is_at_end = not store.probes and note_undone(step, tell, database())  # Only the database is never probed.
+            is_tried = is_at_end or try_later(step, reserved_at, tell)
             plan = f" {'It is tried again' if is_tried else 'It is lost but for this line'}: {step.line}"
         log.error("%s, the store is unavailable (%s).%s", lost, error, plan)
         publisher.nudge_for_sync()
@@ -122,8 +124,7 @@ def in_store(
 
 
 def end_request(end: RequestEnd) -> None:
-    """Do what a request has left to do: first again what was rolled back with its transactions."""
-    _do_again(end.take_undone())
+    """Do what a request has left to do, unless whoever has begun the transaction that it was in has yet to end it."""
     if end and not hand_on(end, database()):
         _finish(end)
 
@@ -131,19 +132,22 @@ def end_request(end: RequestEnd) -> None:
 def end_left(**kwargs: object) -> None:
     """Do what requests have left to do whose transactions were those of middleware."""
     for end in take_left():
-        _do_again(end.take_undone())
         _finish(end)
 
 
-def _do_again(steps: Iterable[Step]) -> None:
-    for step in steps:
-        in_store("What was rolled back is not counted or recorded", step)
-
-
 def _finish(end: RequestEnd) -> None:
+    """Do first again what was rolled back."""
+    _do_again(end.take_undone())
     end.forget_steps()
     for call in end.calls.values():
         call()
+
+
+def _do_again(steps: Iterable[SharedStep]) -> None:
+    for each in steps:
+        result = in_store("What was rolled back is not counted or recorded", each.step, tell=each.tell)
+        if result is not None:
+            each.tell(result)
 
 
 def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:

@@ -29,6 +29,8 @@ class SharedStep:
 
     step: Step
     connection: Any
+    tell: Callable[[StepResult], object] = field(default=lambda result: None)
+    """Called with the result of the step when it is done again."""
     is_committed: bool = False
 
     def __call__(self) -> None:
@@ -51,7 +53,7 @@ class RequestEnd:
     def __bool__(self) -> bool:
         return bool(self.steps or self.calls)
 
-    def take_undone(self, counters: Sequence[Counter] | None = None) -> list[Step]:
+    def take_undone(self, counters: Sequence[Counter] | None = None) -> list[SharedStep]:
         """Return what was rolled back, in its order, once.
 
         :param counters: only what has changed one of these; ``None`` for all.
@@ -66,7 +68,7 @@ class RequestEnd:
             with suppress(ValueError):  # Another thread of the request may have been faster.
                 self.steps.remove(each)
                 if not each.is_committed:
-                    undone.append(each.step)
+                    undone.append(each)
         return undone
 
     def forget_steps(self) -> None:
@@ -114,16 +116,31 @@ def shares_transaction(connection: Any) -> bool:
 
 def note_shared(step: Step, result: StepResult, using: str) -> None:
     """Note that ``step`` was done, if it told of an event, and is part of a transaction that the request may undo."""
+    if step.kind is StepKind.RESERVE and result.verdict is not Verdict.LOCKED:
+        return
+    if shared := _share(step, using):
+        transaction.on_commit(shared, using=using)
+        # As the first: what another of these raises is no rollback.
+        shared.connection.run_on_commit.insert(0, shared.connection.run_on_commit.pop())
+
+
+def note_undone(step: Step, tell: Callable[[StepResult], object], using: str) -> bool:
+    """Return whether ``step``, which the transaction did not take that it had to be part of, is left to the end."""
+    shared = _share(step, using)
+    if shared is not None:
+        shared.tell = tell
+    return shared is not None
+
+
+def _share(step: Step, using: str) -> SharedStep | None:
     end, connection = request_end.get(), connections[using]
-    if end is None or end.is_over or not shares_transaction(connection) or not _is_in_transaction(connection):
-        return
-    if step.event is None or (step.kind is StepKind.RESERVE and result.verdict is not Verdict.LOCKED):
-        return
+    if step.event is None or end is None or end.is_over:
+        return None
+    if not shares_transaction(connection) or not _is_in_transaction(connection):
+        return None
     # Its reservations are undone as well, and none is to be made where the lockout has ended meanwhile.
     end.steps.append(shared := SharedStep(replace(step, held_in=None, lease=0), connection))
-    transaction.on_commit(shared, using=using)
-    # As the first: what another of these raises is no rollback.
-    connection.run_on_commit.insert(0, connection.run_on_commit.pop())
+    return shared
 
 
 def waits_for_end(key: object, call: Callable[[], object], using: str) -> bool:

@@ -16,8 +16,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
 
+from axes_async import guard
 from axes_async.decorators import axes_dispatch
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
+from axes_async.signals import user_locked_out
 from tests.conftest import PASSWORD, REFUSED
 from tests.site import CountingBackend, sign_in
 
@@ -48,6 +50,15 @@ def try_often(request: HttpRequest) -> HttpResponse:
             authenticate(request, username=request.POST["username"], password=request.POST["password"])
             transaction.set_rollback(True)
     return HttpResponse(status=204)
+
+
+def roll_back_and_fail(request: HttpRequest) -> HttpResponse:
+    """Check a password oneself, and tell of the failure in a transaction that takes no statement any more."""
+    with guard.attempt(request, {"username": request.POST["username"]}) as attempt:
+        CountingBackend.count()
+        transaction.set_rollback(True)
+        attempt.failed()
+    return HttpResponse(status=401)
 
 
 def ask_oneself(request: HttpRequest) -> HttpResponse:
@@ -98,6 +109,7 @@ def undo_refusals(get_response: Callable[[HttpRequest], HttpResponse]) -> Callab
 
 urlpatterns = [
     path("try-often/", try_often),
+    path("roll-back-and-fail/", roll_back_and_fail),
     path("ask-oneself/", ask_oneself),
     path("fail-after-commit/", fail_after_commit),
     path("go-on/", go_on),
@@ -199,10 +211,30 @@ def test_passwords_of_one_request_count_though_each_is_rolled_back(
 
 
 @pytest.mark.parametrize("decided_by", ["database"], indirect=True)
-def test_what_a_middleware_rolls_back_counts(alice: User, settings: Any, drain: Drain, decided_by: str) -> None:
+def test_a_failure_in_a_transaction_that_is_broken_counts(alice: User, decided_by: str) -> None:
+    locked: list[str] = []
+
+    def note(username: str, **kwargs: Any) -> None:
+        locked.append(username)
+
+    user_locked_out.connect(note)
+    try:
+        for _ in range(6):
+            Client().post("/roll-back-and-fail/", {"username": "alice", "password": "wrong"})
+    finally:
+        user_locked_out.disconnect(note)
+    assert CountingBackend.checks == 3
+    assert locked == ["alice"]
+
+
+@pytest.mark.parametrize("decided_by", ["database"], indirect=True)
+@pytest.mark.parametrize(("url", "status"), [("/sign-in/", 401), ("/break/", 500)])
+def test_what_a_middleware_rolls_back_counts(
+    alice: User, settings: Any, drain: Drain, url: str, status: int, decided_by: str
+) -> None:
     settings.MIDDLEWARE = [f"{__name__}.undo_refusals", *settings.MIDDLEWARE]
-    form = {"username": "alice", "password": "wrong"}
-    assert [Client().post("/sign-in/", form).status_code for _ in range(4)] == [401, 401, 429, 429]
+    form, client = {"username": "alice", "password": "wrong"}, Client(raise_request_exception=False)
+    assert [client.post(url, form).status_code for _ in range(4)] == [status, status, 429, 429]
     assert CountingBackend.checks == 3
     drain()
     assert AccessFailureLog.objects.count() == 4
