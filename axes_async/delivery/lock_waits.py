@@ -51,7 +51,7 @@ def _told(connection: Any, first: str, last: str) -> Iterator[None]:
 
 
 class _Bounds:
-    """Begins each transaction with ``SHORT``. A change outside of any gets one of its own."""
+    """Begins each transaction with ``SHORT``. A statement outside of any gets one of its own: a query may wait, too."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -59,8 +59,6 @@ class _Bounds:
 
     def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         if not self.connection.in_atomic_block:
-            if sql.startswith("SELECT"):
-                return execute(sql, params, many, context)
             with transaction.atomic(using=self.connection.alias):
                 return self(execute, sql, params, many, context)
         outermost = self.connection.atomic_blocks[0]

@@ -12,8 +12,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from celery import current_app
+from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections
 
+from axes_async import guard
+from axes_async.delivery import publisher
 from axes_async.errors import StoreUnavailable
 from axes_async.login import reservation, settlement
 from axes_async.models import AttemptCounter, OutboxEvent, StoreState
@@ -43,6 +47,8 @@ WRITER_LOCK = (
     "UPDATE axes_async_draincursor SET position = position WHERE name = 'outbox'",
 )
 STORE_STATE = ("SELECT * FROM axes_async_storestate FOR UPDATE",)
+WHOLE_STORE_STATE = ("LOCK TABLE axes_async_storestate IN ACCESS EXCLUSIVE MODE",)
+"""As a migration holds it: nobody may read it either."""
 ROW_OF_ALICE = ("SELECT * FROM axes_async_attemptcounter WHERE ip_address = '192.0.2.1' FOR UPDATE",)
 
 OUTAGES: dict[str, Callable[[Valkey], Any]] = {
@@ -80,6 +86,24 @@ def test_step_waits_a_quarter_of_a_second_in_all_for_the_state_of_the_store(own_
         fallback.do(Step(StepKind.RESERVE, "token", of_it, lease=LEASE))
     assert waits.ms
     assert sum(waits.ms) <= 250
+
+
+@pytest.mark.parametrize("ask", [publisher.nudge, lambda: guard.look(request_from("192.0.2.1")).unavailable])
+def test_nobody_waits_for_a_table_that_may_not_be_read(
+    ask: Callable[[], object], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.AXES_STORE = "database"
+    monkeypatch.setattr(current_app.conf, "broker_url", None)
+
+    def ask_on_an_idle_connection() -> object:
+        try:
+            User.objects.exists()
+            return ask()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool, held(WHOLE_STORE_STATE):
+        assert pool.submit(ask_on_an_idle_connection).result(timeout=PATIENCE) in {None, True}
 
 
 @contextmanager

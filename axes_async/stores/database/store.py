@@ -72,11 +72,13 @@ class DatabaseStore(CountingStore):
 
     def read(self, counters: Sequence[Counter]) -> Engine:
         def work(using: str, waits: Waits) -> Engine:
-            state, clock = mode.state_and_clock(using)
-            if self._is_behind(state):
-                raise StoreReturned(state.generation)
-            rows = AttemptCounter.objects.using(using).filter(digest__in=[counter.digest for counter in counters])
-            return self._engine(counters, {row.digest: row for row in rows}, state, clock.now())
+            with mode.step_transaction(using, waits):
+                with waits.of_state():
+                    state, clock = mode.state_and_clock(using)
+                if self._is_behind(state):
+                    raise StoreReturned(state.generation)
+                rows = AttemptCounter.objects.using(using).filter(digest__in=[counter.digest for counter in counters])
+                return self._engine(counters, {row.digest: row for row in rows}, state, clock.now())
 
         return self._run(work)
 
