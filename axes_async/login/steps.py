@@ -131,7 +131,7 @@ def end_request(end: RequestEnd) -> None:
 
 def end_left(**kwargs: object) -> None:
     """Do what requests have left to do whose transactions were those of middleware."""
-    for end in take_left():
+    for end in take_left(database()):
         _finish(end)
 
 

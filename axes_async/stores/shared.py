@@ -82,7 +82,7 @@ request_end: ContextVar[RequestEnd | None] = ContextVar("axes_async_request_end"
 """That of the request that is being served; ``None`` outside of any, where nothing can wait for its end."""
 
 _left = local()
-"""What requests of each thread have left to a middleware: ``ends``."""
+"""What requests of each thread have left to a middleware: ``ends``, each with the test that it was in."""
 
 
 def hand_on(end: RequestEnd, using: str) -> bool:
@@ -90,23 +90,28 @@ def hand_on(end: RequestEnd, using: str) -> bool:
 
     That is the request around it, or a middleware, whose transaction has ended when the response is closed.
     """
-    if not _is_in_transaction(connections[using]):
+    connection = connections[using]
+    if not _is_in_transaction(connection):
         return False
     around = request_end.get()
     if around is None:
-        _left.ends = [*getattr(_left, "ends", ()), end]
+        _left.ends = [*getattr(_left, "ends", ()), (end, _test_around(connection))]
     else:
         around.steps += end.steps
         around.calls = {**end.calls, **around.calls}
     return True
 
 
-def take_left() -> list[RequestEnd]:
-    """Return what requests of this thread have left to middleware, once; nothing inside of a request."""
-    if request_end.get() is not None:
+def take_left(using: str) -> list[RequestEnd]:
+    """Return what requests of this thread have left to middleware, once; nothing inside of a request.
+
+    What a test has left, as it has called a middleware itself, is nothing to the next one.
+    """
+    ends = getattr(_left, "ends", [])
+    if not ends or request_end.get() is not None:
         return []
-    ends, _left.ends = getattr(_left, "ends", []), []
-    return ends
+    _left.ends, test = [], _test_around(connections[using])
+    return [end for end, its_test in ends if its_test == test]
 
 
 def shares_transaction(connection: Any) -> bool:
@@ -162,6 +167,10 @@ def _is_on(step: Step, digests: set[str] | None) -> bool:
         return True
     is_change = step.kind in {StepKind.FAIL, StepKind.SUCCEED}
     return is_change and any(counter.digest in digests for counter in step.all_counters)
+
+
+def _test_around(connection: Any) -> list[Any]:
+    return list(filter(_is_of_test, connection.atomic_blocks))
 
 
 def _is_of_test(block: Any) -> bool:

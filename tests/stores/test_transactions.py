@@ -13,11 +13,12 @@ from django.contrib.auth import authenticate
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
 from axes_async import guard
 from axes_async.decorators import axes_dispatch
+from axes_async.middleware import AxesMiddleware
 from axes_async.models import AccessAttempt, AccessFailureLog, AccessLog
 from axes_async.signals import user_locked_out
 from tests.conftest import PASSWORD, REFUSED
@@ -166,6 +167,16 @@ def test_a_test_of_a_site_sees_the_lockout_too(
     assert AccessAttempt.objects.get().failures_since_start == 3
     assert AccessFailureLog.objects.count() == 4
     assert callbacks == []
+
+
+@pytest.mark.django_db(transaction=False)
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_a_test_of_a_site_does_is_nothing_to_the_next(alice: User, settings: Any, number: int) -> None:
+    settings.AXES_TEST_STORE = "database"
+    Client().get("/nowhere/")
+    assert AccessFailureLog.objects.count() == 0
+    with transaction.atomic():
+        AxesMiddleware(sign_in)(RequestFactory().post("/sign-in/", {"username": "alice", "password": "wrong"}))
 
 
 def test_a_login_in_a_transaction_is_one(alice: User, drain: Drain, decided_by: str) -> None:
