@@ -106,14 +106,15 @@ def in_store(
     :param tell: called with the result of a step that is done later, in another thread.
     """
     if step.decides and (end := request_end.get()):
-        _do_again(end.take_undone(step.counters))  # In the same request, a password is looked at after a rollback.
+        _do_again(end.take_undone(step.counters))  # What an earlier part of this request has rolled back counts here.
     store = get_failover()
     try:
         result = store.do(step)
     except StoreUnavailable as error:
         plan = ""
         if not step.decides:
-            is_at_end = not store.probes and note_undone(step, tell, database())  # Only the database is never probed.
+            # A store that is probed, and is not the database, may have done it.
+            is_at_end = not store.probes and note_undone(step, tell, database())
             is_tried = is_at_end or try_later(step, reserved_at, tell)
             plan = f" {'It is tried again' if is_tried else 'It is lost but for this line'}: {step.line}"
         log.error("%s, the store is unavailable (%s).%s", lost, error, plan)
@@ -124,19 +125,19 @@ def in_store(
 
 
 def end_request(end: RequestEnd) -> None:
-    """Do what a request has left to do, unless whoever has begun the transaction that it was in has yet to end it."""
+    """Do what a request has left to do, unless the transaction that it was served in goes on."""
     if end and not hand_on(end, database()):
         _finish(end)
 
 
 def end_left(**kwargs: object) -> None:
-    """Do what requests have left to do whose transactions were those of middleware."""
+    """Do what was left by requests that were served in the transaction of a middleware, which is over."""
     for end in take_left(database()):
         _finish(end)
 
 
 def _finish(end: RequestEnd) -> None:
-    """Do first again what was rolled back."""
+    """Do what was rolled back again, and then what has waited."""
     _do_again(end.take_undone())
     end.forget_steps()
     for call in end.calls.values():
@@ -147,7 +148,10 @@ def _do_again(steps: Iterable[SharedStep]) -> None:
     for each in steps:
         result = in_store("What was rolled back is not counted or recorded", each.step, tell=each.tell)
         if result is not None:
-            each.tell(result)
+            try:
+                each.tell(result)
+            except Exception:  # Of a site's receiver: it must not keep the others from being done.
+                log.exception("What follows from it did not go through: %s", each.step.line)
 
 
 def locking_rule(counters: Iterable[Counter], result: StepResult) -> Rule | None:

@@ -1,10 +1,10 @@
-"""What a request leaves to do when it ends, and its transactions with it.
+"""What is left to do when a request, and its transaction, has ended.
 
-Steps that are part of a transaction of the request are done again if that is rolled back. What this process does itself
-for want of a worker waits for the end: in the transaction, it would hold locks for as long, and be undone with it.
+Two things are. A step that was part of the request's transaction is done again if that was rolled back. And what this
+process does for want of a worker waits: inside the transaction it would hold its locks, and be rolled back with it.
 
-On SQLite, a step cannot be written beside the transaction of a request, since there is one writer at a time. In a
-``TestCase``, a second connection would see nothing of the test.
+Only two kinds of steps are part of such a transaction. SQLite has one writer at a time, so a step cannot be written
+beside it. In a ``TestCase``, a second connection would see nothing of the test.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from axes_async.stores.step import Step, StepKind
 
 @dataclass(slots=True, eq=False)
 class SharedStep:
-    """A step that tells of an event; called when the transaction is committed that it is part of."""
+    """A step that tells of an event. As an ``on_commit`` hook, it learns that its transaction was committed."""
 
     step: Step
     connection: Any
@@ -37,7 +37,7 @@ class SharedStep:
         self.is_committed = True
 
     def forget(self) -> None:
-        """Wait for no commit."""
+        """Wait for the commit no longer."""
         self.connection.run_on_commit = [each for each in self.connection.run_on_commit if each[1] is not self]
 
 
@@ -48,15 +48,15 @@ class RequestEnd:
     steps: list[SharedStep] = field(default_factory=list)
     calls: dict[object, Callable[[], object]] = field(default_factory=dict)
     is_over: bool = False
-    """Whether it has ended; tasks that it has started may go on, and have nothing to wait for."""
+    """Whether it has ended. A task that it has started may go on, and waits for nothing."""
 
     def __bool__(self) -> bool:
         return bool(self.steps or self.calls)
 
     def take_undone(self, counters: Sequence[Counter] | None = None) -> list[SharedStep]:
-        """Return what was rolled back, in its order, once.
+        """Remove the steps that were rolled back, and return them in the order in which they were done.
 
-        :param counters: only what has changed one of these; ``None`` for all.
+        :param counters: if given, only steps that have changed one of them.
         """
         asked = None if counters is None else {counter.digest for counter in counters}
         theirs = {each.connection for each in self.steps}
@@ -72,7 +72,7 @@ class RequestEnd:
         return undone
 
     def forget_steps(self) -> None:
-        """Leave what was not rolled back as it is."""
+        """Drop the steps that may yet be committed: nobody does them again."""
         for each in self.steps:
             each.forget()
         self.steps.clear()
@@ -82,13 +82,13 @@ request_end: ContextVar[RequestEnd | None] = ContextVar("axes_async_request_end"
 """That of the request that is being served; ``None`` outside of any, where nothing can wait for its end."""
 
 _left = local()
-"""What requests of each thread have left to a middleware: ``ends``, each with the test that it was in."""
+"""``ends``: those of this thread's requests that wait for the transaction of a middleware, each with its test."""
 
 
 def hand_on(end: RequestEnd, using: str) -> bool:
-    """Return whether the transaction goes on after the request: ``end`` is left to whoever has begun it.
+    """If the transaction goes on after the request, keep ``end`` until it is over, and return True.
 
-    That is the request around it, or a middleware, whose transaction has ended when the response is closed.
+    A request around this one has begun it, or a middleware, whose transaction is over when the response is closed.
     """
     connection = connections[using]
     if not _is_in_transaction(connection):
@@ -103,9 +103,9 @@ def hand_on(end: RequestEnd, using: str) -> bool:
 
 
 def take_left(using: str) -> list[RequestEnd]:
-    """Return what requests of this thread have left to middleware, once; nothing inside of a request.
+    """Remove what ``hand_on`` keeps for this thread, and return it; nothing while a request is being served.
 
-    What a test has left, as it has called a middleware itself, is nothing to the next one.
+    A test that calls a middleware itself may leave something, which is dropped in the next test.
     """
     ends = getattr(_left, "ends", [])
     if not ends or request_end.get() is not None:
@@ -120,17 +120,17 @@ def shares_transaction(connection: Any) -> bool:
 
 
 def note_shared(step: Step, result: StepResult, using: str) -> None:
-    """Note that ``step`` was done, if it told of an event, and is part of a transaction that the request may undo."""
+    """Note that ``step`` was done, if it tells of an event and is part of a transaction that may be rolled back."""
     if step.kind is StepKind.RESERVE and result.verdict is not Verdict.LOCKED:
         return
     if shared := _share(step, using):
         transaction.on_commit(shared, using=using)
-        # As the first: what another of these raises is no rollback.
+        # First in line: Django calls no hook behind one that raises, and that is no rollback.
         shared.connection.run_on_commit.insert(0, shared.connection.run_on_commit.pop())
 
 
 def note_undone(step: Step, tell: Callable[[StepResult], object], using: str) -> bool:
-    """Return whether ``step``, which the transaction did not take that it had to be part of, is left to the end."""
+    """Keep ``step`` for the request's end, if its transaction had to take it and did not; return whether it is kept."""
     shared = _share(step, using)
     if shared is not None:
         shared.tell = tell
@@ -149,7 +149,7 @@ def _share(step: Step, using: str) -> SharedStep | None:
 
 
 def waits_for_end(key: object, call: Callable[[], object], using: str) -> bool:
-    """Return whether the request is in a transaction. If so, ``call`` is called, once for a ``key``, at its end."""
+    """Keep ``call`` for the end of a request in a transaction, one for each ``key``; return whether it is kept."""
     end = request_end.get()
     if end is None or end.is_over or not _is_in_transaction(connections[using]):
         return False

@@ -18,7 +18,7 @@ from tests.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connection.vendor != "postgresql", reason="of PostgreSQL"),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has such a pool."),
 ]
 
 SIZE = 2

@@ -240,7 +240,7 @@ def test_what_runs_here_leaves_no_setting_in_a_session_that_a_pooler_gives_to_ot
     broker_at: Callable[[Any], None], is_atomic: bool
 ) -> None:
     if connection.vendor != "postgresql":
-        pytest.skip("of PostgreSQL")
+        pytest.skip("It sets up what only PostgreSQL has.")
     broker_at(None)
     with CaptureQueriesContext(connection) as queries, transaction.atomic() if is_atomic else nullcontext():
         failure()

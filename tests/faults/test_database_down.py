@@ -129,7 +129,7 @@ def test_drain_waits_while_the_database_is_read_only(
     own_store: RedisStore, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if connection.vendor != "postgresql":
-        pytest.skip("of PostgreSQL")
+        pytest.skip("It sets up what only PostgreSQL has.")
     monkeypatch.setattr(drain_module, "_database", CircuitBreaker(retry_interval=0))
     failure()
     with connection.cursor() as cursor:
